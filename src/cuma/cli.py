@@ -1,0 +1,177 @@
+"""The command line: verbs only. Each verb imports what it needs itself, so that `cuma --help` is instant."""
+
+from __future__ import annotations
+
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cuma.errors import CumaError
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+CONTINUES = ("quickstart", "train")
+"""Verbs that go on where an interrupted start stopped."""
+
+
+class _Verbs(TyperGroup):
+    """Turns our own errors and Ctrl-C into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CumaError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            _say(f"Error: {error}", "red")
+            raise typer.Exit(EXIT_ERROR) from error
+        except KeyboardInterrupt as interrupt:
+            resumes = ctx.invoked_subcommand in CONTINUES
+            _say("Stopped. The same command continues where it stopped." if resumes else "Stopped.", "yellow")
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+# Tracebacks never show local variables: they may hold what people said about themselves.
+app = typer.Typer(cls=_Verbs, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+class Benchmark(StrEnum):
+    """Benchmarks that the quickstart has recipes for."""
+
+    GSS = "gss"
+    WVS = "wvs"
+
+
+class Listed(StrEnum):
+    """What `cuma list` can show."""
+
+    RECIPES = "recipes"
+    BENCHMARKS = "benchmarks"
+    BACKBONES = "backbones"
+
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/quickstart/gss/cuma.")]
+
+
+def main() -> None:
+    """Entry point of the `cuma` command."""
+    app()
+
+
+def _say(text: str, style: str) -> None:
+    """One line on standard error, in colour where the terminal has it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text(" ".join(text.split()), style=style), soft_wrap=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from cuma import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """One frozen language model that answers each person in the value system they live in."""
+
+
+@app.command()
+def quickstart(
+    benchmark: Annotated[Benchmark, typer.Option(help="US groups (gss) or countries (wvs).")] = Benchmark.GSS,
+    fast: Annotated[bool, typer.Option("--fast", help="CuMA and LoRA only.")] = False,
+    output_dir: Annotated[Path, typer.Option(help="Where the runs and the page go.")] = Path("runs/quickstart"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training; the same seed gives the same table.")] = 0,
+) -> None:
+    """The method, end to end, on real people: a table and a page."""
+    from cuma.quickstart import run_quickstart
+
+    run_quickstart(benchmark=benchmark.value, fast=fast, output_dir=output_dir, seed=seed)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a name from `cuma list recipes`.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example training.learning_rate=1e-3.")
+    ] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="The run's folder; left out: runs/ and the name.")] = None,
+) -> None:
+    """Train a recipe, or continue where it stopped."""
+    from cuma.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    folder = output_dir or Path("runs", loaded.name)
+    from cuma.training.train import train_run  # after the recipe is known to be sound: this takes seconds
+
+    train_run(loaded, folder)
+    typer.echo(f"{folder}  Next: cuma evaluate {folder}")
+
+
+@app.command()
+def evaluate(run: RunFolder) -> None:
+    """Let a run answer for the test people, and score its answers."""
+    from cuma.runs import Run
+
+    Run.open(run)  # a wrong folder is told at once, before seconds of imports
+    from cuma.evaluation.evaluate import evaluate_run
+
+    evaluate_run(run)
+    typer.echo(f"{run}  Next: cuma report {run}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or more runs' folders.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The page; left out: report.html in the run, or beside the runs.")
+    ] = None,
+) -> None:
+    """Write one self-contained page about one or more runs."""
+    from cuma.reports.render import write_report
+
+    page = output or (runs[0] if len(runs) == 1 else runs[0].parent) / "report.html"
+    write_report(runs, page)
+    typer.echo(str(page))
+
+
+@app.command("list")
+def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
+    """Show the recipes, benchmarks or backbones that come with cuma."""
+    for name, text in _listed(what):
+        typer.echo(f"{name:28} {text}".rstrip())
+
+
+def _listed(what: Listed) -> list[tuple[str, str]]:
+    if what is Listed.RECIPES:
+        from cuma.recipe import load_recipe, packaged_recipes
+
+        return [(name, load_recipe(name).description) for name in packaged_recipes()]
+    if what is Listed.BENCHMARKS:
+        from cuma.benchmarks.catalog import BENCHMARKS
+
+        return [(name, "") for name in sorted(BENCHMARKS)]
+    from cuma.backbones import BACKBONES
+
+    return [(name, "") for name in sorted(BACKBONES)]
+
+
+@app.command()
+def env() -> None:
+    """Show versions and hardware, for a bug report."""
+    from cuma.machine import hardware, versions
+
+    for name, value in {**versions(), **hardware()}.items():
+        typer.echo(f"{name:28} {value}")

@@ -1,0 +1,188 @@
+"""What a recipe holds: one experiment as validated, frozen values. `cuma.recipe` reads them from files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, field
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from cuma import strict_yaml
+
+# Strict: "8" is no number and 1 no boolean. A list is welcome where a tuple is kept.
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Count = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+Steps = Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BackboneSection:
+    """The frozen language model."""
+
+    model_name_or_path: Text = "smollm2-135m"
+    """A name that `cuma list backbones` shows, a local folder, or a Hub id."""
+    revision: str | None = None
+    """Commit, tag or branch on the Hub; null: the default one."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the base weights. What is trained is float32 anyway."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataSection:
+    """Whose answers, and where the model learns who is asked."""
+
+    benchmark: Text = "gss"
+    """A name that `cuma list benchmarks` shows."""
+    split_seed: NonNegativeInt = 0
+    """Seed of the split into seen, validation and test groups, and of people into parts."""
+    profile_in: Literal["router", "prompt", "both", "nowhere"] = "router"
+    """Where the profile goes: to the router as an embedding, to the prompt as a persona, to both, or nowhere."""
+    shuffle_profiles: bool = False
+    """The control: one fixed permutation of the groups' embeddings, in training and evaluation."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EncoderSection:
+    """The frozen sentence encoder that turns a profile into e_d."""
+
+    model_name_or_path: Text = "minilm"
+    """"minilm" (from the quickstart extra), a local folder, or a Hub id."""
+    revision: str | None = None
+    """Commit, tag or branch on the Hub; null: the default one."""
+    template: Annotated[str, Field(pattern=r"\{profile\}")] = "{profile}"
+    """The sentence given to the encoder; {profile} stands for the profile's own sentence."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AdapterSection:
+    """What is trained. The words are PEFT's; docs/method.md explains those of the mixture."""
+
+    method: Literal["cuma", "lora", "none"] = "cuma"
+    """The mixture, one dense LoRA, or nothing: the untouched model."""
+    r: Count = 8
+    """Rank (of each expert)."""
+    lora_alpha: Positive = 16
+    """The update is scaled by lora_alpha / r."""
+    lora_dropout: Share = 0.0
+    """Dropout on the adapter's input."""
+    target_modules: Names = ("q_proj", "v_proj")
+    """Names of the linear layers to adapt."""
+    last_layers: Count | None = 8
+    """Adapt only that many layers, counted from the output; null: all."""
+    num_experts: Count = 8
+    """E, the experts of each adapted layer."""
+    top_k: Count = 2
+    """K, the experts used for a token; equal to num_experts: soft routing."""
+    router_input: Literal["joint", "profile", "semantic"] = "joint"
+    """What the router sees: hidden state and profile, profile only, hidden state only."""
+    share_a: bool = False
+    """One A for all experts of a layer."""
+    share_router: bool = True
+    """One routing for all adapted layers with the same input."""
+    router_hidden_dim: Count | None = 256
+    """Width of the router's hidden layer; null: a linear router."""
+    profile_projection_dim: Count | None = None
+    """Width of a trainable map of the standardised profile; null: none."""
+    profile_scale: Positive | None = None
+    """RMS norm of the standardised profile; null: the method's default for the model's width."""
+    router_aux_loss_coef: NonNegative = 0.01
+    """λ, the weight of the load-balancing loss."""
+    gating: Literal["paper", "released"] = "paper"
+    """One softmax over the selected logits, or the authors' code."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainingSection:
+    """The words and meanings of transformers' TrainingArguments, except curve_steps."""
+
+    max_steps: Count = 200
+    """Optimiser steps."""
+    per_device_train_batch_size: Count = 16
+    """Cells (group, question, letter order) in one step."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: NonNegative = 0.01
+    """AdamW's decoupled weight decay."""
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    """How the learning rate goes on after the warm-up."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps of linear warm-up."""
+    max_grad_norm: NonNegative = 1.0
+    """Gradients are clipped to this norm; 0: not at all."""
+    logging_steps: Count = 10
+    """Steps between two rows of the log."""
+    save_steps: Count = 25
+    """Steps between two checkpoints; an interrupted run continues from the newest."""
+    curve_steps: Steps = ()
+    """Steps after which the learning curve is measured."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    bf16: bool = False
+    """Mixed precision with bfloat16."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EvaluationSection:
+    """How answers are read from the model. No choice here changes a result beyond rounding."""
+
+    batch_size: Count = 32
+    """Prompts at once."""
+    padding_side: Literal["left", "right"] = "left"
+    """Side on which shorter prompts are padded."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recipe:
+    """One experiment. Each section is a mapping in the YAML file; what a file leaves out has the default given here."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")] = "recipe"
+    """Names the run's folder; left out: the packaged name, or the file's."""
+    label: str = ""
+    """Name in tables; left out: the name."""
+    description: str = ""
+    """One plain sentence for readers of the report."""
+    kind: Literal["trained", "untrained"] = "trained"
+    """Whether there is anything to train."""
+    seed: NonNegativeInt = 0
+    """Seed of initialisation, batch order and dropout."""
+    backbone: BackboneSection = field(default_factory=BackboneSection)
+    data: DataSection = field(default_factory=DataSection)
+    encoder: EncoderSection = field(default_factory=EncoderSection)
+    adapter: AdapterSection = field(default_factory=AdapterSection)
+    training: TrainingSection = field(default_factory=TrainingSection)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults included; `load_recipe` gives an equal recipe back."""
+        return strict_yaml.dump(_plain(self))
+
+    @property
+    def digest(self) -> str:
+        """12 hexadecimal digits that change with whatever can change a result: not with name, label, description."""
+        values = {key: value for key, value in _plain(self).items() if key not in IDENTITY}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+IDENTITY = ("name", "label", "description")
+"""Keys that say which recipe this is. A recipe does not take them over from its `base`."""
+SECTIONS: dict[str, type] = {
+    "backbone": BackboneSection,
+    "data": DataSection,
+    "encoder": EncoderSection,
+    "adapter": AdapterSection,
+    "training": TrainingSection,
+    "evaluation": EvaluationSection,
+}
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(recipe)))  # tuples become lists, nothing else changes

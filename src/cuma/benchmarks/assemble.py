@@ -1,0 +1,81 @@
+"""From usable rows to a split `Survey`: the last steps, the same for every survey, and the count of what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+import cuma
+from cuma.benchmarks.base import NO_ANSWER, ROLES, Group, Question, Role, Survey
+from cuma.benchmarks.splits import beyond_cap, split_groups, split_people
+from cuma.profiles import Profile
+
+
+@dataclass
+class Sieve:
+    """Drops rows and counts them by reason, so that nothing disappears in silence."""
+
+    rows: pd.DataFrame
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, wanted: pd.Series, otherwise: str) -> None:
+        """Keep the rows where `wanted`; the others are counted under the reason `otherwise`. The first reason counts."""
+        self.dropped[otherwise] = int((~wanted).sum())
+        self.rows = self.rows[wanted]
+
+
+def assemble(
+    name: str,
+    sieve: Sieve,
+    questions: tuple[Question, ...],
+    profiles: Mapping[str, Profile],
+    sizes: Mapping[Role, int],
+    *,
+    key: list[str],
+    seed: int,
+    card: dict,
+    train_cap: int | None = None,
+) -> Survey:
+    """Number the people, split them, and write the card.
+
+    sieve: the usable rows, with `group`, the columns of `key` and one column of answers per question (index or `NO_ANSWER`).
+    profiles: every group's label → its profile; sizes: how many groups each role gets.
+    key: the survey's own identity of a person, which orders the numbering and is then left behind.
+    train_cap: at most so many training people a group; the others are dropped and counted.
+    """
+    ids = [question.id for question in questions]
+    rows_read = len(sieve.rows) + sum(sieve.dropped.values())
+    sieve.keep((sieve.rows[ids] != NO_ANSWER).any(axis=1), f"answered none of the {len(ids)} questions")
+    people = sieve.rows.sort_values(["group", *key])[["group", *ids]].reset_index(drop=True)
+    people.insert(0, "person", people.index.to_numpy("int64"))
+    roles = split_groups(profiles, sizes, seed)
+    people.insert(2, "part", split_people(people, roles, seed))
+    if train_cap is not None:
+        sieve.rows = people
+        sieve.keep(~beyond_cap(people, train_cap, seed), f"beyond {train_cap} training people of the group")
+        people = sieve.rows.reset_index(drop=True)
+    groups = tuple(Group(label, profiles[label], role) for label, role in roles.items())
+    counted = {
+        "rows_read": rows_read,
+        "dropped": sieve.dropped,
+        "kept": len(people),
+        "seed": seed,
+        "code": cuma.__version__,
+    }
+    return Survey(name, questions, groups, people, card | counted | _sizes(groups, people))
+
+
+def _sizes(groups: tuple[Group, ...], people: pd.DataFrame) -> dict:
+    """Groups per role; people per role and part."""
+    role_of = people["group"].map({group.id: group.role for group in groups})
+    table = people.groupby([role_of.rename("role"), "part"]).size()
+    return {
+        "groups": {role: sum(group.role == role for group in groups) for role in ROLES},
+        "people": {
+            role: {str(part): int(count) for part, count in table[role].items()}
+            for role in ROLES
+            if role in table.index
+        },
+    }

@@ -1,0 +1,59 @@
+"""A survey as training and evaluation rows: one cell per group, question and order of the letters.
+
+A cell carries how many people gave each answer. Training on a cell with its counts as weights is the same loss as training
+on one respondent a row, at a cost that does not grow with the number of respondents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from cuma.benchmarks.base import Survey
+from cuma.benchmarks.prompts import letter_orders, survey_messages
+from cuma.errors import BenchmarkError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def survey_cells(survey: Survey, part: str, roles: Collection[str], *, profile_in_prompt: bool) -> Dataset:
+    """The cells of one part of the people, over all groups with one of `roles`.
+
+    profile_in_prompt: whether the prompt names the profile (its sentence is the system message) or says nothing about it.
+
+    Returns a `datasets.Dataset`, in the order of groups, questions and letter orders, with the columns
+      group, question_id   str
+      order                list of int: order[i] is the option shown under letter i
+      prompt               messages, up to the answer
+      profile              struct of the profile's fields, for the router; `Profile.parse` reads it
+      answer_counts        list of float: people's answers, in the order *shown*: answer_counts[i] belongs to letter i
+    A cell that nobody answered is left out; a part or role without any answer raises `BenchmarkError`.
+    """
+    from datasets import Dataset  # heavy: loads pyarrow and the Hub client
+
+    questions = {question.id: question for question in survey.questions}
+    profiles = {group.id: group.profile for group in survey.groups}
+    rows: list[dict[str, Any]] = []
+    for label, question_id, counts in survey.counts(part, roles).itertuples(index=False):
+        if not counts.sum():
+            continue
+        question, profile = questions[question_id], profiles[label]
+        persona = profile.sentence if profile_in_prompt else None
+        for order in letter_orders(len(question.options)):
+            rows.append(
+                {
+                    "group": label,
+                    "question_id": question_id,
+                    "order": list(order),
+                    "prompt": survey_messages(question, order, persona),
+                    "profile": profile.fields,
+                    "answer_counts": [float(counts[option]) for option in order],
+                }
+            )
+    if not rows:
+        raise BenchmarkError(
+            f"{survey.name}: nobody in part {part!r} of the groups with role {sorted(roles)} answered a question. "
+            "People of held-out groups are in the part of their role; seen groups have all three parts."
+        )
+    return Dataset.from_list(rows)

@@ -1,0 +1,118 @@
+"""The command line: quick to start, one line for an error, and the right exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cuma import __version__
+from cuma.cli import EXIT_ERROR, EXIT_INTERRUPTED, app
+from cuma.machine import versions
+from cuma.recipe import packaged_recipes
+from cuma.runs import Run
+
+HEAVY = ("torch", "peft", "transformers", "datasets", "trl", "accelerate", "sentence_transformers")
+# Runs the command, then writes on standard error the CPU seconds it took and the heavy modules it loaded.
+PROBE = f"""
+import sys, time
+from cuma.cli import main
+try:
+    main()
+finally:
+    print("CPU", time.process_time(), *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+
+
+def invoke(*words: str):  # type: ignore[no-untyped-def]
+    return CliRunner().invoke(app, list(words))
+
+
+def probe(*words: str) -> tuple[str, float, list[str]]:
+    done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True, check=True)
+    _, seconds, *loaded = done.stderr.split()
+    return done.stdout, float(seconds), loaded
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"], ["list", "recipes"], ["env"]])
+def test_light_verbs_never_load_a_deep_learning_library(words: list[str]) -> None:
+    _, _, loaded = probe(*words)
+    assert loaded == []
+
+
+def test_help_takes_under_a_second_of_cpu_and_names_every_verb() -> None:
+    seconds = []
+    for _ in range(2):  # the first may still compile the files
+        text, cpu, _ = probe("--help")
+        seconds.append(cpu)
+    assert min(seconds) < 1.0
+    assert [verb for verb in ("quickstart", "train", "evaluate", "report", "list", "env") if verb not in text] == []
+
+
+def test_the_installed_command_is_there() -> None:
+    command = Path(sys.executable).with_name("cuma")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__ == versions()["cuma"]
+
+
+def test_list_recipes_shows_every_one() -> None:
+    result = invoke("list", "recipes")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == list(packaged_recipes())
+
+
+def test_env_shows_versions_and_hardware() -> None:
+    text = invoke("env").stdout
+    assert [word for word in ("python", "torch", "cores", "memory_gib") if word not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "quickstart/gss/cumma"], "Did you mean 'quickstart/gss/cuma'?"),
+        (["train", "quickstart/gss/cuma", "training.lerning_rate=1e-3"], "Did you mean 'training.learning_rate'?"),
+        (["train", "quickstart/gss/cuma", "adapter.method=loora"], "'cuma', 'lora' or 'none'"),
+        (["evaluate", "no/such/run"], "no run.json"),
+    ],
+)
+def test_an_error_of_ours_is_one_line_without_a_traceback(words: list[str], message: str) -> None:
+    result = invoke(*words)
+    assert result.exit_code == EXIT_ERROR
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+
+
+def test_debug_shows_the_traceback_as_well() -> None:
+    result = invoke("--debug", "train", "quickstart/gss/cumma")
+    assert result.exit_code == EXIT_ERROR
+    assert "Traceback" in result.stderr
+    assert "Error: " in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [["serve"], ["list", "cats"], ["train"], ["quickstart", "--seed", "-1"]])
+def test_wrong_words_exit_with_2(words: list[str]) -> None:
+    assert invoke(*words).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "continues"), [(["train", "quickstart/gss/cuma"], True), (["evaluate", "RUN"], False)]
+)
+def test_ctrl_c_exits_130_and_says_whether_the_command_continues(
+    words: list[str], continues: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", "", {})
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cuma.recipe.load_recipe", interrupt)
+    monkeypatch.setattr("cuma.runs.Run.open", interrupt)
+    result = invoke(*[str(run.path) if word == "RUN" else word for word in words])
+    assert result.exit_code == EXIT_INTERRUPTED
+    assert result.stderr.startswith("Stopped.")
+    assert ("same command continues" in result.stderr) is continues

@@ -11,15 +11,19 @@ import hashlib
 import os
 import secrets
 import sqlite3
+import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 SECRET_BYTES = 32
-SEAL_BYTES = 16
+CHECKSUM_BYTES = 16
+
+T = TypeVar("T")
 
 
 class EmbeddingCache:
@@ -40,42 +44,79 @@ class EmbeddingCache:
 
     def get(self, texts: Iterable[str], dim: int) -> dict[str, np.ndarray]:
         """The vectors [dim] of those texts that are here; entries that are damaged count as absent."""
-        found: dict[str, np.ndarray] = {}
-        with self._open() as database:
-            for text in texts if database is not None else ():
+
+        def read(database: sqlite3.Connection) -> dict[str, np.ndarray]:
+            found = {}
+            for text in texts:
                 row = database.execute("SELECT value FROM embedding WHERE key = ?", (self._key(text),)).fetchone()
                 vector = self._unseal(row[0], dim) if row else None
                 if vector is not None:
                     found[text] = vector
-        return found
+            return found
+
+        return self._use(read) or {}
 
     def put(self, vectors: Mapping[str, np.ndarray]) -> None:
         """Keep these vectors, all or none."""
-        with self._open() as database:
-            if database is not None:
-                rows = [(self._key(text), self._seal(vector)) for text, vector in vectors.items()]
-                database.executemany("INSERT OR REPLACE INTO embedding VALUES (?, ?)", rows)
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection | None]:
-        """A connection of its own for each use, so that threads and forked processes never share one; None if broken."""
+        def write(database: sqlite3.Connection) -> None:
+            rows = [(self._key(text), self._seal(vector)) for text, vector in vectors.items()]
+            database.executemany("INSERT OR REPLACE INTO embedding VALUES (?, ?)", rows)
+
+        self._use(write)
+
+    def _use(self, action: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Do `action` in one transaction, on a connection of its own: threads and forked processes must not share one."""
         if self._broken:
-            yield None
-            return
+            return None
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._secret = self._secret or _read_secret(self.folder / "secret")
-            database = sqlite3.connect(self.folder / "embeddings.sqlite", timeout=30)
-            try:
-                with database:  # commits, or rolls back when something is raised inside
-                    database.execute("CREATE TABLE IF NOT EXISTS embedding (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
-                    yield database
-            finally:
-                database.close()
+            self._secret = self._secret or _secret(self.folder / "secret")
+            with closing(sqlite3.connect(self.folder / "embeddings.sqlite", timeout=30)) as database, database:
+                database.execute("CREATE TABLE IF NOT EXISTS embedding (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
+                return action(database)
         except (sqlite3.Error, OSError) as error:
             self._broken = True
             warnings.warn(
                 f"The cache of profile embeddings in {self.folder} cannot be used ({type(error).__name__}: {error}); "
                 "going on without it. Delete that folder to start afresh, or set CUMA_CACHE to a writable one.",
-                stacklevel=5,
+                stacklevel=4,
             )
+            return None
+
+    def _key(self, text: str) -> bytes:
+        """Keyed hash of (model, text); the length in front keeps the two from running into one another."""
+        message = len(self._model).to_bytes(8, "big") + self._model + text.encode()
+        return hashlib.blake2b(message, key=self._secret or b"", person=b"cuma-key").digest()
+
+    def _checksum(self, raw: bytes) -> bytes:
+        return hashlib.blake2b(raw, digest_size=CHECKSUM_BYTES, key=self._secret or b"", person=b"cuma-value").digest()
+
+    def _seal(self, vector: np.ndarray) -> bytes:
+        """Little-endian float32 bytes with a checksum behind them."""
+        raw = vector.astype("<f4").tobytes()
+        return raw + self._checksum(raw)
+
+    def _unseal(self, value: bytes, dim: int) -> np.ndarray | None:
+        """The vector [dim], or None if the entry has another length or its checksum is wrong."""
+        raw = value[:-CHECKSUM_BYTES]
+        if len(raw) != 4 * dim or value[-CHECKSUM_BYTES:] != self._checksum(raw):
+            return None
+        return np.frombuffer(raw, dtype="<f4").astype(np.float32)
+
+
+def _secret(path: Path) -> bytes:
+    """This machine's secret, made on first use. A hard link publishes it whole, and only if nobody else was first."""
+    if not path.exists():
+        handle, draft = tempfile.mkstemp(dir=path.parent)  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(secrets.token_bytes(SECRET_BYTES))
+            with suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            os.unlink(draft)
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise OSError(f"{path.name!r} should hold {SECRET_BYTES} bytes, got {len(secret)}")
+    return secret

@@ -1,8 +1,8 @@
 """Who asks: a person's demographic profile, written as one English sentence.
 
 The sentence is what a frozen sentence encoder turns into the embedding e_d that steers the router, so it must read like
-English, be the same every time, and say nothing about what is not known. A missing code written out as if it were a value
-("whose religion is Not asked") would be a false statement about a person; it is read as absence.
+English, be the same every time, and say nothing about what is not known. A missing code written out as if it were a
+value ("of religion Not asked") would be a false statement about a person; it is read as absence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from numbers import Real
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
@@ -76,19 +76,20 @@ class Profile:
             object.__setattr__(self, name, _present(name, values.get(name)))
 
     @classmethod
-    def parse(cls, value: Mapping[str, Value] | str | Profile | None) -> Self:
+    def parse(cls, value: Mapping[str, Value] | str | Profile | None) -> Profile:
         """A profile from whatever a data set holds: a mapping of fields, a ready sentence, a profile, or nothing.
 
         None, NaN, a blank text and a missing code give the empty profile, which is legal.
         """
         if isinstance(value, Profile):
-            return cls(**value.fields)
+            return value
         if isinstance(value, Mapping):
             return cls(**{str(name): entry for name, entry in value.items()})
         if isinstance(value, str) or value is None or (isinstance(value, Real) and pd.isna(value)):
             return cls(description=value)
         raise ProfileError(
-            f"A profile cannot be read from {type(value).__name__}. Expected a dict of fields, a sentence, a Profile or None."
+            f"A profile cannot be read from {type(value).__name__}. "
+            "Expected a dict of fields, a sentence, a Profile or None."
         )
 
     @property
@@ -117,7 +118,7 @@ _OTHER_NAMES = {
     "politics": "party", "political": "party", "job": "employment", "work": "employment", "married": "marital",
     "faith": "religion", "denomination": "religion", "church": "church_activity", "degree": "education",
 }  # fmt: skip
-"""What people call a field, for the "Did you mean" of an error. They are not accepted: a recipe maps columns by name."""
+"""What people call a field, for the "Did you mean" of an error. Not accepted as such: a recipe maps columns by name."""
 
 
 # --- absence ---------------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ _ABSENT = frozenset(
      "refusal", "not specified", "not reported", "undisclosed", "dont know", "rather not say", "decline to answer"}
 )  # fmt: skip
 _ABSENT_START = re.compile(
-    r"(other )?missing\b|prefer not\b|not asked\b|not applicable\b|not available\b|no answer\b|don't know\b|do not know\b"
+    r"(other )?missing\b|prefer not\b|not (asked|applicable|available)\b|no answer\b|(don't|do not) know\b"
 )
 """Survey files put more words behind these: "Missing; Not available; AU: Other", "Not asked in survey"."""
 _NEGATIVE = re.compile(r"[-−]\s*\d+(\.\d*)?")
@@ -143,10 +144,10 @@ def _present(name: str, value: Any) -> str | None:
     if isinstance(value, Real) and not isinstance(value, bool):
         if not math.isfinite(value):
             return None
-        value = str(int(value) if float(value).is_integer() else float(value))
+        value = str(int(value) if value == int(value) else float(value))
     if not isinstance(value, str):
         raise ProfileError(
-            f"Profile field {name!r} got {type(value).__name__}. Expected text or a number, or None where it is unknown."
+            f"Profile field {name!r} got {type(value).__name__}. Expected text or a number; None where it is unknown."
         )
     text = " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in value).split())
     if name in ("country", "birth_country") and text == "NA":
@@ -174,8 +175,8 @@ _RELIGIONS = {
     "no affiliation": "non-religious", "atheist": "atheist", "agnostic": "agnostic", "roman catholic": "Roman Catholic",
 }  # fmt: skip
 _WITH_THE = frozenset(
-    {"united states", "united states of america", "united kingdom", "united arab emirates", "netherlands", "philippines",
-     "bahamas", "gambia", "maldives", "czech republic", "dominican republic", "central african republic"}
+    {"united states", "united states of america", "united kingdom", "united arab emirates", "netherlands",
+     "philippines", "bahamas", "gambia", "maldives", "czech republic", "dominican republic", "central african republic"}
 )  # fmt: skip
 _STATUS = {
     "full time": "works full time", "working full-time": "works full time", "working part-time": "works part time",

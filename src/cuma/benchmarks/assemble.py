@@ -1,4 +1,4 @@
-"""From usable rows to a split `Survey`: the last steps, the same for every survey, and the count of what was left out."""
+"""From usable rows to a split `Survey`: the last steps, the same for every survey, and what is left out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Sieve:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def keep(self, wanted: pd.Series, otherwise: str) -> None:
-        """Keep the rows where `wanted`; the others are counted under the reason `otherwise`. The first reason counts."""
+        """Keep the rows where `wanted`; count the others under the reason `otherwise`. A row's first reason counts."""
         self.dropped[otherwise] = int((~wanted).sum())
         self.rows = self.rows[wanted]
 
@@ -40,7 +40,7 @@ def assemble(
 ) -> Survey:
     """Number the people, split them, and write the card.
 
-    sieve: the usable rows, with `group`, the columns of `key` and one column of answers per question (index or `NO_ANSWER`).
+    sieve: the usable rows, with `group`, the columns of `key`, and per question a column of indices or `NO_ANSWER`.
     profiles: every group's label → its profile; sizes: how many groups each role gets.
     key: the survey's own identity of a person, which orders the numbering and is then left behind.
     train_cap: at most so many training people a group; the others are dropped and counted.
@@ -61,10 +61,11 @@ def assemble(
         "rows_read": rows_read,
         "dropped": sieve.dropped,
         "kept": len(people),
+        **_sizes(groups, people),
         "seed": seed,
-        "code": cuma.__version__,
+        "code_version": cuma.__version__,
     }
-    return Survey(name, questions, groups, people, card | counted | _sizes(groups, people))
+    return Survey(name, questions, groups, people, card | counted)
 
 
 def _sizes(groups: tuple[Group, ...], people: pd.DataFrame) -> dict:

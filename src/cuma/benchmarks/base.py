@@ -59,11 +59,11 @@ class Survey:
     questions: tuple[Question, ...]
     groups: tuple[Group, ...]
     people: pd.DataFrame
-    """One row per person: `person` (int64, a running number, not the survey's id), `group` (str), `part`, then one int64
-    column per question: the index into its options, or `NO_ANSWER`."""
+    """One row per person: `person` (int64, a running number, not the survey's id), `group` (str), `part`, then one
+    int64 column per question: the index into its options, or `NO_ANSWER`."""
     card: dict
-    """source, citation, licence, rule, rows_read, dropped {reason: n}, kept, seed, versions, groups per role, and
-    people per role and part. Plain types only: it goes into run.json."""
+    """source, citation, licence, rule, rows_read, dropped {reason: n}, kept, seed, versions, groups per
+    role, and people per role and part. Plain types only: it goes into run.json."""
 
     def __post_init__(self) -> None:
         expected = ["person", "group", "part", *(question.id for question in self.questions)]
@@ -83,9 +83,9 @@ class Survey:
     def counts(self, part: str, roles: Collection[str]) -> pd.DataFrame:
         """How many people of one part gave each answer.
 
-        Returns columns `group`, `question_id`, `counts` (int64 array [options], in the survey's order of the options), one
-        row for every group with one of `roles` and every question, in the order of `groups` and `questions`. A cell that
-        nobody answered is there, with zeros.
+        Returns columns `group`, `question_id`, `counts` (int64 array [options], in the order of `options`), one
+        row for every group with one of `roles` and every question, in the order of `groups` and `questions`. A cell
+        that nobody answered is there, with zeros.
         """
         check_names("part", [part], PARTS)
         check_names("role", roles, ROLES)

@@ -1,7 +1,7 @@
 """A survey as training and evaluation rows: one cell per group, question and order of the letters.
 
-A cell carries how many people gave each answer. Training on a cell with its counts as weights is the same loss as training
-on one respondent a row, at a cost that does not grow with the number of respondents.
+A cell carries how many people gave each answer. Training on a cell with its counts as weights is the same loss as
+training on one respondent a row, at a cost that does not grow with the number of respondents.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def survey_cells(survey: Survey, part: str, roles: Collection[str], *, profile_in_prompt: bool) -> Dataset:
     """The cells of one part of the people, over all groups with one of `roles`.
 
-    profile_in_prompt: whether the prompt names the profile (its sentence is the system message) or says nothing about it.
+    profile_in_prompt: whether the profile's sentence is the system message, or the prompt says nothing about it.
 
     Returns a `datasets.Dataset`, in the order of groups, questions and letter orders, with the columns
       group, question_id   str

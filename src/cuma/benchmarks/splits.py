@@ -1,7 +1,7 @@
 """Who is trained on, who is tuned on, who is tested on: a seeded split of groups into roles and of people into parts.
 
-A split is a function of the seed and of *who is there*, never of the order of rows in a file. Nobody is in two parts, and
-a held-out group is held out whole, so "unseen" means that no member of the group was ever looked at in training.
+A split is a function of the seed and of *who is there*, never of the order of rows in a file. Nobody is in two parts,
+and a held-out group is held out whole, so "unseen" means that no member of the group was ever looked at in training.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def split_groups(labels: Iterable[str], sizes: Mapping[Role, int], seed: int) ->
 def split_people(people: pd.DataFrame, roles: Mapping[str, Role], seed: int) -> pd.Series:
     """A part for every row of `people` (columns `person`, `group`), as a Series on its index.
 
-    Seen groups are divided by `SHARES`; everybody in a held-out group gets the part of the group's role. Each group draws
-    from its own random stream, so adding or removing a group leaves the others' split as it was.
+    Seen groups are divided by `SHARES`; everybody in a held-out group gets the part of the group's role. Each group
+    draws from its own random stream, so adding or removing a group leaves the others' split as it was.
     """
     parts = pd.Series("", index=people.index, dtype=object, name="part")
     for label, members in people.groupby("group", sort=True)["person"]:

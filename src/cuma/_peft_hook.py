@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -42,15 +42,19 @@ class _RegisteringLoader(Loader):
 
 
 class _PeftFinder(MetaPathFinder):
-    """Answers for the name `peft` only."""
+    """Answers for the name `peft` only, with what the other finders (an editable install has its own) say."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname != "peft":
             return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _RegisteringLoader(spec.loader)
-        return spec
+        others = [finder for finder in sys.meta_path if not isinstance(finder, _PeftFinder)]
+        for finder in others:
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _RegisteringLoader(spec.loader)
+                return spec
+        return None
 
 
 def install() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ from cuma.errors import ConfigError
 from cuma.tuner import manifest
 from cuma.tuner.register import add_peft_type
 
+ENCODER_KEYS = ("id", "revision", "template")
 ROUTER_INPUTS = ("joint", "profile", "semantic")
 GATINGS = ("paper", "released")
 PROFILE_TASKS = (TaskType.CAUSAL_LM, TaskType.SEQ_CLS)
@@ -73,14 +76,33 @@ class CumaConfig(PeftConfig):
     profile_encoder: dict[str, Any] | None = field(default=None)
     """Which sentence encoder made the profile embeddings: {"id", "revision", "template"}; see `ProfileEncoder.spec`."""
 
+    # Set by from_pretrained: the weights that belong to this configuration are still to be loaded.
+    _awaits_weights = False
+
     def __post_init__(self) -> None:
+        tasks = _one_of(task.value for task in TaskType)
+        _require(self.task_type is None or self.task_type in list(TaskType), "task_type", self.task_type, tasks)
         super().__post_init__()
         self.peft_type = add_peft_type()
-        for name in ("target_modules", "exclude_modules"):
-            value = getattr(self, name)
-            setattr(self, name, set(value) if isinstance(value, list) else value)
+        self._check_modules()
         self._check_numbers()
         self._check_choices()
+
+    def _check_modules(self) -> None:
+        for name in ("target_modules", "exclude_modules"):
+            value = getattr(self, name)
+            known = value is None or isinstance(value, str) or _are_names(value)
+            _require(known, name, value, "None, a list of names, or a regex")
+            setattr(self, name, set(value) if isinstance(value, list | tuple) else value)
+        value = self.modules_to_save
+        _require(value is None or _are_names(value), "modules_to_save", value, "None or a list of names")
+        if self.layers_pattern is not None and self.layers_to_transform is None:
+            raise ConfigError("CumaConfig: layers_pattern is set without layers_to_transform. Set both, or neither.")
+        if self.layers_to_transform is not None and isinstance(self.target_modules, str):
+            raise ConfigError(
+                "CumaConfig: layers_to_transform needs target_modules as a list of names; got "
+                f"{self.target_modules!r}. Name the modules in a list, or put the layers into the regex."
+            )
 
     def _check_numbers(self) -> None:
         for name in ("r", "num_experts", "top_k", "profile_dim"):
@@ -90,30 +112,27 @@ class CumaConfig(PeftConfig):
             _require(value is None or _is_count(value), name, value, "None or a whole number of at least 1")
         top_k_range = f"1 to num_experts ({self.num_experts})"
         _require(self.top_k <= self.num_experts, "top_k", self.top_k, top_k_range)
-        _require(_is_number(self.lora_alpha) and self.lora_alpha > 0, "lora_alpha", self.lora_alpha, "above 0")
-        dropout_ok = _is_number(self.lora_dropout) and 0 <= self.lora_dropout < 1
-        _require(dropout_ok, "lora_dropout", self.lora_dropout, "at least 0 and below 1")
-        coef = self.router_aux_loss_coef
+        alpha, dropout, coef = self.lora_alpha, self.lora_dropout, self.router_aux_loss_coef
+        _require(_is_number(alpha) and alpha > 0, "lora_alpha", alpha, "a number above 0")
+        _require(_is_number(dropout) and 0 <= dropout < 1, "lora_dropout", dropout, "at least 0 and below 1")
         _require(_is_number(coef) and coef >= 0, "router_aux_loss_coef", coef, "a number of at least 0")
         scale = self.profile_scale
-        _require(scale is None or (_is_number(scale) and scale > 0), "profile_scale", scale, "None or above 0")
+        _require(scale is None or (_is_number(scale) and scale > 0), "profile_scale", scale, "None or a number above 0")
 
     def _check_choices(self) -> None:
         _require(self.router_input in ROUTER_INPUTS, "router_input", self.router_input, _one_of(ROUTER_INPUTS))
         _require(self.gating in GATINGS, "gating", self.gating, _one_of(GATINGS))
         for name in ("share_a", "share_router", "init_weights"):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
-        if self.layers_pattern is not None and self.layers_to_transform is None:
-            raise ConfigError("CumaConfig: layers_pattern is set without layers_to_transform. Set both, or neither.")
         if self.needs_profile and self.task_type not in PROFILE_TASKS:
             raise ConfigError(
                 f"CumaConfig: router_input={self.router_input!r} needs a task type that hands the profile on: "
-                f"{_one_of([task.value for task in PROFILE_TASKS])}; got task_type={self.task_type!r}. "
+                f"{_one_of(task.value for task in PROFILE_TASKS)}; got task_type={self.task_type!r}. "
                 'For other tasks, and for any nn.Module with task_type=None, use router_input="semantic".'
             )
-        if self.profile_encoder is not None:
-            unknown = set(self.profile_encoder) - {"id", "revision", "template"}
-            _require(not unknown, "profile_encoder", sorted(unknown), "the keys 'id', 'revision', 'template'")
+        encoder = self.profile_encoder
+        known = encoder is None or (isinstance(encoder, dict) and set(encoder) <= set(ENCODER_KEYS))
+        _require(known, "profile_encoder", encoder, "None or a dict with the keys 'id', 'revision', 'template'")
 
     @property
     def needs_profile(self) -> bool:
@@ -133,6 +152,7 @@ class CumaConfig(PeftConfig):
         Raises:
             UnsupportedError: the weights were saved as a pickle (`safe_serialization=False`).
         """
+        manifest.refuse_pickle(save_directory)
         super().save_pretrained(save_directory, **kwargs)
         manifest.write(save_directory)
 
@@ -146,7 +166,14 @@ class CumaConfig(PeftConfig):
             AdapterError: a file is damaged or missing, or the weights are a pickle.
         """
         manifest.verify(pretrained_model_name_or_path, subfolder, **kwargs)
-        return super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+        config = super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+        config._awaits_weights = True
+        return config
+
+    def take_awaits_weights(self) -> bool:
+        """True once after `from_pretrained`: a load that fails then takes the whole adapter out again."""
+        awaits, self._awaits_weights = self._awaits_weights, False
+        return awaits
 
 
 def _is_count(value: Any) -> bool:
@@ -154,10 +181,14 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _one_of(allowed: Any) -> str:
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list | tuple | set) and all(isinstance(name, str) for name in value)
+
+
+def _one_of(allowed: Iterable[Any]) -> str:
     return "one of " + ", ".join(repr(value) for value in allowed)
 
 

@@ -99,9 +99,10 @@ class Conditioning:
 
     def _mask_for(self, logits: Tensor) -> Tensor | None:
         """[B, T] for logits [B, T, E]: the mask's last T columns (earlier ones are cached keys)."""
-        if self.mask is None or self.mask.dim() != 2 or logits.dim() != 3 or self.mask.shape[0] != logits.shape[0]:
+        if self.mask is None or self.mask.dim() != 2 or logits.dim() != 3:
             return None
-        return self.mask[:, -logits.shape[1] :].to(logits.device)
+        mask = self.mask[:, -logits.shape[1] :].to(logits.device)
+        return mask if mask.shape == logits.shape[:2] else None
 
 
 _current: ContextVar[Conditioning | None] = ContextVar("cuma_conditioning", default=None)
@@ -162,4 +163,4 @@ def carry_through_checkpoints(model: nn.Module) -> None:
         if module.__dict__.get("gradient_checkpointing", False):
             checkpoint = module.__dict__.get("_gradient_checkpointing_func")
             if checkpoint is not None and not isinstance(checkpoint, CarryingCheckpoint):
-                module._gradient_checkpointing_func = CarryingCheckpoint(checkpoint)  # type: ignore[assignment]
+                module._gradient_checkpointing_func = CarryingCheckpoint(checkpoint)

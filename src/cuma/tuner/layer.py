@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +16,15 @@ from cuma.tuner.context import current
 from cuma.tuner.experts import mixture_of_lora
 from cuma.tuner.router import Router
 
-NOT_LINEAR = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+NOT_LINEAR = (
+    nn.Embedding,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.MultiheadAttention,
+    nn.modules.linear.NonDynamicallyQuantizableLinear,
+)
+"""Layers for which PEFT reports two sizes but that are not called as W h (the last one's weight is read directly)."""
 
 
 class Experts(nn.Module):
@@ -41,6 +50,10 @@ class Experts(nn.Module):
             nn.init.zeros_(self.lora_B)
         else:
             nn.init.uniform_(self.lora_B, -1 / math.sqrt(rank), 1 / math.sqrt(rank))
+
+    def extra_repr(self) -> str:
+        """Shapes, as PEFT's and torch's layers print them."""
+        return f"lora_A={list(self.lora_A.shape)}, lora_B={list(self.lora_B.shape)}"
 
     def forward(self, hidden: Tensor, gates: Tensor) -> Tensor:
         """hidden [..., H], gates [..., E] → delta [..., O]."""
@@ -90,7 +103,7 @@ class CumaLinear(nn.Module, BaseTunerLayer):
             name: this layer's name in the model.
             inference_mode: True leaves the new parameters frozen.
         """
-        device = self._get_base_layer_device_and_dtype(self.get_base_layer())[0]
+        device = device_of(self.get_base_layer())
         self.name = name
         self.cuma_experts[adapter_name] = Experts(self.in_features, self.out_features, config, device)
         if owner is None:
@@ -122,6 +135,13 @@ class CumaLinear(nn.Module, BaseTunerLayer):
             )
         return router(hidden, None).gates
 
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        """Without PEFT's cast to the base layer's dtype, which would cut a loaded adapter down to bf16."""
+        target = device if device is not None else device_of(self.get_base_layer())
+        for parts in (self.cuma_experts, self.cuma_router):
+            if adapter_name in parts and not any(parameter.is_meta for parameter in parts[adapter_name].parameters()):
+                parts[adapter_name].to(target)
+
     def merge(self, *args: Any, **kwargs: Any) -> None:
         """Always raises: the gates depend on the token and the person."""
         refuse_merge()
@@ -140,6 +160,12 @@ def refuse_merge() -> None:
         "a mixture cannot be merged into the base weights: its gates depend on the token and the person. "
         "`cuma export` writes one person's adapter as an ordinary LoRA, which can be merged."
     )
+
+
+def device_of(layer: nn.Module) -> torch.device | None:
+    """Where a layer's weights are; None for a layer without any tensor."""
+    tensor = next(chain(layer.parameters(), layer.buffers()), None)
+    return None if tensor is None else tensor.device
 
 
 def linear_shape(layer: nn.Module) -> tuple[int, int]:

@@ -32,17 +32,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write(folder: str | Path) -> None:
-    """Write the manifest of the adapter files in `folder`, atomically.
+def refuse_pickle(folder: str | Path) -> None:
+    """Refuse to complete an adapter whose weights were just saved as a pickle. An older adapter there stays whole.
 
     Raises:
-        UnsupportedError: the weights there are a pickle; it is removed, as nothing of ours would load it.
+        UnsupportedError: they were; the pickle is removed, as nothing of ours would load it.
     """
-    folder = Path(folder)
-    pickled = folder / WEIGHTS_NAME
-    if pickled.exists() and not (folder / SAFETENSORS_WEIGHTS_NAME).exists():
+    pickled, weights = Path(folder) / WEIGHTS_NAME, Path(folder) / SAFETENSORS_WEIGHTS_NAME
+    if pickled.exists() and not (weights.exists() and weights.stat().st_mtime_ns > pickled.stat().st_mtime_ns):
         pickled.unlink()
         raise UnsupportedError("cuma adapters are saved as safetensors only. Drop safe_serialization=False.")
+
+
+def write(folder: str | Path) -> None:
+    """Write the manifest of the adapter files in `folder`, atomically."""
+    folder = Path(folder)
     sums = {name: sha256(folder / name) for name in _FILES if (folder / name).exists()}
     temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}"
     temporary.write_text(json.dumps({"sha256": sums}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -52,7 +56,8 @@ def write(folder: str | Path) -> None:
 def verify(name_or_path: str | Path, subfolder: str | None = None, **kwargs: Any) -> None:
     """Check an adapter, in a local folder or on the Hub, against its manifest.
 
-    No manifest is one warning (the adapter may come from elsewhere). No adapter at all is left to PEFT's own message.
+    No manifest is one warning (the adapter may come from elsewhere). No adapter at all, and a configuration saved
+    without weights, are left to PEFT's own message.
 
     Raises:
         AdapterError: the weights are a pickle, a listed file is missing or differs, or there are no cuma tensors.
@@ -62,30 +67,37 @@ def verify(name_or_path: str | Path, subfolder: str | None = None, **kwargs: Any
     if fetch(CONFIG_NAME) is None:
         return
     weights = fetch(SAFETENSORS_WEIGHTS_NAME)
-    listed = fetch(MANIFEST_NAME)
-    if weights is None and (listed is not None or fetch(WEIGHTS_NAME) is not None):
+    if weights is None and fetch(WEIGHTS_NAME) is not None:
         raise AdapterError(
             f"{folder}: there is no {SAFETENSORS_WEIGHTS_NAME}. Pickled weights ({WEIGHTS_NAME}) are refused, because "
             "loading one can run code: save the adapter again as safetensors."
         )
+    listed = fetch(MANIFEST_NAME)
     if listed is None:
         warnings.warn(f"{folder} has no {MANIFEST_NAME}: its files are loaded unverified.", UserWarning, stacklevel=3)
     else:
-        _compare(folder, listed, fetch)
+        _compare(folder, _read(folder, listed), fetch)
     if weights is not None:
         _has_cuma_tensors(weights)
 
 
-def _compare(folder: Path, manifest: Path, fetch: Callable[[str], Path | None]) -> None:
+def _read(folder: Path, manifest: Path) -> dict[str, str]:
+    """File name → SHA-256, for every file a manifest must list."""
     try:
         sums = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise AdapterError(f"{folder}: {MANIFEST_NAME} is damaged. Copy the adapter again.") from error
-    for name, expected in sums.items():
-        path = fetch(name)
-        if path is None:
+    if not isinstance(sums, dict) or CONFIG_NAME not in sums or not set(sums) <= set(_FILES):
+        raise AdapterError(f"{folder}: {MANIFEST_NAME} is damaged: it lists other files than {', '.join(_FILES)}.")
+    return sums
+
+
+def _compare(folder: Path, sums: dict[str, str], fetch: Callable[[str], Path | None]) -> None:
+    for name in _FILES:
+        path, expected = fetch(name), sums.get(name)
+        if path is None and expected is not None:
             raise AdapterError(f"{folder}: {name} is listed in {MANIFEST_NAME} but missing. Copy the adapter again.")
-        if sha256(path) != expected:
+        if path is not None and sha256(path) != expected:
             raise AdapterError(
                 f"{folder}: {name} does not match its SHA-256 in {MANIFEST_NAME}: it was damaged or changed after "
                 f"saving. Copy the adapter again; if the change was on purpose, delete {MANIFEST_NAME}."

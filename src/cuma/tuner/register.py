@@ -1,15 +1,40 @@
-"""The only file that touches PEFT's tables.
+"""The only file that touches PEFT's tables and functions.
 
 PEFT's `register_peft_method` refuses a name that its enum `PeftType` lacks, and a bare string in place of the enum
 member breaks transformers (it reads `peft_type.value`). So the member is added first, then the supported call is made.
+Two things that PEFT refuses for every method but LoRA get our words, which name the way out.
 """
 
 from __future__ import annotations
 
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+import peft.mixed_model
+import peft.utils.hotswap
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import PeftType, register_peft_method
 
+from cuma.errors import UnsupportedError
+
 NAME = "CUMA"
+
+REFUSALS = (
+    (
+        peft.mixed_model,
+        "_check_config_compatible",
+        "a mixture of adapters cannot be part of a PeftMixedModel: each mixture has a router of its own. Leave out "
+        "mixed=True; to serve several kinds of people at once, train one mixture on all of them.",
+    ),
+    (
+        peft.utils.hotswap,
+        "check_hotswap_configs_compatible",
+        "hotswap is not supported: it knows LoRA's tensors only. Load the other adapter beside this one, "
+        "model.load_adapter(folder, 'other'), then model.set_adapter('other').",
+    ),
+)
+"""Module of PEFT, name of its check, and what we say when a CumaConfig is checked."""
 
 
 def add_peft_type() -> PeftType:
@@ -34,3 +59,18 @@ def register() -> None:
     from cuma.tuner.model import CumaModel
 
     register_peft_method(name=NAME.lower(), config_cls=CumaConfig, model_cls=CumaModel)
+    for module, check, reason in REFUSALS:
+        _refuse(module, check, reason)
+
+
+def _refuse(module: ModuleType, check: str, reason: str) -> None:
+    """Let PEFT's compatibility check raise our error for our configurations; for all others it is as it was."""
+    original = getattr(module, check)
+
+    @wraps(original)
+    def checked(*configs: Any) -> Any:
+        if any(config.peft_type == NAME for config in configs):
+            raise UnsupportedError(reason)
+        return original(*configs)
+
+    setattr(module, check, checked)

@@ -17,7 +17,7 @@ class Routing(NamedTuple):
     logits: Tensor
     """[B, T, E] (or [..., E]) fp32."""
     gates: Tensor
-    """Same shape, fp32: at most K of E non-zero, summing to 1 (to K-independent constants if gating is "released")."""
+    """Same shape, fp32: at most K of E non-zero, summing to 1."""
 
 
 def top_k_mask(logits: Tensor, top_k: int) -> Tensor:
@@ -108,10 +108,11 @@ class Router(nn.Module):
         self.gating = config.gating
         self.hidden_width = in_features if config.router_input != "profile" else 0
         width = self.hidden_width + config.router_profile_dim
-        hidden = config.router_hidden_dim
-        self.input = nn.Linear(width, hidden or config.num_experts, bias=hidden is not None, device=device)
-        self.output = nn.Linear(hidden, config.num_experts, device=device) if hidden is not None else None
-        self.float()
+        hidden, experts = config.router_hidden_dim, config.num_experts
+        self.input = nn.Linear(width, hidden or experts, bias=hidden is not None, device=device, dtype=torch.float32)
+        self.output: nn.Linear | None = None
+        if hidden is not None:
+            self.output = nn.Linear(hidden, experts, device=device, dtype=torch.float32)
 
     def forward(self, hidden: Tensor, profile: Tensor | None) -> Routing:
         """Route every token.
@@ -126,20 +127,21 @@ class Router(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             logits = self._logits(hidden, profile)
             choose = released_gates if self.gating == "released" else top_k_gates
-            return Routing(logits, choose(logits, self.top_k))
+            gates = choose(logits, self.top_k)
+            every_token = (*hidden.shape[:-1], -1)
+            return Routing(logits.expand(every_token), gates.expand(every_token))
 
     def _logits(self, hidden: Tensor, profile: Tensor | None) -> Tensor:
+        """[..., E], or [B, 1, E] when the person alone decides: then it is computed once and not for every token."""
+        parts = []
         weight = self.input.weight.float()
-        activation: Tensor | None = None
         if self.hidden_width:
-            activation = functional.linear(hidden.float(), weight[:, : self.hidden_width])
+            parts.append(functional.linear(hidden.float(), weight[:, : self.hidden_width]))
         if profile is not None:
             person = functional.linear(profile.float(), weight[:, self.hidden_width :])
-            person = person.view(person.shape[0], *[1] * (hidden.dim() - 2), person.shape[-1])
-            activation = person.expand(*hidden.shape[:-1], -1) if activation is None else activation + person
-        assert activation is not None, "a router sees the hidden state, the profile, or both"
-        if self.input.bias is not None:
-            activation = activation + self.input.bias.float()
+            parts.append(person.view(person.shape[0], *[1] * (hidden.dim() - 2), person.shape[-1]))
+        activation = sum(parts[1:], start=parts[0])
         if self.output is None:
             return activation
-        return functional.linear(activation.relu(), self.output.weight.float(), self.output.bias.float())
+        activation = (activation + self.input.bias.float()).relu()
+        return functional.linear(activation, self.output.weight.float(), self.output.bias.float())

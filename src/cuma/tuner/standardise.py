@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cuma.errors import ProfileError
 from cuma.tuner.config import CumaConfig
@@ -30,12 +31,13 @@ class Standardiser(nn.Module):
         super().__init__()
         dim, projected = config.profile_dim, config.profile_projection_dim
         self.target_norm = config.profile_scale or hidden_size**0.5 / 4
-        self.mean = nn.Parameter(torch.zeros(dim, device=device), requires_grad=False)
-        self.scale = nn.Parameter(torch.zeros((), device=device), requires_grad=False)
-        self.projection = nn.Linear(dim, projected, bias=False, device=device) if projected is not None else None
-        if self.projection is not None:
+        self.mean = nn.Parameter(torch.zeros(dim, device=device, dtype=torch.float32), requires_grad=False)
+        self.scale = nn.Parameter(torch.zeros((), device=device, dtype=torch.float32), requires_grad=False)
+        self.projection: nn.Linear | None = None
+        if projected is not None:
+            self.projection = nn.Linear(dim, projected, bias=False, device=device, dtype=torch.float32)
             # Keeps the expected norm, so that the projected profile weighs what the unprojected one would.
-            nn.init.normal_(self.projection.weight, std=self.projection.out_features**-0.5)
+            nn.init.normal_(self.projection.weight, std=projected**-0.5)
 
     @property
     def fitted(self) -> bool:
@@ -53,34 +55,44 @@ class Standardiser(nn.Module):
             ProfileError: wrong width, non-finite values, or fewer than two different profiles.
         """
         check_embeds(embeds, self.mean.numel())
-        rows = embeds[embeds.abs().sum(-1) > 0].to(self.mean)
-        centred = rows - rows.mean(0) if len(rows) else rows
-        norm = centred.square().sum(-1).mean().sqrt() if len(rows) else torch.zeros(())
-        if len(rows) < 2 or norm <= 1e-6 * rows.norm(dim=-1).mean():
+        rows = embeds[present(embeds)].to(self.mean)
+        mean = rows.mean(0) if len(rows) else self.mean
+        norm = (rows - mean).square().sum(-1).mean().sqrt()
+        # Also false for NaN, the norm of no rows. Equal rows differ from their mean by rounding.
+        if not norm > 1e-6 * rows.norm(dim=-1).mean():
             raise ProfileError(
                 f"fit_profiles needs at least two different non-empty profiles; got {len(rows)} non-empty rows that do "
                 'not differ. To train without profiles use CumaConfig(router_input="semantic").'
             )
-        self.mean.copy_(rows.mean(0))
+        self.mean.copy_(mean)
         self.scale.copy_(self.target_norm / norm)
 
     def forward(self, embeds: Tensor) -> Tensor:
         """Args:
-            embeds: [B, D] raw encoder output.
+            embeds: [B, D] raw encoder output, of any dtype.
 
         Returns:
             [B, D'] fp32, D' the projection's width or D; zero rows for empty profiles.
         """
-        present = embeds.abs().sum(-1, keepdim=True) > 0
-        standard = (embeds.to(self.mean) - self.mean) * self.scale * present
-        return standard if self.projection is None else self.projection(standard)
+        with torch.autocast(self.mean.device.type, enabled=False):
+            mean, scale = self.mean.float(), self.scale.float()
+            standard = (embeds.to(mean) - mean) * scale * present(embeds).to(mean).unsqueeze(-1)
+            return standard if self.projection is None else functional.linear(standard, self.projection.weight.float())
+
+
+def present(embeds: Tensor) -> Tensor:
+    """bool [B]: False for the rows of zeros, which stand for empty profiles."""
+    return (embeds != 0).any(dim=-1)
 
 
 def check_embeds(embeds: Tensor, profile_dim: int) -> None:
     """Raise a ProfileError that names the fix unless `embeds` is a finite [B, profile_dim] tensor."""
     if not isinstance(embeds, Tensor) or embeds.dim() != 2:
-        shape = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
-        raise ProfileError(f"profile_embeds must be a tensor [B, D], one row per person; got {shape}.")
+        got = list(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
+        raise ProfileError(
+            f"profile_embeds must be a tensor [B, {profile_dim}], one row per person; got {got}. "
+            "Pass profile_embeds=encoder(profiles), with a list of profiles even for one person."
+        )
     if embeds.shape[1] != profile_dim:
         raise ProfileError(
             f"profile_embeds have {embeds.shape[1]} columns but the adapter was built for {profile_dim}. Use the "

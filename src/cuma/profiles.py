@@ -144,7 +144,8 @@ def _present(name: str, value: Any) -> str | None:
     if isinstance(value, Real) and not isinstance(value, bool):
         if not math.isfinite(value):
             return None
-        value = str(int(value) if value == int(value) else float(value))
+        whole = math.floor(value)
+        value = str(whole if value == whole else float(value))
     if not isinstance(value, str):
         raise ProfileError(
             f"Profile field {name!r} got {type(value).__name__}. Expected text or a number; None where it is unknown."

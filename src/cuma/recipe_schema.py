@@ -34,6 +34,9 @@ class BackboneSection:
     """Commit, tag or branch on the Hub; null: the default one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the base weights. What is trained is float32 anyway."""
+    keep_frozen_layers: bool = False
+    """Run the layers below the first adapter once per distinct prompt and keep the result in memory. Exact; pays when
+    few prompts are asked of many people."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -1,0 +1,109 @@
+"""From survey cells to model inputs: tokens of the prompt, the letters' token ids, padding.
+
+Shared by training and evaluation, so that both ask exactly the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cuma.benchmarks.prompts import LETTERS
+from cuma.errors import BenchmarkError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class SurveyTokens:
+    """Tokenises prompts and pads batches.
+
+    Attributes:
+        padding_side: "left" or "right"; results do not depend on it.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, padding_side: str = "left") -> None:
+        """Args:
+            tokenizer: with a chat template.
+            padding_side: "left" or "right".
+
+        Raises:
+            BenchmarkError: no chat template, or a letter is not one token.
+        """
+        if tokenizer.chat_template is None:
+            raise BenchmarkError("the tokenizer has no chat template. Use an instruction-tuned model, or set one.")
+        if padding_side not in ("left", "right"):
+            raise BenchmarkError(f"padding_side is {padding_side!r}; allowed: 'left', 'right'.")
+        self.tokenizer = tokenizer
+        self.padding_side = padding_side
+        self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+    def prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a conversation up to where the answer's first token goes."""
+        return self.tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+
+    def letters(self, count: int) -> list[int]:
+        """Token ids of the first `count` answer letters, as they stand at the start of an answer.
+
+        Raises:
+            BenchmarkError: the tokenizer splits a letter.
+        """
+        ids = [self.tokenizer.encode(letter, add_special_tokens=False) for letter in LETTERS[:count]]
+        if any(len(tokens) != 1 for tokens in ids):
+            raise BenchmarkError("this tokenizer does not write each answer letter as one token.")
+        return [tokens[0] for tokens in ids]
+
+    def batch(self, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Pad prompts to a batch.
+
+        Args:
+            prompts: B lists of token ids.
+
+        Returns:
+            input_ids, attention_mask, position_ids [B, T] (positions start at 0 on each row's first real token), and
+            last [B], the index of each row's last real token.
+        """
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        width = int(lengths.max())
+        ids = torch.full((len(prompts), width), self.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            start = width - len(prompt) if self.padding_side == "left" else 0
+            ids[row, start : start + len(prompt)] = torch.tensor(list(prompt))
+            mask[row, start : start + len(prompt)] = 1
+        last = torch.full_like(lengths, width - 1) if self.padding_side == "left" else lengths - 1
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "last": last}
+
+
+def answer_logits(model: Any, batch: Mapping[str, Tensor], **conditioning: Any) -> tuple[Tensor, Any]:
+    """Next-token logits after each row's last real token.
+
+    Only the positions that are needed go through the output head: with a 49,152-word vocabulary that head costs more
+    than several layers.
+
+    Args:
+        model: a causal LM (bare or PeftModel).
+        batch: from `SurveyTokens.batch`, on the model's device.
+        conditioning: further keywords for the model, such as profile_embeds.
+
+    Returns:
+        logits [B, V] fp32 and the model's output.
+    """
+    last = batch["last"]
+    kept, inverse = torch.unique(last, return_inverse=True)
+    output = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        position_ids=batch["position_ids"],
+        logits_to_keep=kept,
+        use_cache=False,
+        **conditioning,
+    )
+    rows = torch.arange(len(last), device=last.device)
+    return output.logits[rows, inverse].float(), output

@@ -1,0 +1,134 @@
+"""From a trained run to predictions and scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from peft import PeftModel
+
+from cuma.benchmarks.base import Survey
+from cuma.benchmarks.tensors import SurveyTokens
+from cuma.errors import RunError
+from cuma.evaluation.predict import for_people, predict_cells
+from cuma.materials import Materials, profile_in_prompt
+from cuma.metrics import score
+from cuma.recipe import load_recipe
+from cuma.recipe_schema import Recipe
+from cuma.runs import Run, replacing, write_json
+
+TEST_ROLES = ("seen", "test")
+"""Groups whose test people are predicted: those trained on, and those held out whole."""
+
+
+def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
+    """Let a run answer for the test people, and score its answers; a finished evaluation is left alone.
+
+    Args:
+        folder: the run's folder.
+        materials: loaded parts, if there are any already.
+
+    Returns:
+        The run, with status "evaluated".
+
+    Raises:
+        RunError: the run is not trained yet.
+        AdapterError: its adapter is damaged.
+    """
+    run = Run.open(folder)
+    if run.info["status"] == "evaluated" and run.evaluations():
+        return run
+    if run.info["status"] not in ("trained", "evaluated"):
+        raise RunError(f"{folder} is not trained yet (status {run.info['status']!r}). Run `cuma train` on it first.")
+    recipe = load_recipe(folder / "recipe.yaml")
+    materials = materials or Materials.load(recipe)
+    started = time.monotonic()
+    model = load_model(run, recipe, materials)
+    try:
+        cells, routing = _predict(model, recipe, materials, every_order=True, progress=run.info["label"] + ": answering")
+    finally:
+        _put_back(model, materials)
+    write_evaluation(run, recipe.digest, for_people(cells, materials.survey, "test"), materials.survey, routing)
+    seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
+    run.update(status="evaluated", seconds=seconds)
+    return run
+
+
+def load_model(run: Run, recipe: Recipe, materials: Materials) -> Any:
+    """The run's model: the shared backbone, with the run's adapter if it has one."""
+    if recipe.adapter.method == "none":
+        return materials.backbone.model.eval()
+    return PeftModel.from_pretrained(materials.backbone.model, str(run.adapter)).eval()
+
+
+def curve_point(recipe: Recipe, materials: Materials) -> Callable[[Any], dict[str, Any]]:
+    """A measure for the learning curve: EMD and spread on the test people, one order of the letters per cell.
+
+    Nothing is chosen by these numbers; they show when each method gets where.
+    """
+
+    def measure(model: Any) -> dict[str, Any]:
+        cells, _ = _predict(model, recipe, materials, every_order=False, progress=None)
+        scores = score(for_people(cells, materials.survey, "test"), materials.survey.questions, draws=0)
+        return {
+            part: {metric: scores[part][metric]["value"] for metric in ("soft_emd", "spread")}
+            for part in ("seen", "unseen")
+            if part in scores
+        }
+
+    return measure
+
+
+def write_evaluation(
+    run: Run, digest: str, predictions: pd.DataFrame, survey: Survey, routing: pd.DataFrame | None = None
+) -> None:
+    """Write predictions.parquet, routing.parquet (mixtures only) and scores.json into the run.
+
+    Args:
+        run: where to.
+        digest: of whatever made the predictions, names the folder with the benchmark.
+        predictions: in the form of predictions.parquet.
+        survey: the benchmark.
+        routing: from `predict_cells`; empty or None: no file.
+    """
+    folder = run.evaluation(survey.name, digest)
+    if routing is not None and len(routing):
+        seen = {group.id: group.role == "seen" for group in survey.groups}
+        _write_parquet(folder / "routing.parquet", routing.assign(seen=routing["group"].map(seen)))
+    scores = {"benchmark": survey.name, **score(predictions, survey.questions)}
+    scores["questions"] = [asdict(question) for question in survey.questions]
+    write_json(folder / "scores.json", scores)
+    _write_parquet(folder / "predictions.parquet", predictions)  # last: it is what marks an evaluation as done
+
+
+def _predict(
+    model: Any, recipe: Recipe, materials: Materials, *, every_order: bool, progress: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    tokens = SurveyTokens(materials.backbone.tokenizer, recipe.evaluation.padding_side)
+    with materials.kept_trunk(recipe, model):
+        return predict_cells(
+            model,
+            tokens,
+            materials.survey,
+            "test",
+            TEST_ROLES,
+            table=materials.table_for(recipe),
+            profile_in_prompt=profile_in_prompt(recipe),
+            batch_size=recipe.evaluation.batch_size,
+            every_order=every_order,
+            progress=progress,
+        )
+
+
+def _put_back(model: Any, materials: Materials) -> None:
+    if isinstance(model, PeftModel):
+        materials.backbone.model = model.unload()
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)

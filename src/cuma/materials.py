@@ -1,0 +1,94 @@
+"""What a recipe names, loaded: the model, the survey, the profiles' embeddings. Shared by runs that name the same."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from cuma.backbones import Backbone, load_backbone
+from cuma.benchmarks.base import Survey
+from cuma.benchmarks.catalog import load_benchmark
+from cuma.profile_table import ProfileTable
+from cuma.recipe_schema import Recipe
+from cuma.trunk import FrozenTrunk
+from cuma.tuner.encoder import ProfileEncoder
+
+SHUFFLE_SEED = 0
+"""Seed of the control's permutation: one fixed permutation, whatever the training seed."""
+
+
+@dataclass(eq=False)
+class Materials:
+    """The loaded parts of a recipe. Nothing in here is ever trained."""
+
+    backbone: Backbone
+    survey: Survey
+    table: ProfileTable
+    """Raw embeddings of all groups' profiles."""
+    encoder_spec: dict[str, Any]
+    """Which encoder made them."""
+    names: tuple[Any, ...]
+    """What was loaded, to check that a recipe names the same."""
+    trunks: dict[int, dict[bytes, Tensor]] = field(default_factory=dict)
+    """Kept outputs of frozen lower layers, by number of layers (see `cuma.trunk`)."""
+
+    @classmethod
+    def load(cls, recipe: Recipe) -> Materials:
+        """Load everything `recipe` names.
+
+        Raises:
+            BackboneError, BenchmarkError: something is not there; the text says how to get it.
+        """
+        survey = load_benchmark(recipe.data.benchmark, seed=recipe.data.split_seed)
+        backbone = load_backbone(
+            recipe.backbone.model_name_or_path, revision=recipe.backbone.revision, dtype=recipe.backbone.dtype
+        )
+        encoder = ProfileEncoder.from_pretrained(
+            recipe.encoder.model_name_or_path, revision=recipe.encoder.revision, template=recipe.encoder.template
+        )
+        table = ProfileTable(encoder, [group.profile for group in survey.groups])
+        return cls(backbone, survey, table, dict(encoder.spec), _names(recipe))
+
+    def fit(self, recipe: Recipe) -> bool:
+        """True if `recipe` names exactly what was loaded."""
+        return self.names == _names(recipe)
+
+    def table_for(self, recipe: Recipe) -> ProfileTable | None:
+        """The embeddings the recipe's router reads: none, the true ones, or the control's shuffled ones."""
+        if recipe.adapter.method != "cuma" or recipe.adapter.router_input == "semantic":
+            return None
+        return self.table.shuffled(SHUFFLE_SEED) if recipe.data.shuffle_profiles else self.table
+
+    def group_embeds(self, table: ProfileTable, roles: tuple[str, ...]) -> Tensor:
+        """[G, D] raw embeddings of the groups with one of `roles`, in the survey's order."""
+        return table([group.profile for group in self.survey.groups if group.role in roles])
+
+    def kept_trunk(self, recipe: Recipe, model: Any) -> contextlib.AbstractContextManager[Any]:
+        """The context in which frozen lower layers run once per prompt, if the recipe wants that.
+
+        Re-entrant, so that a learning curve can be measured while training.
+        """
+        if not recipe.backbone.keep_frozen_layers:
+            return contextlib.nullcontext()
+        return FrozenTrunk(model, self._trunk_store)
+
+    def _trunk_store(self, depth: int) -> dict[bytes, Tensor]:
+        """Where runs keep what the lowest `depth` layers make of each prompt."""
+        return self.trunks.setdefault(depth, {})
+
+
+def _names(recipe: Recipe) -> tuple[Any, ...]:
+    backbone, encoder = recipe.backbone, recipe.encoder
+    return (
+        (backbone.model_name_or_path, backbone.revision, backbone.dtype),
+        (recipe.data.benchmark, recipe.data.split_seed),
+        (encoder.model_name_or_path, encoder.revision, encoder.template),
+    )
+
+
+def profile_in_prompt(recipe: Recipe) -> bool:
+    """True if the recipe's prompts say who asks."""
+    return recipe.data.profile_in in ("prompt", "both")

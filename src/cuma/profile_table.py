@@ -1,0 +1,57 @@
+"""Every distinct profile encoded once: the table that batches look their people up in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cuma.profiles import Profile
+from cuma.tuner.encoder import ProfileEncoder
+
+
+class ProfileTable:
+    """Raw embeddings of a set of profiles, by sentence.
+
+    Attributes:
+        sentences: the distinct sentences, sorted.
+        embeds: [N, D] fp32, their raw embeddings in that order.
+    """
+
+    def __init__(self, encoder: ProfileEncoder, profiles: Iterable[Any]) -> None:
+        """Args:
+        encoder: the frozen sentence encoder.
+        profiles: dicts of fields, sentences, `Profile`s or None; repeats cost nothing.
+        """
+        self.sentences = sorted({_sentence(profile) for profile in profiles})
+        self.embeds = encoder(self.sentences)
+        self._row = {sentence: row for row, sentence in enumerate(self.sentences)}
+
+    def __call__(self, profiles: Sequence[Any]) -> Tensor:
+        """[B, D]: one row for each profile. A profile that was not in the set raises KeyError (without its text)."""
+        rows = [self._row.get(_sentence(profile)) for profile in profiles]
+        unknown = sum(row is None for row in rows)
+        if unknown:
+            raise KeyError(f"{unknown} of {len(rows)} profiles are not in the table: build it from all of them.")
+        return self.embeds[torch.tensor(rows, dtype=torch.long)]
+
+    def shuffled(self, seed: int) -> ProfileTable:
+        """The control: the same embeddings, dealt out to the wrong profiles by one fixed permutation.
+
+        Every non-empty profile gets another's embedding (a cyclic shift of a random order), so the router still gets a
+        key for each group but no meaning.
+        """
+        present = [row for row, sentence in enumerate(self.sentences) if sentence]
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.tensor(present)[torch.randperm(len(present), generator=generator)]
+        other = ProfileTable.__new__(ProfileTable)
+        other.sentences, other._row = self.sentences, self._row
+        other.embeds = self.embeds.clone()
+        other.embeds[order] = self.embeds[order.roll(1)]
+        return other
+
+
+def _sentence(profile: Any) -> str:
+    return Profile.parse(profile).sentence

@@ -1,0 +1,1 @@
+"""Training on TRL's trainers, with profiles."""

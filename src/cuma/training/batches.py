@@ -1,0 +1,104 @@
+"""Datasets and batches: TRL's own columns, plus who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cuma.benchmarks.tensors import SurveyTokens
+from cuma.profile_table import ProfileTable
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PROFILE = "profile"
+"""The dataset column that says who asks: an object of fields, a sentence, or null."""
+SURVEY_COLUMNS = ("input_ids", "answer_tokens", "answer_weights")
+"""Columns of a tokenised survey dataset, beside the profile."""
+NO_TOKEN = -1
+
+
+def tokenise_cells(cells: Dataset, tokens: SurveyTokens) -> Dataset:
+    """Survey cells as training rows.
+
+    Args:
+        cells: from `survey_cells`.
+        tokens: the tokeniser.
+
+    Returns:
+        A dataset with input_ids (the prompt), answer_tokens [m] (the letters), answer_weights [m] (the share of the
+        cell's people who chose each letter) and profile. Weights are shares, so that every cell counts the same, however
+        many people it has: small groups are heard as well as large ones.
+    """
+
+    def row(cell: Mapping[str, Any]) -> dict[str, Any]:
+        total = sum(cell["answer_counts"])
+        return {
+            "input_ids": tokens.prompt(cell["prompt"]),
+            "answer_tokens": tokens.letters(len(cell["answer_counts"])),
+            "answer_weights": [count / total for count in cell["answer_counts"]],
+        }
+
+    return cells.map(row, remove_columns=[c for c in cells.column_names if c != PROFILE], load_from_cache_file=False)
+
+
+class SurveyCollator:
+    """Pads tokenised survey rows and adds profile_embeds [B, D] when there is a table."""
+
+    def __init__(self, tokens: SurveyTokens, table: ProfileTable | None) -> None:
+        """Args:
+        tokens: pads prompts.
+        table: embeddings of all profiles in the data; None: the model gets none.
+        """
+        self.tokens = tokens
+        self.table = table
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Returns the model's inputs, last [B], answer_tokens [B, M] (padded with -1) and answer_weights [B, M]."""
+        batch = self.tokens.batch([row["input_ids"] for row in rows])
+        width = max(len(row["answer_tokens"]) for row in rows)
+        batch["answer_tokens"] = torch.tensor([_padded(row["answer_tokens"], width, NO_TOKEN) for row in rows])
+        batch["answer_weights"] = torch.tensor([_padded(row["answer_weights"], width, 0.0) for row in rows])
+        if self.table is not None:
+            batch["profile_embeds"] = self.table([row[PROFILE] for row in rows])
+        return batch
+
+
+class ProfileCollator:
+    """Any TRL collator, plus profile_embeds [B, D] from the rows' profile column."""
+
+    def __init__(self, inner: Callable[[list[dict[str, Any]]], dict[str, Any]], table: ProfileTable) -> None:
+        """Args:
+        inner: the trainer's own collator.
+        table: embeddings of all profiles in the data.
+        """
+        self.inner = inner
+        self.table = table
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns what `inner` returns, and profile_embeds."""
+        batch = self.inner([{key: value for key, value in row.items() if key != PROFILE} for row in rows])
+        return {**batch, "profile_embeds": self.table([row[PROFILE] for row in rows])}
+
+
+def survey_loss(logits: Tensor, answer_tokens: Tensor, answer_weights: Tensor) -> Tensor:
+    """−Σ w log p(letter) / Σ w: the letter loss of one respondent a row, for a whole cell at once.
+
+    Args:
+        logits: [B, V] fp32 next-token logits.
+        answer_tokens: [B, M], padded with -1.
+        answer_weights: [B, M], how many people (or which share) gave each answer.
+
+    Returns:
+        scalar.
+    """
+    log_p = logits.log_softmax(dim=-1).gather(-1, answer_tokens.clamp(min=0))
+    weights = answer_weights * (answer_tokens != NO_TOKEN)
+    return -(weights * log_p).sum() / weights.sum()
+
+
+def _padded(values: Sequence[float], width: int, filler: float) -> list[float]:
+    return [*values, *[filler] * (width - len(values))]

@@ -1,0 +1,146 @@
+"""Run the frozen layers below the first adapter once per distinct prompt.
+
+When only the last layers are adapted, everything below them is a fixed function of the tokens. A survey asks the same
+few questions of everybody, so those layers would compute the same numbers in every step. `FrozenTrunk` keeps what
+enters the first adapted layer, by token row, and starts the model there. Exact up to the rounding that a batch's shape
+makes (1e-6); only what is frozen is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cuma.errors import UnsupportedError
+
+DEFAULT_MAX_BYTES = 4 * 2**30
+
+
+class _Given(nn.Module):
+    """Stands in for the trunk: returns what was kept."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        return self.hidden
+
+
+class _Passed(nn.Module):
+    """Stands in for a trunk layer that need not run (the list keeps its length: models index it)."""
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        return hidden_states
+
+
+class FrozenTrunk:
+    """A context in which a decoder's frozen lower layers are computed once per distinct row of tokens.
+
+    Args:
+        model: a transformers causal LM, bare or inside a PeftModel.
+        store: depth → where to keep the rows, shared by models over the same backbone; None: a store of its own.
+        max_bytes: what may be kept; rows beyond that are computed anew each time.
+
+    Raises:
+        UnsupportedError: the model has no list of decoder layers.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        store: Callable[[int], dict[bytes, Tensor]] | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.decoder = base.get_decoder()
+        layers = getattr(self.decoder, "layers", None)
+        if not isinstance(layers, nn.ModuleList):
+            raise UnsupportedError(f"{type(self.decoder).__name__} has no list of layers: its trunk cannot be kept.")
+        self.depth = next((i for i, layer in enumerate(layers) if _is_adapted(layer)), len(layers))
+        self.max_bytes = max_bytes
+        self._kept: dict[bytes, Tensor] = {} if store is None else store(self.depth)
+        self.bytes = sum(_size(hidden) for hidden in self._kept.values())
+        self._original = self.decoder.forward
+        self._nested = False
+
+    def __enter__(self) -> FrozenTrunk:
+        # Inside another trunk's context (a learning curve measured while training) that one goes on serving.
+        self._nested = isinstance(getattr(self.decoder.forward, "__self__", None), FrozenTrunk)
+        if self.depth and not self._nested:
+            self._original = self.decoder.forward
+            self.decoder.forward = self._forward
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self.depth and not self._nested:
+            self.decoder.forward = self._original
+
+    def _forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
+        if input_ids is None or kwargs.get("use_cache", True) or kwargs.get("past_key_values") is not None:
+            # Generation: each step is a new row, there is nothing to keep.
+            return self._original(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        hidden = self._hidden(input_ids, mask)
+        upper = list(self.decoder.layers)[self.depth :]
+        stand_ins = [_Given(hidden), *(_Passed() for _ in range(self.depth - 1))]
+        with self._layers(stand_ins + upper):
+            return self._original(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+
+    @torch.no_grad()
+    def _hidden(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """[B, T, H] entering the first adapted layer; zeros at padded positions, which nobody attends to."""
+        rows = [ids[real] for ids, real in zip(input_ids, mask.bool(), strict=True)]
+        keys = [row.cpu().numpy().tobytes() for row in rows]
+        fresh = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._kept}
+        computed = self._compute(list(fresh.values())) if fresh else []
+        found = dict(zip(fresh, computed, strict=True))
+        for key, hidden in found.items():
+            if self.bytes + _size(hidden) <= self.max_bytes:
+                self._kept[key] = hidden
+                self.bytes += _size(hidden)
+        first = found.get(keys[0], self._kept.get(keys[0]))
+        assert first is not None
+        out = first.new_zeros(*input_ids.shape, first.shape[-1])
+        for row, (key, real) in enumerate(zip(keys, mask.bool(), strict=True)):
+            out[row, real] = found[key] if key in found else self._kept[key]
+        return out
+
+    def _compute(self, rows: list[Tensor]) -> list[Tensor]:
+        """Run the trunk alone on rows of different lengths (right-padded, so positions start at 0)."""
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        norm, lower = self.decoder.norm, list(self.decoder.layers)[: self.depth]
+        passed = [_Passed() for _ in range(len(self.decoder.layers) - self.depth)]
+        try:
+            self.decoder.norm = nn.Identity()
+            with self._layers([*lower, *passed]):
+                hidden = self._original(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        finally:
+            self.decoder.norm = norm
+        return [hidden[i, : len(row)].clone() for i, row in enumerate(rows)]
+
+    @contextmanager
+    def _layers(self, layers: list[nn.Module]) -> Iterator[None]:
+        own = self.decoder.layers
+        try:
+            self.decoder.layers = nn.ModuleList(layers)
+            yield
+        finally:
+            self.decoder.layers = own
+
+
+def _size(hidden: Tensor) -> int:
+    return hidden.numel() * hidden.element_size()
+
+
+def _is_adapted(layer: nn.Module) -> bool:
+    """True if anything in the layer is trainable or is an adapter's."""
+    return any(p.requires_grad for p in layer.parameters()) or any(
+        "base_layer" in name for name, _ in layer.named_modules()
+    )

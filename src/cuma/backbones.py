@@ -1,7 +1,7 @@
 """The frozen language model under the adapters: from the Hub, from a folder, or from an installed package.
 
-"smollm2-135m" comes as a quantised GGUF file, which transformers takes seconds to turn into floats. That is done once; the
-floats are kept as safetensors in cuma's cache and read from there afterwards, bit for bit the same.
+"smollm2-135m" comes as a quantised GGUF file, which transformers takes many seconds to turn into floats. That is done
+once; the floats are kept as safetensors in cuma's cache and read from there afterwards, bit for bit the same.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import hashlib
 import io
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from cuma.errors import BackboneError, ConfigError
 from cuma.hub import cache_folder, licence_of, locate, package_folder, quiet_loading, require_safetensors
@@ -44,8 +47,8 @@ class PackagedModel:
     licence: str
     """The licence of the weights."""
     pad_token: str
-    """The padding token to use. SmolLM2's own is <|im_end|>, which also ends each turn: code that tells padding by its id
-    (transformers' collator for language modelling, `generate` without a mask) would then never learn, or see, an end."""
+    """The padding token to use. SmolLM2's own is <|im_end|>, which also ends each turn: code that tells padding by its
+    id (transformers' collator for language modelling, `generate` without a mask) then never learns, or sees, an end."""
 
 
 BACKBONES = {
@@ -120,15 +123,15 @@ def _load_packaged(
     with quiet_loading():
         try:
             converted = _converted(name, folder / packaged.file, packaged)
-        except OSError as error:
-            if isinstance(error, BackboneError):
-                raise
+        except BackboneError:
+            raise
+        except (OSError, SafetensorError) as error:
             warnings.warn(
-                f"No converted copy of {name!r} can be kept in {cache_folder()} ({error}); every start will take seconds "
-                "longer. Set CUMA_CACHE to a writable folder with 600 MB to spare.",
+                f"No converted copy of {name!r} can be kept in {cache_folder()} ({error}), so every start is slow. "
+                "Set CUMA_CACHE to a writable folder with 600 MB to spare.",
                 stacklevel=3,
             )
-            with tempfile.TemporaryDirectory() as draft:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as draft:
                 _convert(name, folder / packaged.file, packaged, Path(draft))
                 model, tokenizer = _read(name, Path(draft), dtype, device_map)
         else:
@@ -137,10 +140,10 @@ def _load_packaged(
 
 
 def _converted(name: str, gguf: Path, packaged: PackagedModel) -> Path:
-    """The folder of the converted copy. Its name tells the GGUF file's content and the transformers that read it.
+    """The folder of the converted copy, made if absent. It is named after the GGUF's content and the transformers used.
 
     Raises:
-        OSError: it cannot be written.
+        OSError, SafetensorError: it cannot be written.
     """
     import transformers
 
@@ -150,6 +153,7 @@ def _converted(name: str, gguf: Path, packaged: PackagedModel) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    print(f"cuma: preparing {name} for its first use, once …", file=sys.stderr)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
     try:
         _convert(name, gguf, packaged, draft)
@@ -164,22 +168,35 @@ def _converted(name: str, gguf: Path, packaged: PackagedModel) -> Path:
 
 def _convert(name: str, gguf: Path, packaged: PackagedModel, target: Path) -> None:
     """Write `gguf` as a plain float32 transformers folder: safetensors, config, tokenizer with its chat template."""
+    model, tokenizer = _read_gguf(name, gguf)
+    tokenizer.pad_token = packaged.pad_token
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _read_gguf(name: str, gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Dequantise a GGUF file to float32.
+
+    Raises:
+        BackboneError: the reader is not installed, or the file is damaged.
+    """
     if package_folder("gguf") is None:
         raise BackboneError(f"reading {name!r} needs the package 'gguf': pip install 'cuma[quickstart]'.")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     source = {"gguf_file": gguf.name, "local_files_only": True}
-    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that nothing else turns off
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **source
-        )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-    tokenizer.pad_token = packaged.pad_token
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that nothing else turns off
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **source
+            )
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
+        raise BackboneError(f"the model {name!r} cannot be read from {gguf}: {error}. Install it again.") from error
     del model.config._model_name_or_path  # GGUF's title for the model
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    return model, tokenizer
 
 
 def _read(
@@ -187,7 +204,6 @@ def _read(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read model and tokenizer strictly: a weight that is not in the file is an error, not a random number."""
     require_safetensors(name, folder, "config.json", "a transformers model")
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"trust_remote_code": False, "local_files_only": True}
@@ -201,8 +217,8 @@ def _read(
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if absent:
         raise BackboneError(
-            f"{name!r} lacks {len(absent)} weights that a causal language model of its kind has, or has them in another "
-            f"shape ({', '.join(absent[:3])}). Take the complete model; an encoder or a classifier will not do."
+            f"{name!r} lacks {len(absent)} weights that a causal language model of its kind has, or has them in "
+            f"another shape ({', '.join(absent[:3])}). Take the complete model; an encoder or a classifier will not do."
         )
     return model, tokenizer
 

@@ -110,8 +110,8 @@ def _fetch(name: str, revision: str | None, known: Mapping[str, object]) -> Loca
 def _absent(name: str, reason: str, known: Mapping[str, object]) -> BackboneError:
     """The error for a model that is not here, with every way to get one."""
     return BackboneError(
-        f"model {name!r} is not here. {reason} Give a Hub id such as 'Qwen/Qwen3-8B' while online (or fetch it once with "
-        f"`hf download ID`), the path of a local folder, or a short name. {suggestion(name, known)}"
+        f"model {name!r} is not here. {reason} Give a Hub id such as 'Qwen/Qwen3-8B' while online (or fetch it once "
+        f"with `hf download ID`), the path of a local folder, or a short name. {suggestion(name, known)}"
     )
 
 

@@ -1,8 +1,9 @@
 """Embeddings on disk without the texts they came from.
 
-A profile is personal data, and there are so few plausible profiles that a plain hash of one can be guessed. So an entry's
-key is a *keyed* hash (BLAKE2b) under a random secret of this machine, which lies beside the database, readable only by its
-owner. Whoever gets the database alone learns neither a text nor whether a guessed text is in it.
+A profile is personal data, and there are so few plausible profiles that a plain hash of one can be guessed; so can a
+vector, by encoding the guess. So an entry's key is a *keyed* hash (BLAKE2b) and its vector is masked with a keyed
+stream (SHAKE-256), under a random secret of this machine that lies beside the database, readable only by its owner.
+Whoever gets the database alone learns no text, and cannot tell whether a guessed one is in it.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class EmbeddingCache:
         def read(database: sqlite3.Connection) -> dict[str, np.ndarray]:
             found = {}
             for text in texts:
-                row = database.execute("SELECT value FROM embedding WHERE key = ?", (self._key(text),)).fetchone()
-                vector = self._unseal(row[0], dim) if row else None
+                key = self._key(text)
+                row = database.execute("SELECT value FROM embedding WHERE key = ?", (key,)).fetchone()
+                vector = self._unseal(key, row[0], dim) if row else None
                 if vector is not None:
                     found[text] = vector
             return found
@@ -60,13 +62,14 @@ class EmbeddingCache:
         """Keep these vectors, all or none."""
 
         def write(database: sqlite3.Connection) -> None:
-            rows = [(self._key(text), self._seal(vector)) for text, vector in vectors.items()]
+            keys = {text: self._key(text) for text in vectors}
+            rows = [(keys[text], self._seal(keys[text], vector)) for text, vector in vectors.items()]
             database.executemany("INSERT OR REPLACE INTO embedding VALUES (?, ?)", rows)
 
         self._use(write)
 
     def _use(self, action: Callable[[sqlite3.Connection], T]) -> T | None:
-        """Do `action` in one transaction, on a connection of its own: threads and forked processes must not share one."""
+        """Do `action` in one transaction, on its own connection: threads and forked processes must not share one."""
         if self._broken:
             return None
         try:
@@ -89,20 +92,25 @@ class EmbeddingCache:
         message = len(self._model).to_bytes(8, "big") + self._model + text.encode()
         return hashlib.blake2b(message, key=self._secret or b"", person=b"cuma-key").digest()
 
+    def _mask(self, key: bytes, raw: bytes) -> bytes:
+        """`raw` XOR a stream that only the secret gives; its own inverse."""
+        stream = hashlib.shake_256((self._secret or b"") + key).digest(len(raw))
+        return bytes(np.frombuffer(raw, np.uint8) ^ np.frombuffer(stream, np.uint8))
+
     def _checksum(self, raw: bytes) -> bytes:
         return hashlib.blake2b(raw, digest_size=CHECKSUM_BYTES, key=self._secret or b"", person=b"cuma-value").digest()
 
-    def _seal(self, vector: np.ndarray) -> bytes:
-        """Little-endian float32 bytes with a checksum behind them."""
-        raw = vector.astype("<f4").tobytes()
-        return raw + self._checksum(raw)
+    def _seal(self, key: bytes, vector: np.ndarray) -> bytes:
+        """Little-endian float32 bytes, masked, with a checksum behind them."""
+        masked = self._mask(key, vector.astype("<f4").tobytes())
+        return masked + self._checksum(masked)
 
-    def _unseal(self, value: bytes, dim: int) -> np.ndarray | None:
+    def _unseal(self, key: bytes, value: bytes, dim: int) -> np.ndarray | None:
         """The vector [dim], or None if the entry has another length or its checksum is wrong."""
-        raw = value[:-CHECKSUM_BYTES]
-        if len(raw) != 4 * dim or value[-CHECKSUM_BYTES:] != self._checksum(raw):
+        masked = value[:-CHECKSUM_BYTES]
+        if len(masked) != 4 * dim or value[-CHECKSUM_BYTES:] != self._checksum(masked):
             return None
-        return np.frombuffer(raw, dtype="<f4").astype(np.float32)
+        return np.frombuffer(self._mask(key, masked), dtype="<f4").astype(np.float32)
 
 
 def _secret(path: Path) -> bytes:

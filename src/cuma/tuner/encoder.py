@@ -1,9 +1,9 @@
-"""The frozen sentence encoder: who a person is, in words → e_d, a vector (METHOD: the paper's Qwen3-Embedding-0.6B, D=1024).
+"""The frozen sentence encoder: who a person is, in words → e_d, a vector (the paper: Qwen3-Embedding-0.6B, D=1024).
 
-sentence-transformers reads the model's own pooling from its folder (MiniLM: mean over tokens; Qwen3-Embedding: last token).
-A text's vector must not depend on the texts beside it. Two things would make it: padding, so only texts of equal token
-length share a batch and no token is ever padded; and the order in which a matrix product adds up, which changes with the
-number of rows and leaves a difference of about 1e-7 per entry of a unit vector (tested: at most 1e-6).
+sentence-transformers reads the model's own pooling from its folder (MiniLM: mean over tokens; Qwen3-Embedding: the last
+token). A text's vector must not depend on the texts beside it. Two things would make it: padding, so only texts of
+equal token length share a batch and no token is ever padded; and the order in which a matrix product adds up, which
+changes with the number of rows and leaves about 1e-7 per entry of a unit vector (tested: at most 1e-6).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ProfileEncoder:
         self._batch_size = batch_size
         self._warned_of_length = False
         self.spec: dict[str, str | None] = dict(spec)
-        """{"id", "revision", "template"}: enough to build the same encoder again; goes into `CumaConfig.profile_encoder`."""
+        """{"id", "revision", "template"}: enough to build the same encoder again; see `CumaConfig.profile_encoder`."""
         self.licence = licence
         """The licence that the encoder's model card states."""
         dim = model.get_embedding_dimension()
@@ -84,13 +84,13 @@ class ProfileEncoder:
         Args:
             name_or_path: Hub id, local sentence-transformers folder, or "minilm" (from an installed package, offline).
             revision: branch, tag or commit on the Hub; `spec` records the commit it stood for.
-            template: text around the profile, with "{profile}" once; e.g. an instruction that the encoder was trained on.
+            template: text around the profile, with "{profile}" once; e.g. an instruction the encoder was trained on.
             cache_dir: where embeddings are kept; None: `$CUMA_CACHE` or ~/.cache/cuma; False: nowhere.
             device: e.g. "cpu", "cuda"; None: the GPU if there is one.
             batch_size: the most texts encoded at once.
 
         Raises:
-            BackboneError: the encoder is not here (the text says how to get it), is damaged, or has only pickled weights.
+            BackboneError: the encoder is not here (the text says how to get it), is damaged, or has only pickles.
             ConfigError: `template` or `batch_size` is wrong.
         """
         _check_options(template, batch_size)
@@ -117,8 +117,8 @@ class ProfileEncoder:
         if not spec or not spec.get("id") or set(spec) - {"id", "revision", "template"}:
             got = "None" if spec is None else f"the keys {sorted(spec)}"
             raise ConfigError(
-                f"profile_encoder must have the keys 'id', 'revision', 'template'; got {got}. If the adapter does not say "
-                "which encoder it was trained with, ask who trained it, and call `ProfileEncoder.from_pretrained` yourself."
+                f"profile_encoder must have the keys 'id', 'revision', 'template'; got {got}. If the adapter does not "
+                "say which encoder it was trained with, ask who trained it, and call `ProfileEncoder.from_pretrained`."
             )
         return cls.from_pretrained(
             str(spec["id"]), revision=spec.get("revision"), template=spec.get("template") or "{profile}", **options
@@ -176,7 +176,7 @@ class ProfileEncoder:
             for batch in self._batches(texts):
                 rows = self._model.encode(
                     batch,
-                    prompt="",  # the template is the only text around a profile, whatever prompt the model's folder sets
+                    prompt="",  # the template is the only text around a profile, whatever prompt the folder sets
                     batch_size=len(batch),
                     normalize_embeddings=True,
                     show_progress_bar=False,
@@ -265,7 +265,7 @@ def _load(name: str, located: Located, device: str | None) -> SentenceTransforme
 
 
 def _identity(located: Located, template: str) -> str:
-    """What tells this encoder from any other, whatever it is called: the Hub's commit or the folder's content, and template."""
+    """What tells this encoder from any other, whatever its name: commit or the folder's content, and the template."""
     content = located.revision
     if content is None:
         digest = hashlib.sha256()

@@ -11,8 +11,10 @@ import hashlib
 import io
 import os
 import shutil
+import struct
 import sys
 import tempfile
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,8 @@ DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 PAD_CANDIDATES = ("<|finetune_right_pad_id|>", "<|pad|>", "[PAD]", "<pad>", "<|endoftext|>")
 """Tokens that may serve as padding in a tokenizer that names none, best first (Llama 3.1, Phi, BERT, T5, GPT)."""
+
+_ONE_AT_A_TIME = threading.Lock()  # a second thread waits for the first one's copy instead of making its own
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def _load_packaged(
         )
     if revision is not None:
         raise BackboneError(f"{name!r} comes in a package and has no revision, got {revision!r}. Leave it out.")
-    with quiet_loading():
+    with _ONE_AT_A_TIME, quiet_loading():
         try:
             converted = _converted(name, folder / packaged.file, packaged)
         except BackboneError:
@@ -193,7 +197,7 @@ def _read_gguf(name: str, gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokeni
                 gguf.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **source
             )
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-    except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError, struct.error) as error:
         raise BackboneError(f"the model {name!r} cannot be read from {gguf}: {error}. Install it again.") from error
     del model.config._model_name_or_path  # GGUF's title for the model
     return model, tokenizer

@@ -1,0 +1,98 @@
+"""95 % intervals: a cluster bootstrap that resamples groups, then people within each group, and its two repairs.
+
+A person's answers to all questions stay together, and all methods are measured on the same draws, so that differences
+between methods are paired.
+
+Taken as it stands the scheme has two faults, and `interval` repairs both:
+- *Bias.* Resampled people carry sampling noise twice, which inflates every EMD and every diversity; percentiles of the
+  draws would lie above the estimate, often without containing it. The draws are re-centred on the estimate.
+- *Variance.* Observed groups already differ by their people's sampling noise; drawing people again adds that noise a
+  second time. The draws are rescaled to the variance of the draws that keep each group's people as they are, which
+  is unbiased up to the factor G/(G-1), and widened by Student's t for few groups (Davison & Hinkley 1997, § 3.8, on
+  bootstrapping hierarchical data).
+What is covered is the metric's expectation over groups and people at these cell sizes: an EMD keeps its noise floor,
+the spread does not. In simulations with 15 to 50 groups of 60 to 120 people, 91 to 97 % of the intervals held it; raw
+percentiles held 73 to 93 % for the EMD. With few groups, differences of accuracy or argmax EMD that hang on one or two
+groups changing sides are covered less often, as in any bootstrap: read them with care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+from cuma.metrics.pointwise import Floats
+from cuma.metrics.sample import People
+
+LEVEL = 0.95
+MAX_UNDEFINED = 0.05
+"""With a larger share of draws in which a metric is undefined there is no interval."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Groups and people drawn: S = G slots in B draws."""
+
+    slots: NDArray[np.int64]
+    """[S, B]: which group stands in each slot."""
+    times: Floats
+    """[G, B]: how often each group was drawn."""
+    sums: tuple[Floats, ...]
+    """Per block of features, [F, S, B]: weighted sums over the people of each slot."""
+
+
+def resample(people: People, blocks: Sequence[Floats], draws: int, seed: int) -> Draws:
+    """Draws groups with replacement and, anew for every slot, people of its group with replacement.
+
+    blocks: features [P, F]. Each is multiplied by itself, so that a method's figures are the same to the last bit
+    whichever other methods are scored beside it. People of a group who gave the same answers are drawn as one kind (a
+    multinomial draw over kinds is the same as drawing the people), with the mean of what a method said of them.
+    """
+    starts, sizes, means = _kinds(people, blocks)
+    groups = len(people.groups)
+    rng = np.random.default_rng(seed)
+    slots = rng.integers(groups, size=(groups, draws))
+    flat = slots.ravel()
+    sums = tuple(np.zeros((block.shape[1], flat.size)) for block in blocks)
+    for group in range(groups):
+        at = np.flatnonzero(flat == group)
+        rows = slice(int(starts[group]), int(starts[group + 1]))
+        n = int(sizes[rows].sum())
+        weights = rng.multinomial(n, sizes[rows] / n, size=at.size).astype(np.float64)
+        for total, mean in zip(sums, means, strict=True):
+            total[:, at] = (weights @ mean[rows]).T
+    times = np.stack([(slots == group).sum(axis=0) for group in range(groups)]).astype(np.float64)
+    return Draws(slots, times, tuple(total.reshape(-1, groups, draws) for total in sums))
+
+
+def _kinds(people: People, blocks: Sequence[Floats]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Floats]]:
+    """Each group's distinct patterns of answers: where a group's start [G+1], people of each [N], mean features."""
+    group_of = np.repeat(np.arange(len(people.groups)), np.diff(people.starts))
+    keys = np.column_stack([group_of, people.answers])
+    kinds, kind_of, sizes = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    starts = np.searchsorted(kinds[:, 0], np.arange(len(people.groups) + 1))
+    order = np.argsort(kind_of.ravel(), kind="stable")
+    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    means = [np.add.reduceat(block[order], first, axis=0) / sizes[:, None] for block in blocks]
+    return starts, sizes, means
+
+
+def interval(value: float, kept: Floats, drawn: Floats, groups: int) -> tuple[float, float] | None:
+    """Low and high end of the 95 % interval around `value`.
+
+    kept [B]: the metric with groups drawn and their people kept; drawn [B]: with people drawn too, on the same groups.
+    None where there is nothing to resample: under 2 groups, or a metric undefined here or in over 5 % of the draws.
+    """
+    defined = np.isfinite(kept) & np.isfinite(drawn)
+    if groups < 2 or not np.isfinite(value) or defined.mean() < 1 - MAX_UNDEFINED:
+        return None
+    around = drawn[defined] - drawn[defined].mean()
+    wanted, got = kept[defined].std(), around.std()
+    few = np.sqrt(groups / (groups - 1)) * t.ppf((1 + LEVEL) / 2, groups - 1) / norm.ppf((1 + LEVEL) / 2)
+    scale = few * wanted / got if got > 0 else 0.0
+    low, high = value + scale * np.quantile(around, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

@@ -1,0 +1,108 @@
+"""Measures of one prediction, or of one pair of distributions. Pure functions on arrays [..., m options]."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr, rel_entr
+
+Floats = NDArray[np.float64]
+
+LOW_OPTION_MASS = 0.5
+"""Below this, the answer letters hold less than half of the model's probability: the renormalised rest says little."""
+
+
+def distributions(values: ArrayLike, name: str = "distribution") -> Floats:
+    """`values` [..., m] as float64, checked: finite, not negative, summing to 1 (to 1e-6). ValueError otherwise."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0 or array.shape[-1] < 2:
+        raise ValueError(f"{name}: expected an array [..., options] of at least 2 options, got shape {array.shape}.")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(f"{name}: probabilities must be finite and not negative; got {array.min()} as the least.")
+    worst = float(np.abs(array.sum(axis=-1) - 1).max(initial=0.0))
+    if worst > 1e-6:
+        raise ValueError(
+            f"{name}: probabilities must sum to 1; got a sum that is off by {worst:.3g}. Divide by the sum."
+        )
+    return array
+
+
+def _pair(p: ArrayLike, q: ArrayLike) -> tuple[Floats, Floats]:
+    first, second = distributions(p, "p"), distributions(q, "q")
+    if first.shape[-1] != second.shape[-1]:
+        raise ValueError(
+            f"p has {first.shape[-1]} options and q has {second.shape[-1]}: they answer different questions."
+        )
+    return first, second
+
+
+def emd(p: ArrayLike, q: ArrayLike, ordinal: bool = True) -> Floats:
+    """Earth mover's distance in [0, 1] between distributions [..., m]; returns [...].
+
+    Ordinal options stand at positions 0, 1/(m-1), …, 1: Wasserstein-1, the sum of |CDF differences| over m-1.
+    Nominal options are all equally far apart: total variation. With two options the two agree.
+    """
+    first, second = _pair(p, q)
+    return emd_unchecked(first - second, ordinal)
+
+
+def emd_unchecked(difference: Floats, ordinal: bool, axis: int = -1) -> Floats:
+    """`emd` from p - q, with the options along `axis` and no checks: for large arrays that are known to be right."""
+    options = difference.shape[axis]
+    if ordinal and options > 2:
+        return np.asarray(np.abs(np.cumsum(difference, axis=axis)).sum(axis=axis) / (options - 1))
+    return np.asarray(np.abs(difference).sum(axis=axis) / 2)
+
+
+def jsd(p: ArrayLike, q: ArrayLike) -> Floats:
+    """Jensen–Shannon *divergence* in nats, in [0, ln 2], between distributions [..., m]; returns [...]."""
+    first, second = _pair(p, q)
+    middle = (first + second) / 2
+    divergence = (rel_entr(first, middle) + rel_entr(second, middle)).sum(axis=-1) / 2
+    return np.maximum(divergence, 0.0)  # rounding leaves -1e-16, of which the distance would be NaN
+
+
+def js_distance(p: ArrayLike, q: ArrayLike) -> Floats:
+    """Jensen–Shannon *distance*, the square root of `jsd` (what `scipy.spatial.distance.jensenshannon` returns)."""
+    return np.asarray(np.sqrt(jsd(p, q)))
+
+
+def entropy(p: ArrayLike) -> Floats:
+    """Shannon entropy in nats of distributions [..., m]; returns [...]."""
+    return np.asarray(entr(distributions(p, "p")).sum(axis=-1))
+
+
+def accuracy(predicted: ArrayLike, answers: ArrayLike) -> float:
+    """Share of positions where `predicted` [n] equals `answers` [n]."""
+    guess, truth = _labels(predicted, answers)
+    return float((guess == truth).mean())
+
+
+def macro_f1(predicted: ArrayLike, answers: ArrayLike) -> float:
+    """Mean F1 over the options that occur in `predicted` [n] or `answers` [n]; an option never predicted counts 0."""
+    from sklearn.metrics import f1_score  # takes a second to import, and only this function needs it
+
+    guess, truth = _labels(predicted, answers)
+    return float(f1_score(truth, guess, average="macro", zero_division=0.0))
+
+
+def _labels(predicted: ArrayLike, answers: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    guess, truth = np.asarray(predicted), np.asarray(answers)
+    if guess.shape != truth.shape or guess.ndim != 1 or guess.size == 0:
+        raise ValueError(f"Expected two equally long, non-empty lists, got shapes {guess.shape} and {truth.shape}.")
+    return guess, truth
+
+
+def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
+    """Distinct n-grams over all n-grams of tokenised `texts` (Li et al. 2016); 0.0 when no text has n tokens."""
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}.")
+    grams = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def low_option_mass(option_mass: float) -> bool:
+    """Whether the mean probability on the answer letters is too small (under 0.5) for the scores to be trusted."""
+    return option_mass < LOW_OPTION_MASS

@@ -1,0 +1,189 @@
+"""One part (seen or unseen groups) of a predictions table as arrays: its people, and what a method said about them.
+
+Everything a metric needs of a cell (group × question) is a mean over the cell's people of some number per person, so a
+bootstrap draw is one matrix product of people's weights with these numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cuma.errors import BenchmarkError
+from cuma.metrics.pointwise import Floats, distributions, entropy
+
+COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
+
+
+class QuestionLike(Protocol):
+    """What the metrics need of a question."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def options(self) -> Sequence[str]: ...
+    @property
+    def ordinal(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A question as the metrics see it; also its form in scores.json."""
+
+    id: str
+    text: str
+    options: tuple[str, ...]
+    ordinal: bool
+
+    @classmethod
+    def of(cls, question: QuestionLike | Mapping[str, Any]) -> Scale:
+        """From a benchmark's question, or from its entry in scores.json."""
+        if isinstance(question, Mapping):
+            return cls(question["id"], question["text"], tuple(question["options"]), bool(question["ordinal"]))
+        return cls(question.id, question.text, tuple(question.options), bool(question.ordinal))
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Who was asked and what they answered: the same for every method. P people, Q questions."""
+
+    scales: tuple[Scale, ...]
+    groups: tuple[str, ...]
+    """Labels in sorted order, G of them."""
+    starts: NDArray[np.int64]
+    """[G+1]: people are sorted by group, then by number; group g is rows starts[g]:starts[g+1]."""
+    person: NDArray[np.int64]
+    """[P]"""
+    answers: NDArray[np.int64]
+    """[P, Q], -1 where a person did not answer."""
+
+    @property
+    def column_question(self) -> NDArray[np.int64]:
+        """[K]: the question of each option, all questions' options laid side by side."""
+        return np.repeat(np.arange(len(self.scales)), [len(scale.options) for scale in self.scales])
+
+    def columns(self, question: int) -> slice:
+        """The question's options among the K."""
+        first = sum(len(scale.options) for scale in self.scales[:question])
+        return slice(first, first + len(self.scales[question].options))
+
+    def features(self) -> Floats:
+        """[P, K+Q]: the answer as a one-hot vector, then whether the person answered."""
+        which = np.concatenate([np.arange(len(scale.options)) for scale in self.scales])
+        chosen = self.answers[:, self.column_question] == which
+        return np.concatenate([chosen, self.answers >= 0], axis=1).astype(np.float64)
+
+    def same_as(self, other: People) -> bool:
+        """Whether both hold the same people, groups and answers."""
+        return (
+            self.groups == other.groups
+            and np.array_equal(self.starts, other.starts)
+            and np.array_equal(self.person, other.person)
+            and np.array_equal(self.answers, other.answers)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What one method said about the people of a part."""
+
+    base: Floats
+    """[K, G]: the distribution given to each group's first person who answered (zeros in empty cells)."""
+    features: Floats
+    """[P, 2K+3Q], zeros where unanswered: prediction minus base, one-hot argmax; hit, entropy, option mass.
+
+    Where a method says the same of a whole group, the first block is exactly zero, and so are differences between
+    groups that were told the same: no rounding is mistaken for diversity.
+    """
+
+    @property
+    def one_voice(self) -> bool:
+        """Whether each group's people were all given the same predictions."""
+        return not self.features[:, : len(self.base)].any()
+
+
+def read_parts(
+    predictions: pd.DataFrame, questions: Sequence[QuestionLike | Mapping[str, Any]]
+) -> dict[str, tuple[People, Said]]:
+    """The parts "seen" and "unseen" of a predictions table, where they have answers. BenchmarkError for bad rows."""
+    scales = tuple(Scale.of(question) for question in questions)
+    missing = [column for column in COLUMNS if column not in predictions.columns]
+    if missing:
+        raise BenchmarkError(f"The predictions lack the columns {missing}; expected {list(COLUMNS)}.")
+    unknown = sorted(set(predictions["question_id"].unique()) - {scale.id for scale in scales})
+    if unknown:
+        raise BenchmarkError(f"The predictions answer unknown questions {unknown}; pass the questions of their survey.")
+    seen = predictions["seen"].to_numpy(dtype=bool)
+    answered = predictions["answer"].to_numpy() >= 0
+    chosen = {"seen": predictions[seen & answered], "unseen": predictions[~seen & answered]}
+    return {part: _read(rows, scales) for part, rows in chosen.items() if len(rows)}
+
+
+def _read(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> tuple[People, Said]:
+    if rows.duplicated(["person", "question_id"]).any():
+        raise BenchmarkError("The predictions hold a person's answer to one question twice; expected one row for each.")
+    pairs = rows[["group", "person"]].drop_duplicates().sort_values(["group", "person"], kind="stable")
+    if pairs["person"].duplicated().any():
+        raise BenchmarkError("The predictions put one person into two groups; number people across the whole survey.")
+    groups, sizes = np.unique(pairs["group"].to_numpy(dtype=object), return_counts=True)
+    person = pairs["person"].to_numpy(dtype=np.int64)
+    index = pd.Index(person)
+    answers = np.full((len(person), len(scales)), -1, dtype=np.int64)
+    shares, mass = [], np.zeros((len(person), len(scales)))
+    for number, scale in enumerate(scales):
+        cell = rows[rows["question_id"] == scale.id]
+        who = index.get_indexer(cell["person"])
+        answers[who, number] = cell["answer"]
+        mass[who, number] = cell["option_mass"]
+        shares.append(_shares(cell, who, len(person), scale))
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    people = People(scales, tuple(groups.tolist()), starts, person, answers)
+    if not np.isfinite(mass).all():
+        raise BenchmarkError("The predictions hold an option_mass that is not a number; evaluate the run again.")
+    return people, _said(people, shares, mass)
+
+
+def _shares(cell: pd.DataFrame, who: NDArray[np.intp], people: int, scale: Scale) -> Floats:
+    """[P, m]: the question's predicted distributions by person, zeros where a person did not answer."""
+    options = len(scale.options)
+    shares = np.zeros((people, options))
+    if len(cell) == 0:
+        return shares
+    if cell["answer"].max() >= options or (cell["probabilities"].map(len) != options).any():
+        raise BenchmarkError(
+            f"Question {scale.id!r} has {options} options, but its predictions or answers have another."
+        )
+    try:
+        shares[who] = distributions(np.stack(cell["probabilities"].to_list()), f"question {scale.id!r}")
+    except ValueError as error:
+        raise BenchmarkError(f"The predictions hold no probabilities: {error}") from error
+    return shares
+
+
+def _said(people: People, shares: list[Floats], mass: Floats) -> Said:
+    answered = people.answers >= 0
+    group_of = np.repeat(np.arange(len(people.groups)), np.diff(people.starts))
+    base, deviations, greedy, hits, spent = [], [], [], [], []
+    for number, said in enumerate(shares):
+        there = answered[:, number]
+        first = np.zeros((len(people.groups), said.shape[1]))
+        rows = np.flatnonzero(there)
+        with_answers, at = np.unique(group_of[rows], return_index=True)
+        first[with_answers] = said[rows[at]]
+        guess = said.argmax(axis=1)
+        base.append(first.T)
+        deviations.append((said - first[group_of]) * there[:, None])
+        greedy.append(np.eye(said.shape[1])[guess] * there[:, None])
+        hits.append((guess == people.answers[:, number]) & there)
+        uncertain = np.zeros(len(said))
+        uncertain[rows] = entropy(said[rows]) if len(rows) else 0.0
+        spent.append(uncertain)
+    columns = [*deviations, *greedy, np.stack(hits, axis=1), np.stack(spent, axis=1), mass * answered]
+    return Said(np.concatenate(base), np.concatenate(columns, axis=1).astype(np.float64))

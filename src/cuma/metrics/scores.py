@@ -1,0 +1,182 @@
+"""The table: every metric of a method with its interval, on seen and on unseen groups, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma.errors import BenchmarkError, suggestion
+from cuma.metrics.cells import METRICS, Answers, Cells, measure, pair_sum
+from cuma.metrics.inference import Draws, interval, resample
+from cuma.metrics.pointwise import Floats, low_option_mass
+from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
+from cuma.metrics.truth import Truth
+
+PARTS = ("seen", "unseen")
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "soft_emd": (0.0, 1.0),
+    "noise_floor": (0.0, 1.0),
+    "argmax_emd": (0.0, 1.0),
+    "accuracy": (0.0, 1.0),
+    "entropy": (0.0, np.inf),
+    "option_mass": (0.0, 1.0),
+    "spread": (0.0, np.inf),
+    "alignment": (-1.0, 1.0),
+}
+"""Where a metric can lie; intervals are cut there."""
+
+Questions = Sequence[QuestionLike | Mapping[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One metric set of one method: the estimates, and the draws behind their intervals (empty without draws)."""
+
+    value: dict[str, float]
+    kept: dict[str, Floats]
+    drawn: dict[str, Floats]
+
+
+def score(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Scores of one method, in the form of scores.json (less its "benchmark").
+
+    predictions: rows of predictions.parquet; rows without an answer (-1) are left out. questions: the survey's, or the
+    entries of scores.json. Returns {"questions", "seen", "unseen", "n", "draws", "seed"}; a part without people is
+    absent. Each metric is {"value", "low", "high"}, None where undefined; `draws=0` gives no intervals and is fast.
+    A cell is a group × question. EMDs, accuracy (share of people whose answer is the argmax), entropy and option mass
+    are means over a group's cells, then over groups: small groups count as much as large ones. Cells that nobody
+    answered are skipped and counted. BenchmarkError if the table breaks the documented form.
+    """
+    return score_many({"": predictions}, questions, draws=draws, seed=seed)["scores"][""]
+
+
+def compare(
+    predictions_a: pd.DataFrame, predictions_b: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Paired differences a - b of every metric, on the same draws of the same people.
+
+    Returns {"seen": {metric: {"value", "low", "high"}}, "unseen": …, "draws", "seed"}, for parts that both predict.
+    """
+    both = score_many({"a": predictions_a, "b": predictions_b}, questions, reference="b", draws=draws, seed=seed)
+    return {**both["differences"]["a"], "draws": draws, "seed": seed}
+
+
+def score_many(
+    methods: Mapping[str, pd.DataFrame],
+    questions: Questions,
+    reference: str | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Scores of many methods on shared draws, and every other method's paired difference from `reference`.
+
+    Returns {"scores": {method: as `score`}, "differences": {method: {part: {metric: {"value", "low", "high"}}}}},
+    differences as method - reference, empty without a reference. Results do not depend on the order of methods or rows.
+    BenchmarkError if methods were evaluated on different people.
+    """
+    if reference is not None and reference not in methods:
+        raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
+    read = {name: read_parts(table, questions) for name, table in methods.items()}
+    head = {"questions": [{**asdict(scale), "options": list(scale.options)} for scale in map(Scale.of, questions)]}
+    scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
+    differences: dict[str, Any] = {name: {} for name in methods if reference is not None and name != reference}
+    for part in PARTS:
+        here = {name: parts[part] for name, parts in read.items() if part in parts}
+        if not here:
+            continue
+        people = _shared_people(here)
+        measured = _measure_all(people, {name: said for name, (_, said) in here.items()}, draws, seed)
+        groups = len(people.groups)
+        for name, result in measured.items():
+            scores[name][part] = _numbers(result, groups)
+            scores[name]["n"][part] = _sizes(people)
+        for name in differences:
+            if name in measured and reference in measured:
+                differences[name][part] = _differences(measured[name], measured[reference], groups)
+    return {"scores": scores, "differences": differences}
+
+
+def _shared_people(here: Mapping[str, tuple[People, Said]]) -> People:
+    names = sorted(here)
+    first = here[names[0]][0]
+    for name in names[1:]:
+        if not first.same_as(here[name][0]):
+            raise BenchmarkError(
+                f"Methods {names[0]!r} and {name!r} were evaluated on different people or answers; differences "
+                "would not be paired. Evaluate both on the same benchmark, split seed and version."
+            )
+    return first
+
+
+def _measure_all(people: People, methods: Mapping[str, Said], draws: int, seed: int) -> dict[str, Measured]:
+    """Estimates and draws of every method, on one set of draws; the people's side is worked out once."""
+    blocks = [people.features(), *(said.features for said in methods.values())]
+    sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]  # [F, G, 1] each
+    drawn = resample(people, blocks, draws, seed) if draws else None
+    truth = Truth.of(people, sums[0], drawn, seed)
+    results = {}
+    for block, (name, said) in enumerate(methods.items(), start=1):
+        cells = Cells.of(people, sums[0])
+        answers = Answers.of(cells, sums[block], said.base[:, :, None])
+        once = np.ones((len(people.groups), 1))
+        pairs = pair_sum(cells, answers.predicted, once)
+        value = measure(cells, answers, once, truth.floor, pairs, truth.diversity)
+        estimates = {metric: float(array[0]) for metric, array in value.items()}
+        results[name] = Measured(estimates, {}, {})
+        if drawn is not None:
+            results[name] = Measured(estimates, *_redo(cells, answers, said, drawn, block, truth))
+    return results
+
+
+def _redo(
+    cells: Cells, answers: Answers, said: Said, draws: Draws, block: int, truth: Truth
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """The metrics over draws: with groups drawn and their people kept, and with people drawn too."""
+    pairs = pair_sum(cells, answers.predicted, draws.times)
+    kept = measure(cells, answers, draws.times, truth.floor, pairs, truth.kept)
+    slots = Cells.of(cells.people, draws.sums[0])
+    again = Answers.of(slots, draws.sums[block], said.base[:, draws.slots])
+    once = np.ones(draws.slots.shape)
+    if not said.one_voice:  # otherwise drawing people leaves the predictions as they are
+        pairs = pair_sum(slots, again.predicted, once)
+    return kept, measure(slots, again, once, truth.floor[:, draws.slots, 0], pairs, truth.drawn)
+
+
+def _numbers(result: Measured, groups: int) -> dict[str, dict[str, Any]]:
+    scores: dict[str, dict[str, Any]] = {}
+    for metric in METRICS:
+        value = result.value[metric]
+        ends = interval(value, result.kept[metric], result.drawn[metric], groups) if result.kept else None
+        scores[metric] = _entry(value, ends, BOUNDS[metric])
+    mass = scores["option_mass"]
+    mass["low_mass"] = low_option_mass(result.value["option_mass"])
+    return scores
+
+
+def _differences(one: Measured, other: Measured, groups: int) -> dict[str, dict[str, Any]]:
+    entries = {}
+    for metric in METRICS:
+        value = one.value[metric] - other.value[metric]
+        ends = None
+        if one.kept:
+            kept, drawn = one.kept[metric] - other.kept[metric], one.drawn[metric] - other.drawn[metric]
+            ends = interval(value, kept, drawn, groups)
+        entries[metric] = _entry(value, ends, (-np.inf, np.inf))
+    return entries
+
+
+def _entry(value: float, ends: tuple[float, float] | None, bounds: tuple[float, float]) -> dict[str, Any]:
+    """The JSON form: None for what is undefined."""
+    low, high = (None, None) if ends is None else (max(ends[0], bounds[0]), min(ends[1], bounds[1]))
+    return {"value": value if np.isfinite(value) else None, "low": low, "high": high}
+
+
+def _sizes(people: People) -> dict[str, int]:
+    """Groups and people with any answer, and the cells (group × question) left out because nobody answered."""
+    answered = np.add.reduceat(people.answers >= 0, people.starts[:-1], axis=0)
+    return {"groups": len(people.groups), "people": len(people.person), "empty_cells": int((answered == 0).sum())}

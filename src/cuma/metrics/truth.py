@@ -1,0 +1,72 @@
+"""The people's side of the metrics, the same for every method: noise floors, and how diverse people are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cuma.metrics.cells import Cells, pair_sum
+from cuma.metrics.inference import Draws
+from cuma.metrics.noise import chance_diversity, noise_floor
+from cuma.metrics.pointwise import Floats
+from cuma.metrics.sample import People
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Noise floors, and the spread's denominator with chance removed: as observed, and over bootstrap draws."""
+
+    floor: Floats
+    """[Q, G, 1]: noise floor of every cell, 0 in empty ones."""
+    diversity: Floats
+    """[1]: Σ JSD between observed groups, less its mean under permuted labels."""
+    kept: Floats
+    """[B]: the same with groups drawn and their people kept."""
+    drawn: Floats
+    """[B]: the same with people drawn too."""
+
+    @classmethod
+    def of(cls, people: People, sums: Floats, draws: Draws | None, seed: int) -> Truth:
+        """From the sums [K+Q, G, 1] of `People.features`, and draws whose first block are these features."""
+        cells = Cells.of(people, sums)
+        floors, chance = [], []
+        for number, (scale, k) in enumerate(cells.scales()):
+            counts = np.rint(sums[k, :, 0]).T
+            floors.append(np.nan_to_num(noise_floor(counts, scale.ordinal, seed=(seed, number))))
+            chance.append(chance_diversity(counts, seed=(seed, number)))
+        shares = chance_shares(cells.n[:, :, 0], np.array(chance))
+        once = np.ones((len(people.groups), 1))
+        observed = pair_sum(cells, cells.observed, once) - sum(chance)
+        kept = drawn = np.zeros(0)
+        if draws is not None:
+            there = draws.times * (cells.n > 0)  # [Q, G, B]
+            between = _between_groups(shares, there)
+            kept = pair_sum(cells, cells.observed, draws.times) - between
+            slots = Cells.of(people, draws.sums[0])
+            twice = between + _between_slots(shares, there)
+            drawn = pair_sum(slots, slots.observed, np.ones(draws.slots.shape)) - twice
+        return cls(np.stack(floors)[:, :, None], observed, kept, drawn)
+
+
+def chance_shares(n: Floats, chance: Floats) -> Floats:
+    """Splits each question's chance diversity [Q] over groups: c [Q, G] with Σ_{i<j} (c_i + c_j) = chance.
+
+    To leading order the noise of JSD(p_i, p_j) is proportional to 1/n_i + 1/n_j whatever the distributions. That says
+    how much of it belongs to which pair, once a draw holds other pairs than the sample. n [Q, G]: people who answered.
+    """
+    inverse = np.where(n > 0, 1.0 / np.maximum(n, 1.0), 0.0)
+    total = inverse.sum(axis=1) * np.maximum((n > 0).sum(axis=1) - 1, 1)
+    return np.asarray(inverse * (chance / np.where(total > 0, total, 1.0))[:, None])
+
+
+def _between_groups(shares: Floats, times: Floats) -> Floats:
+    """[B]: noise that the sample itself put between the groups drawn; copies of one group share it, so it cancels."""
+    total = times.sum(axis=1, keepdims=True)
+    return np.asarray((times * shares[:, :, None] * (total - times)).sum(axis=(0, 1)))
+
+
+def _between_slots(shares: Floats, times: Floats) -> Floats:
+    """[B]: noise that drawing people once more puts between all slots, copies of one group included."""
+    total = times.sum(axis=1)
+    return np.asarray(((total - 1) * (times * shares[:, :, None]).sum(axis=1)).sum(axis=0))

@@ -49,9 +49,12 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
     started = time.monotonic()
     model = load_model(run, recipe, materials)
     try:
-        cells, routing = _predict(model, recipe, materials, every_order=True, progress=run.info["label"] + ": answering")
+        cells, routing = _predict(
+            model, recipe, materials, "test", TEST_ROLES, every_order=True, progress=f"{run.info['label']}: answering"
+        )
     finally:
-        _put_back(model, materials)
+        if isinstance(model, PeftModel):
+            model.unload()  # the very backbone again, for the next run
     write_evaluation(run, recipe.digest, for_people(cells, materials.survey, "test"), materials.survey, routing)
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
     run.update(status="evaluated", seconds=seconds)
@@ -65,19 +68,22 @@ def load_model(run: Run, recipe: Recipe, materials: Materials) -> Any:
     return PeftModel.from_pretrained(materials.backbone.model, str(run.adapter)).eval()
 
 
-def curve_point(recipe: Recipe, materials: Materials) -> Callable[[Any], dict[str, Any]]:
-    """A measure for the learning curve: EMD and spread on the test people, one order of the letters per cell.
+def curve_point(
+    recipe: Recipe, materials: Materials, part: str = "test", roles: tuple[str, ...] = TEST_ROLES
+) -> Callable[[Any], dict[str, Any]]:
+    """A measure for the learning curve: EMD and spread on people of `part`, one order of the letters per cell.
 
-    Nothing is chosen by these numbers; they show when each method gets where.
+    Nothing is chosen by the test people's curve; it shows when each method gets where. Choices (learning rates) are
+    made with part="validation" and the validation groups.
     """
 
     def measure(model: Any) -> dict[str, Any]:
-        cells, _ = _predict(model, recipe, materials, every_order=False, progress=None)
-        scores = score(for_people(cells, materials.survey, "test"), materials.survey.questions, draws=0)
+        cells, _ = _predict(model, recipe, materials, part, roles, every_order=False)
+        scores = score(for_people(cells, materials.survey, part), materials.survey.questions, draws=0)
         return {
-            part: {metric: scores[part][metric]["value"] for metric in ("soft_emd", "spread")}
-            for part in ("seen", "unseen")
-            if part in scores
+            side: {metric: scores[side][metric]["value"] for metric in ("soft_emd", "spread")}
+            for side in ("seen", "unseen")
+            if side in scores
         }
 
     return measure
@@ -106,27 +112,28 @@ def write_evaluation(
 
 
 def _predict(
-    model: Any, recipe: Recipe, materials: Materials, *, every_order: bool, progress: str | None
+    model: Any,
+    recipe: Recipe,
+    materials: Materials,
+    part: str,
+    roles: tuple[str, ...],
+    *,
+    every_order: bool,
+    progress: str | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    tokens = SurveyTokens(materials.backbone.tokenizer, recipe.evaluation.padding_side)
     with materials.kept_trunk(recipe, model):
         return predict_cells(
             model,
-            tokens,
+            SurveyTokens(materials.backbone.tokenizer, recipe.evaluation.padding_side),
             materials.survey,
-            "test",
-            TEST_ROLES,
+            part,
+            roles,
             table=materials.table_for(recipe),
             profile_in_prompt=profile_in_prompt(recipe),
             batch_size=recipe.evaluation.batch_size,
             every_order=every_order,
             progress=progress,
         )
-
-
-def _put_back(model: Any, materials: Materials) -> None:
-    if isinstance(model, PeftModel):
-        materials.backbone.model = model.unload()
 
 
 def _write_parquet(path: Path, table: pd.DataFrame) -> None:

@@ -34,15 +34,19 @@ def tokenise_cells(cells: Dataset, tokens: SurveyTokens) -> Dataset:
         many people it has: small groups are heard as well as large ones.
     """
 
-    def row(cell: Mapping[str, Any]) -> dict[str, Any]:
-        total = sum(cell["answer_counts"])
-        return {
-            "input_ids": tokens.prompt(cell["prompt"]),
-            "answer_tokens": tokens.letters(len(cell["answer_counts"])),
-            "answer_weights": [count / total for count in cell["answer_counts"]],
-        }
+    from datasets import Dataset
 
-    return cells.map(row, remove_columns=[c for c in cells.column_names if c != PROFILE], load_from_cache_file=False)
+    return Dataset.from_list([_tokenised(cell, tokens) for cell in cells])
+
+
+def _tokenised(cell: Mapping[str, Any], tokens: SurveyTokens) -> dict[str, Any]:
+    total = sum(cell["answer_counts"])
+    return {
+        "input_ids": tokens.prompt(cell["prompt"]),
+        "answer_tokens": tokens.letters(len(cell["answer_counts"])),
+        "answer_weights": [count / total for count in cell["answer_counts"]],
+        PROFILE: cell[PROFILE],
+    }
 
 
 class SurveyCollator:

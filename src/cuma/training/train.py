@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,12 @@ def train_run(
     run.update(status="training", licences=_licences(materials))
     set_seed(recipe.seed)
     model = get_peft_model(materials.backbone.model, adapter_config(recipe, materials))
+    # The vocabulary is as it was; left to itself PEFT asks the Hub about that at every checkpoint.
+    model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
     try:
         _train(recipe, run, model, materials, measure)
     finally:
-        materials.backbone.model = model.unload()
-        materials.backbone.model.eval()
+        model.unload().eval()  # the very backbone again, for the next run
     return run
 
 

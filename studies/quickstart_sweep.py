@@ -1,0 +1,73 @@
+"""The learning rates of the quickstart: the same number of trials for every trained method, on validation groups only.
+
+    make sweep                      # gss; resumable; writes docs/results/quickstart-sweep-gss.json
+    make sweep ARGS="--benchmark wvs"
+
+A trial trains a packaged recipe with one learning rate and measures soft EMD on the whole validation groups, which no
+recipe trains on and the quickstart's table does not show. The control (shuffled profiles) takes CuMA's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cuma.evaluation.evaluate import curve_point
+from cuma.machine import hardware, versions
+from cuma.materials import Materials
+from cuma.recipe import load_recipe
+from cuma.runs import write_json
+from cuma.training.train import STAGE, train_run
+
+METHODS = ("lora", "semantic", "cuma")
+LEARNING_RATES = ("1e-3", "2e-3", "4e-3", "8e-3")
+ROLES = ("seen", "validation")
+
+
+def main() -> None:
+    """Run all trials that are not done, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--benchmark", choices=("gss", "wvs"), default="gss")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/sweep"))
+    benchmark, home = (arguments := parser.parse_args()).benchmark, arguments.output_dir
+    materials: Materials | None = None
+    trials: list[dict[str, Any]] = []
+    for method in METHODS:
+        for rate in LEARNING_RATES:
+            recipe = load_recipe(f"quickstart/{benchmark}/{method}", (f"training.learning_rate={rate}",))
+            recipe = load_recipe(
+                f"quickstart/{benchmark}/{method}",
+                (f"training.learning_rate={rate}", f"training.curve_steps=[{recipe.training.max_steps}]"),
+            )
+            materials = materials or Materials.load(recipe)
+            measure = curve_point(recipe, materials, "validation", ROLES)
+            run = train_run(recipe, home / benchmark / f"{method}-{rate}", materials, measure)
+            point = next(row["curve"] for row in run.stage(STAGE).read_log() if "curve" in row)
+            trials.append(
+                {
+                    "method": method,
+                    "learning_rate": float(rate),
+                    "parameters": run.info["trainable_parameters"],
+                    "validation_groups": point["unseen"],
+                    "seen_groups_validation_people": point["seen"],
+                }
+            )
+            print(trials[-1], flush=True)
+    best = {
+        method: min((t for t in trials if t["method"] == method), key=lambda t: t["validation_groups"]["soft_emd"])
+        for method in METHODS
+    }
+    result = {
+        "command": f"python studies/quickstart_sweep.py --benchmark {benchmark}",
+        "chosen": {method: trial["learning_rate"] for method, trial in best.items()},
+        "trials": trials,
+        "seed": 0,
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    write_json(Path("docs/results") / f"quickstart-sweep-{benchmark}.json", result)
+
+
+if __name__ == "__main__":
+    main()

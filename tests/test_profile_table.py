@@ -1,0 +1,46 @@
+"""The table gives each profile its own embedding; the control gives each another's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cuma.profile_table import ProfileTable
+from cuma.profiles import Profile
+from cuma.tuner.encoder import ProfileEncoder
+
+PROFILES = [{"age": 30, "country": "Japan"}, {"age": 61, "country": "Peru"}, {"sex": "female"}, {}]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ProfileEncoder:
+    return ProfileEncoder.from_pretrained("minilm", cache_dir=False)
+
+
+@pytest.fixture(scope="module")
+def table(encoder: ProfileEncoder) -> ProfileTable:
+    return ProfileTable(encoder, [*PROFILES, *PROFILES])
+
+
+def test_rows_are_the_encoders_own(table: ProfileTable, encoder: ProfileEncoder) -> None:
+    assert len(table.sentences) == 4
+    looked_up = table([PROFILES[1], None, PROFILES[1]])
+    alone = encoder([Profile.parse(PROFILES[1]).sentence])
+    torch.testing.assert_close(looked_up[:1], alone, atol=1e-6, rtol=0)
+    assert torch.equal(looked_up[0], looked_up[2])
+    assert not looked_up[1].any()
+
+
+def test_an_unknown_profile_is_refused_without_its_text(table: ProfileTable) -> None:
+    with pytest.raises(KeyError, match="1 of 2") as caught:
+        table([PROFILES[0], {"country": "Atlantis"}])
+    assert "Atlantis" not in str(caught.value)
+
+
+def test_shuffling_is_fixed_and_moves_everybody_but_the_empty(table: ProfileTable) -> None:
+    shuffled = table.shuffled(seed=3)
+    assert torch.equal(shuffled.embeds, table.shuffled(seed=3).embeds)
+    for profile in PROFILES[:3]:
+        assert not torch.equal(shuffled([profile]), table([profile]))
+    assert torch.equal(shuffled([{}]), table([{}]))
+    assert sorted(map(float, shuffled.embeds.sum(-1))) == sorted(map(float, table.embeds.sum(-1)))

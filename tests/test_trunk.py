@@ -1,0 +1,116 @@
+"""The frozen trunk changes what is computed, never what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from peft import get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import cuma
+from cuma.trunk import FrozenTrunk
+
+
+@pytest.fixture
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, pad_token_id=0
+    )
+    adapter = cuma.CumaConfig(
+        r=2, num_experts=4, profile_dim=6, target_modules=["q_proj"], layers_to_transform=[2, 3], init_weights=False
+    )
+    model = get_peft_model(LlamaForCausalLM(config).eval(), adapter)
+    model.fit_profiles(torch.randn(5, 6))
+    return model
+
+
+def _batch(side: str) -> dict[str, torch.Tensor]:
+    rows = [[3, 4, 5, 6], [7, 8], [9, 10, 11]]
+    pads = [[0] * (4 - len(row)) for row in rows]
+    ids = torch.tensor([pad + row if side == "left" else row + pad for pad, row in zip(pads, rows, strict=True)])
+    mask = (ids != 0).long()
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_output_at_real_tokens_is_the_same(model: torch.nn.Module, side: str) -> None:
+    batch, embeds = _batch(side), torch.randn(3, 6)
+    plain = model(**batch, profile_embeds=embeds, use_cache=False).logits
+    with FrozenTrunk(model) as trunk:
+        assert trunk.depth == 2
+        first = model(**batch, profile_embeds=embeds, use_cache=False).logits
+        again = model(**batch, profile_embeds=embeds, use_cache=False).logits
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(first[real], plain[real], atol=1e-5, rtol=1e-5)
+    assert torch.equal(first, again)
+    assert torch.equal(model(**batch, profile_embeds=embeds, use_cache=False).logits, plain)
+
+
+def test_each_distinct_row_is_computed_once(model: torch.nn.Module, count: Callable[..., list[int]]) -> None:
+    calls = count(model.get_base_model().model.layers[0])
+    batch = _batch("left")
+    with FrozenTrunk(model):
+        for _ in range(3):
+            model(**batch, profile_embeds=torch.randn(3, 6), use_cache=False)
+    assert len(calls) == 1
+
+
+@pytest.fixture
+def count() -> Callable[..., list[int]]:
+    def hook(module: torch.nn.Module) -> list[int]:
+        calls: list[int] = []
+        module.register_forward_hook(lambda *_: calls.append(1))
+        return calls
+
+    return hook
+
+
+def test_gradients_are_the_same(model: torch.nn.Module) -> None:
+    batch, embeds = _batch("right"), torch.randn(3, 6)
+    last = batch["attention_mask"].sum(-1) - 1
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        model(**batch, profile_embeds=embeds, use_cache=False).logits[range(3), last].square().sum().backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    plain = gradients()
+    with FrozenTrunk(model):
+        kept = gradients()
+    assert len(plain) == len(kept) > 0
+    for a, b in zip(plain, kept, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_generation_does_not_use_it(model: torch.nn.Module) -> None:
+    ids, embeds = torch.tensor([[3, 4, 5]]), torch.randn(1, 6)
+    options = {"profile_embeds": embeds, "max_new_tokens": 4, "do_sample": False}
+    plain = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
+    with FrozenTrunk(model):
+        assert torch.equal(model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options), plain)
+
+
+def test_beyond_the_limit_rows_are_computed_anew(model: torch.nn.Module, count: Callable[..., list[int]]) -> None:
+    calls = count(model.get_base_model().model.layers[0])
+    with FrozenTrunk(model, max_bytes=0):
+        for _ in range(2):
+            model(**_batch("left"), profile_embeds=torch.randn(3, 6), use_cache=False)
+    assert len(calls) == 2
+
+
+def test_one_trunk_inside_another_serves_once(model: torch.nn.Module) -> None:
+    batch, embeds = _batch("left"), torch.randn(3, 6)
+    plain = model(**batch, profile_embeds=embeds, use_cache=False).logits[:, -1]
+    with FrozenTrunk(model), FrozenTrunk(model):
+        inner = model(**batch, profile_embeds=embeds, use_cache=False).logits[:, -1]
+    torch.testing.assert_close(inner, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_the_model_is_whole_again_after_an_error(model: torch.nn.Module) -> None:
+    layers = list(model.get_base_model().model.layers)
+    with pytest.raises(cuma.errors.ProfileError), FrozenTrunk(model):
+        model(**_batch("left"), use_cache=False)
+    assert list(model.get_base_model().model.layers) == layers

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cuma.benchmarks.splits import beyond_cap, split_groups, split_people
 from cuma.errors import BenchmarkError
 
 LABELS = [f"group {number}" for number in range(12)]
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=25)
+"""A busy machine is no failure."""
+
 SIZES = {"seen": 7, "validation": 2, "test": 3}
 
 
@@ -24,6 +27,7 @@ def split(people: pd.DataFrame, seed: int, labels: list[str] = LABELS) -> pd.Dat
     return people.assign(part=split_people(people, split_groups(labels, SIZES, seed), seed))
 
 
+@patient
 @given(st.integers(0, 50))
 def test_roles_have_their_sizes_and_share_no_group(seed: int) -> None:
     roles = split_groups(LABELS, SIZES, seed)
@@ -39,6 +43,7 @@ def test_the_seed_decides() -> None:
     assert not split(people, 1).equals(split(people, 2))
 
 
+@patient
 @given(st.integers(0, 20))
 def test_parts_follow_roles_and_shares(seed: int) -> None:
     people, roles = people_of(seed), split_groups(LABELS, SIZES, seed)
@@ -53,6 +58,7 @@ def test_parts_follow_roles_and_shares(seed: int) -> None:
             assert set(members["part"]) == {roles[str(label)]}
 
 
+@patient
 @given(st.integers(0, 20))
 def test_the_order_of_rows_does_not_matter(seed: int) -> None:
     people = people_of(1)

@@ -145,6 +145,6 @@ def fresh_python(code: str, *arguments: str) -> str:
     """Run code in a new interpreter; its output. Asserts in it fail the test."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

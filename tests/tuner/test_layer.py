@@ -7,6 +7,10 @@ import copy
 import pytest
 import torch
 from peft import get_peft_model
+from torch import nn
+
+from cuma.errors import UnsupportedError
+from cuma.tuner.layer import CumaLinear
 from tiny import (
     HIDDEN,
     CrossAttention,
@@ -22,10 +26,6 @@ from tiny import (
     step,
     tokens,
 )
-from torch import nn
-
-from cuma.errors import UnsupportedError
-from cuma.tuner.layer import CumaLinear
 
 
 def semantic(base: nn.Module, **options: object) -> nn.Module:

@@ -1,0 +1,130 @@
+"""CumaSFTTrainer on TRL's own dataset forms: who asks reaches the routers, and the balance loss is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+from trl import SFTConfig
+
+from cuma.backbones import load_backbone
+from cuma.errors import ConfigError, ProfileError, UnsupportedError
+from cuma.training.trainers import CumaSFTTrainer
+from cuma.tuner.encoder import ProfileEncoder
+from tiny import adapted, llama
+
+ROWS = [
+    {"prompt": "What do you eat?", "completion": " Rice.", "profile": {"country": "Japan"}},
+    {"prompt": "What do you eat?", "completion": " Potatoes.", "profile": {"country": "Peru"}},
+    {"prompt": "What do you drink?", "completion": " Tea.", "profile": "A man living in Kenya"},
+    {"prompt": "What do you drink?", "completion": " Water.", "profile": None},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return load_backbone("smollm2-135m").tokenizer
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ProfileEncoder:
+    return ProfileEncoder.from_pretrained("minilm")
+
+
+def sentences(rows: list[dict[str, Any]]) -> Dataset:
+    """Arrow wants one type a column: objects become sentences, as in a JSONL file with mixed profiles."""
+    from cuma.profiles import Profile
+
+    return Dataset.from_list([{**row, "profile": Profile.parse(row["profile"]).sentence} for row in rows])
+
+
+def mixture(tokenizer: PreTrainedTokenizerBase, **options: Any) -> Any:
+    return adapted(llama(vocab_size=len(tokenizer)), profile_dim=384, **options)
+
+
+def arguments(folder: Path, **options: Any) -> SFTConfig:
+    defaults: dict[str, Any] = {
+        "max_steps": 2,
+        "per_device_train_batch_size": 2,
+        "logging_steps": 1,
+        "learning_rate": 1e-2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "gradient_checkpointing": False,
+        "bf16": False,
+    }
+    return SFTConfig(output_dir=str(folder), **(defaults | options))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_moves_experts_and_routers_and_logs_the_balance(
+    tmp_path: Path, tokenizer: Any, encoder: Any, checkpointing: bool
+) -> None:
+    model = mixture(tokenizer)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    args = arguments(tmp_path, gradient_checkpointing=checkpointing)
+    trainer = CumaSFTTrainer(
+        model, args, train_dataset=sentences(ROWS), processing_class=tokenizer, profile_encoder=encoder
+    )
+    trainer.train()
+    assert all("aux_loss" in row for row in trainer.state.log_history if "loss" in row)
+    for name, p in model.named_parameters():
+        moved = not torch.equal(p, before[name])
+        assert moved == p.requires_grad, name
+
+
+def test_each_rows_person_reaches_the_model(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
+    model = mixture(tokenizer)
+    trainer = CumaSFTTrainer(
+        model, arguments(tmp_path), train_dataset=sentences(ROWS), processing_class=tokenizer, profile_encoder=encoder
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    texts = [tokenizer.decode(row) for row in batch["input_ids"]]
+    for text, embeds in zip(texts, batch["profile_embeds"], strict=True):
+        row = next(row for row in sentences(ROWS) if row["completion"].strip() in text)
+        torch.testing.assert_close(embeds, encoder([row["profile"]])[0], atol=1e-6, rtol=0)
+
+
+def test_an_unfitted_adapter_is_fitted_on_the_distinct_profiles(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
+    model = mixture(tokenizer)
+    standardiser = model.base_model.cuma_profile["default"]
+    with torch.no_grad():
+        standardiser.scale.zero_()
+    dataset = sentences([*ROWS, *ROWS[:1] * 5])
+    CumaSFTTrainer(model, arguments(tmp_path), train_dataset=dataset, processing_class=tokenizer, profile_encoder=encoder)
+    expected = encoder(sentences(ROWS)["profile"][:3])
+    torch.testing.assert_close(standardiser.mean.detach(), expected.mean(0), atol=1e-6, rtol=0)
+    assert standardiser.fitted
+
+
+@pytest.mark.parametrize("option", [{"packing": True}, {"padding_free": True, "max_length": None}])
+def test_rows_that_mix_people_are_refused_by_name(tmp_path: Path, tokenizer: Any, encoder: Any, option: Any) -> None:
+    with pytest.raises(UnsupportedError, match=next(iter(option))):
+        CumaSFTTrainer(
+            mixture(tokenizer),
+            arguments(tmp_path, **option),
+            train_dataset=sentences(ROWS),
+            processing_class=tokenizer,
+            profile_encoder=encoder,
+        )
+
+
+def test_a_missing_encoder_or_column_is_named(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
+    model, args = mixture(tokenizer), arguments(tmp_path)
+    with pytest.raises(ConfigError, match="profile_encoder"):
+        CumaSFTTrainer(model, args, train_dataset=sentences(ROWS), processing_class=tokenizer)
+    bare = sentences(ROWS).remove_columns("profile")
+    with pytest.raises(ProfileError, match="profile"):
+        CumaSFTTrainer(model, args, train_dataset=bare, processing_class=tokenizer, profile_encoder=encoder)
+
+
+def test_a_model_without_a_profile_router_trains_on_the_same_data(tmp_path: Path, tokenizer: Any) -> None:
+    model = mixture(tokenizer, router_input="semantic")
+    trainer = CumaSFTTrainer(model, arguments(tmp_path), train_dataset=sentences(ROWS), processing_class=tokenizer)
+    trainer.train()
+    assert trainer.state.global_step == 2

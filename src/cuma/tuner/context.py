@@ -82,7 +82,7 @@ class Conditioning:
         profile = self.profile.to(hidden.device)
         if people == rows:
             return profile
-        if self.expands and rows % people == 0:
+        if self.expands and hidden.dim() > 2 and rows % people == 0:
             return profile.repeat_interleave(rows // people, dim=0)
         raise ProfileError(
             f"profile_embeds has {people} rows but an adapted layer got a batch of {rows}. Give one row per sequence, "

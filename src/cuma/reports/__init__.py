@@ -1,0 +1,6 @@
+"""Reports: run folders in, tables and one self-contained HTML page out. Never imports torch."""
+
+from cuma.reports.render import write_report
+from cuma.reports.tables import comparison_table, markdown_table, rich_table
+
+__all__ = ["comparison_table", "markdown_table", "rich_table", "write_report"]

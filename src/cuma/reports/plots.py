@@ -1,0 +1,125 @@
+"""The numbers behind the pictures of answers and learning curves, for the page's JSON. Suppression happens here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma.reports.privacy import hidden_cells
+from cuma.reports.reading import Evidence, Method
+
+RIVAL_COLOURS = 5
+"""How many colours the style sheet has for rivals (Okabe-Ito without the reference's); more rivals reuse them."""
+
+Z95 = 1.959963984540054
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share (Wilson 1927); `trials` > 0."""
+    share = successes / trials
+    centre = share + Z95**2 / (2 * trials)
+    half = Z95 * math.sqrt(share * (1 - share) / trials + Z95**2 / (4 * trials**2))
+    scale = 1 + Z95**2 / trials
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def method_entries(evidence: Evidence) -> list[dict[str, str]]:
+    """Name, label, role and colour of every method, in the order in which the page shows them."""
+    entries, rivals = [], 0
+    for method in evidence.methods:
+        colour: str = method.role
+        if method.role == "rival":
+            colour, rivals = f"rival-{rivals % RIVAL_COLOURS + 1}", rivals + 1
+        entries.append({"name": method.name, "label": method.label, "role": method.role, "colour": colour})
+    return entries
+
+
+def true_answers(evidence: Evidence) -> pd.DataFrame:
+    """People's answers in every cell that may be shown: group, question_id, seen, n, counts (array [options])."""
+    options = {question["id"]: len(question["options"]) for question in evidence.questions}
+    left_out = hidden_cells(evidence.people)
+    rows = []
+    for (group, question), cell in evidence.people.groupby(["group", "question_id"]):
+        if (group, question) not in left_out:
+            counts = np.bincount(cell["answer"].to_numpy(), minlength=options[question])
+            rows.append((group, question, bool(cell["seen"].iloc[0]), int(counts.sum()), counts))
+    return pd.DataFrame(rows, columns=["group", "question_id", "seen", "n", "counts"])
+
+
+def predicted_answers(method: Method) -> dict[tuple[str, str], np.ndarray]:
+    """The method's mean answer distribution [options] per (group, question_id)."""
+    cells = method.predictions.groupby(["group", "question_id"])["probabilities"]
+    return {key: np.stack(cell.to_numpy()).mean(axis=0) for key, cell in cells}
+
+
+def answers_payload(evidence: Evidence) -> dict[str, Any]:
+    """Groups with people's and every method's answers, and the group and question to open with."""
+    answers = true_answers(evidence)
+    predicted = [predicted_answers(method) for method in evidence.methods]
+    numbers = {question["id"]: i for i, question in enumerate(evidence.questions)}
+    groups: dict[str, dict[str, Any]] = {}
+    for row in answers.sort_values(["seen", "group"]).itertuples():
+        group = groups.setdefault(row.group, {"label": row.group, "seen": row.seen, "cells": {}})
+        group["cells"][numbers[row.question_id]] = {
+            "n": row.n,
+            "people": _rounded(row.counts / row.n),
+            "interval": [_rounded(wilson(int(count), row.n)) for count in row.counts],
+            "methods": [_rounded(table.get((row.group, row.question_id))) for table in predicted],
+        }
+    questions = [{key: question[key] for key in ("id", "text", "options")} for question in evidence.questions]
+    listed = list(groups.values())
+    return {"questions": questions, "groups": listed, "start": _start(listed)}
+
+
+def _start(groups: list[dict[str, Any]]) -> dict[str, int]:
+    """Open with the group furthest from the average answer, unseen if possible: there a collapse is easiest to see."""
+    question = min((number for group in groups for number in group["cells"]), default=0)
+    cells = {i: group["cells"][question]["people"] for i, group in enumerate(groups) if question in group["cells"]}
+    if not cells:
+        return {"group": 0, "question": 0}
+    mean = np.mean(list(cells.values()), axis=0)
+    unseen = [i for i in cells if not groups[i]["seen"]] or list(cells)
+    return {"group": max(unseen, key=lambda i: float(np.abs(cells[i] - mean).sum())), "question": question}
+
+
+def curves_payload(evidence: Evidence, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Four panels (soft EMD and spread, seen and unseen groups); none when no method was measured while training."""
+    trained = [(i, method) for i, method in enumerate(evidence.methods) if not method.curve.empty]
+    panels = []
+    for metric, name in (("soft_emd", "Soft EMD"), ("spread", "Spread")):
+        for seen, side in ((True, "seen"), (False, "unseen")):
+            series = [_series(i, method.curve[method.curve["seen"] == seen], metric) for i, method in trained]
+            series = [line for line in series if line["steps"]]
+            if series:
+                rows = table[table["side"] == side]
+                lines = _floor_and_anchors(rows) if metric == "soft_emd" else _spread_lines()
+                panels.append({"title": f"{name}, {side} groups", "series": series, "lines": lines})
+    return panels
+
+
+def _series(number: int, curve: pd.DataFrame, metric: str) -> dict[str, Any]:
+    known = curve.dropna(subset=[metric])
+    return {"method": number, "steps": known["step"].tolist(), "values": _rounded(known[metric])}
+
+
+def _floor_and_anchors(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    anchors = rows[(rows["role"] == "anchor") & rows["soft_emd"].notna()]
+    lines = [{"label": row.label, "value": round(row.soft_emd, 4), "kind": "anchor"} for row in anchors.itertuples()]
+    floor = rows["noise_floor"].dropna()
+    if len(floor):
+        lines.append({"label": "Noise floor", "value": round(float(floor.iloc[0]), 4), "kind": "floor"})
+    return lines
+
+
+def _spread_lines() -> list[dict[str, Any]]:
+    return [
+        {"label": "As diverse as people", "value": 1, "kind": "anchor"},
+        {"label": "Collapsed", "value": 0, "kind": "floor"},
+    ]
+
+
+def _rounded(values: Any) -> list[float] | None:
+    return None if values is None else [round(float(value), 4) for value in values]

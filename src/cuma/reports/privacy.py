@@ -1,0 +1,57 @@
+"""Which groups and cells a report may show: none with fewer than eleven people, nor one that gives such a cell away."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from typing import TypeVar
+
+import pandas as pd
+
+MIN_PEOPLE = 11
+"""The smallest number of people whose answers a report shows together."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def hidden(
+    sizes: Mapping[Key, int], already: Collection[Key] = frozenset(), minimum: int = MIN_PEOPLE
+) -> frozenset[Key]:
+    """The keys to leave out of a list whose total may be known; those in `already` are left out in any case.
+
+    Cells below `minimum` go. One such cell alone could be found by subtracting the others from the total, so the next
+    smallest go with it until at least two are hidden and together hold at least `minimum` people.
+    """
+    small = {key for key, size in sizes.items() if size < minimum or key in already}
+    if not small:
+        return frozenset()
+    rest = sorted((size, str(key), key) for key, size in sizes.items() if key not in small)
+    people = sum(sizes[key] for key in small)
+    for size, _, key in rest:
+        if len(small) >= 2 and people >= minimum:
+            break
+        small.add(key)
+        people += size
+    return frozenset(small)
+
+
+def hidden_groups(people: pd.DataFrame) -> frozenset[str]:
+    """Groups left out of every picture. `people`: one row per person × question with person, group, seen."""
+    found: set[str] = set()
+    for _, side in people.groupby("seen"):
+        found |= hidden(side.groupby("group")["person"].nunique().to_dict())
+    return frozenset(found)
+
+
+def hidden_cells(people: pd.DataFrame) -> frozenset[tuple[str, str]]:
+    """(group, question_id) pairs left out: those of hidden groups, and cells that too few people answered."""
+    groups = hidden_groups(people)
+    found: set[tuple[str, str]] = set()
+    for (_, question), cell in people.groupby(["seen", "question_id"]):
+        sizes = cell.groupby("group")["person"].nunique().to_dict()
+        found |= {(group, question) for group in hidden(sizes, groups)}
+    return frozenset(found)
+
+
+def people_text(number: int) -> str:
+    """A total of people, in words when it is itself too small to print."""
+    return f"{number:,}" if number >= MIN_PEOPLE else f"fewer than {MIN_PEOPLE}"

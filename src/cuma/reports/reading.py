@@ -1,0 +1,156 @@
+"""What a report knows: run folders read into frozen values and checked to be about the same people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+
+from cuma.errors import RunError
+from cuma.runs import Run, read_json
+
+Role = Literal["reference", "rival", "control", "anchor"]
+ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
+
+PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
+PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One row of the comparison: a run, its predictions, and what it recorded on the way."""
+
+    name: str
+    label: str
+    role: Role
+    info: dict[str, Any]
+    predictions: pd.DataFrame
+    """One row per person × question; columns as in predictions.parquet."""
+    routing: pd.DataFrame | None
+    """Columns group, seen, layer, expert, gate; None for a method without experts."""
+    curve: pd.DataFrame
+    """Columns step, seen, soft_emd, spread; empty for a method that was not trained."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Everything one report is made of."""
+
+    benchmark: str
+    questions: tuple[dict[str, Any], ...]
+    """id, text, options, ordinal of each question, as in scores.json."""
+    methods: tuple[Method, ...]
+    """The reference first, then its rivals, the controls, the anchors."""
+    people: pd.DataFrame
+    """One row per person × question: person, group, seen, question_id, answer."""
+
+    @property
+    def reference(self) -> Method | None:
+        return next((method for method in self.methods if method.role == "reference"), None)
+
+    def role(self, role: Role) -> tuple[Method, ...]:
+        return tuple(method for method in self.methods if method.role == role)
+
+
+def read_evidence(runs: Sequence[Path], reference: str = "cuma") -> Evidence:
+    """Read the run folders. `reference`: the name (run.json) of the run that the others are compared with.
+
+    Raises RunError when there is nothing to read, or when the runs were not evaluated on the same people and questions.
+    """
+    if not runs:
+        raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
+    opened = [Run.open(Path(path)) for path in runs]
+    folders = _evaluations(opened)
+    methods = [_method(run, folder, reference) for run, folder in zip(opened, folders, strict=True)]
+    names = [method.name for method in methods]
+    if len(set(names)) < len(names):
+        raise RunError(f"Two runs of one report have the same name; got {', '.join(names)}. Leave one out.")
+    scores = [read_json(folder / "scores.json") for folder in folders]
+    for name, score in zip(names, scores, strict=True):
+        if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
+            raise RunError(f"Runs {names[0]!r} and {name!r} answered different questions. Report them separately.")
+    methods.sort(key=lambda method: ROLES.index(method.role))
+    people = _people(methods)
+    return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people)
+
+
+def _evaluations(runs: Sequence[Run]) -> list[Path]:
+    """One evaluation folder per run: the only one it has, or the only one that all runs have by the same name."""
+    held = [{folder.name: folder for folder in run.evaluations()} for run in runs]
+    for run, folders in zip(runs, held, strict=True):
+        if not folders:
+            raise RunError(f"Run {run.path} has not been evaluated. Evaluate it first, then make the report.")
+    if all(len(folders) == 1 for folders in held):
+        return [next(iter(folders.values())) for folders in held]
+    common = set.intersection(*(set(folders) for folders in held))
+    if len(common) != 1:
+        raise RunError(
+            f"The runs share {len(common)} evaluations; expected exactly 1. "
+            "Give runs that were evaluated once, on the same benchmark."
+        )
+    name = common.pop()
+    return [folders[name] for folders in held]
+
+
+def _method(run: Run, folder: Path, reference: str) -> Method:
+    routing = folder / "routing.parquet"
+    return Method(
+        name=run.info["name"],
+        label=run.info["label"],
+        role=_role(run, reference),
+        info=run.info,
+        predictions=_predictions(folder / "predictions.parquet"),
+        routing=pd.read_parquet(routing) if routing.exists() else None,
+        curve=_curve(run),
+    )
+
+
+def _role(run: Run, reference: str) -> Role:
+    if run.info["name"] == reference:
+        return "reference"
+    if run.info["kind"] == "anchor":
+        return "anchor"
+    recipe = yaml.safe_load(run.recipe_text) or {}
+    return "control" if recipe.get("data", {}).get("shuffle_profiles", False) else "rival"
+
+
+def _predictions(path: Path) -> pd.DataFrame:
+    """The rows with an answer; a question that a person skipped says nothing about any method."""
+    if not path.exists():
+        raise RunError(f"{path} is missing. Evaluate the run again.")
+    table = pd.read_parquet(path)
+    missing = [column for column in PREDICTION_COLUMNS if column not in table.columns]
+    if missing:
+        raise RunError(f"{path} lacks the columns {', '.join(missing)}. Evaluate the run again with this version.")
+    return table[table["answer"] >= 0].sort_values(["person", "question_id"], ignore_index=True)
+
+
+def _curve(run: Run) -> pd.DataFrame:
+    """The learning curve that the run's first stage logged; when a step was logged twice (a resumed run), the last."""
+    rows = []
+    for record in run.stage("01-sft").read_log():
+        for side, values in record.get("curve", {}).items():
+            rows.append({"step": record["step"], "seen": side == "seen", **values})
+    table = pd.DataFrame(rows, columns=["step", "seen", "soft_emd", "spread"])
+    table = table.astype({"step": int, "seen": bool, "soft_emd": float, "spread": float})  # None: not defined there
+    table = table.drop_duplicates(["step", "seen"], keep="last")
+    return table.sort_values(["seen", "step"], ascending=[False, True], ignore_index=True)
+
+
+def _people(methods: Sequence[Method]) -> pd.DataFrame:
+    """The people all methods were asked about. A method may skip a whole side (counts know no unseen group)."""
+    fullest = max(methods, key=lambda method: len(method.predictions))
+    people = fullest.predictions[PERSON_COLUMNS]
+    for method in methods:
+        for seen, rows in method.predictions[PERSON_COLUMNS].groupby("seen"):
+            expected = people[people["seen"] == seen].reset_index(drop=True)
+            if not rows.reset_index(drop=True).equals(expected):
+                raise RunError(
+                    f"Runs {fullest.name!r} and {method.name!r} were not evaluated on the same people "
+                    f"({len(expected)} and {len(rows)} answers). Evaluate both again with the same data and seed."
+                )
+    return people

@@ -1,0 +1,230 @@
+"""The comparison of methods: as numbers (pandas), for the terminal (rich), and as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from cuma.metrics.cells import METRICS
+from cuma.metrics.pointwise import LOW_OPTION_MASS
+from cuma.metrics.scores import score_many
+from cuma.reports.privacy import people_text
+from cuma.reports.reading import Evidence, Method, read_evidence
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Side = Literal["seen", "unseen"]
+SIDES: tuple[Side, Side] = ("seen", "unseen")
+COMPARED = ("soft_emd", "spread")
+"""Metrics whose paired difference from the reference is kept."""
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the shown table: its heading and, in one plain sentence, what it says."""
+
+    key: str
+    heading: str
+    meaning: str
+
+
+COLUMNS = (
+    Column(
+        "soft_emd",
+        "Soft EMD ↓",
+        "How far the predicted shares of answers lie from people's shares, from 0 (equal) to 1, averaged over "
+        "questions and groups; in brackets the 95 % interval, from resampling groups and then the people in them.",
+    ),
+    Column(
+        "noise_floor",
+        "Noise floor",
+        "The soft EMD that a perfect model would still show, because each group was asked through a limited number of "
+        "people; nothing real can be read below it.",
+    ),
+    Column(
+        "difference",
+        "Against {reference}",
+        "The method's soft EMD minus that of {reference}, on the same resampled people; above 0 the method is worse, "
+        "and when the 95 % interval contains 0 the difference is within noise.",
+    ),
+    Column(
+        "argmax_emd",
+        "Argmax EMD ↓",
+        "The same distance when the method must give its likeliest answer to everybody of a group; it hardly tells a "
+        "perfect model from one that knows only the average.",
+    ),
+    Column("accuracy", "Accuracy ↑", "Share of people whose own answer is the method's likeliest one for their group."),
+    Column(
+        "entropy",
+        "Entropy",
+        "How undecided the prediction is, in nats: 0 is certain, and 0.69 is a coin toss between two options.",
+    ),
+    Column(
+        "option_mass",
+        "Option mass",
+        "Probability that the model gave to the answer letters at all, before they were scaled to 1; "
+        f"below {LOW_OPTION_MASS} (marked ⚠) the model hardly answers the question.",
+    ),
+    Column(
+        "spread",
+        "Spread",
+        "How much predicted groups differ from each other, relative to how much people's groups do beyond chance: "
+        "0 is mean collapse, 1 is as diverse as people, above 1 is exaggerated.",
+    ),
+    Column(
+        "alignment",
+        "Alignment ↑",
+        "Whether groups differ in the right direction: the correlation of predicted with true differences between "
+        "groups.",
+    ),
+    Column("trainable_parameters", "Parameters", "How many numbers were trained."),
+    Column("seconds", "Seconds", "Time to train plus time to evaluate, on the machine named below."),
+)
+
+
+def comparison_table(
+    runs: Sequence[Path], *, reference: str = "cuma", draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Every method on seen and on unseen groups, recomputed from the runs' predictions.
+
+    One row per side × method: side, name, label, role ("reference" | "rival" | "control" | "anchor"); each metric with
+    _low and _high (95 %); difference and spread_difference from the reference with _low and _high (missing when there
+    is none); groups, people, trainable_parameters, seconds. A method without predictions for a side has no row there.
+    RunError or BenchmarkError if the runs cannot be compared.
+    """
+    return compare_methods(read_evidence(runs, reference), draws=draws, seed=seed)
+
+
+def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """`comparison_table` of runs that are already read."""
+    predictions = {method.name: method.predictions for method in evidence.methods}
+    reference = evidence.reference.name if evidence.reference else None
+    found = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed)
+    rows = []
+    for side in SIDES:
+        for method in evidence.methods:
+            score = found["scores"][method.name]
+            if side in score:
+                differences = found["differences"].get(method.name, {}).get(side, {})
+                rows.append(_row(side, method, score, differences))
+    return pd.DataFrame(rows)
+
+
+def _row(side: Side, method: Method, score: dict[str, Any], differences: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"side": side, "name": method.name, "label": method.label, "role": method.role}
+    for metric in METRICS:
+        row |= _triple(metric, score[side][metric])
+    for metric in COMPARED:
+        name = "difference" if metric == "soft_emd" else f"{metric}_difference"
+        row |= _triple(name, differences.get(metric, {"value": None, "low": None, "high": None}))
+    seconds = method.info.get("seconds")
+    return row | {
+        "groups": score["n"][side]["groups"],
+        "people": score["n"][side]["people"],
+        "trainable_parameters": _known(method.info.get("trainable_parameters")),
+        "seconds": _known(sum(seconds.values()) if seconds else None),
+    }
+
+
+def _triple(name: str, numbers: dict[str, float | None]) -> dict[str, float]:
+    endings = (("", "value"), ("_low", "low"), ("_high", "high"))
+    return {name + ending: _known(numbers[key]) for ending, key in endings}
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
+    """A figure as it is printed: fixed digits, a real minus, a dash when there is none, never "−0.000"."""
+    if math.isnan(value):
+        return MISSING
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def interval(row: pd.Series, name: str, digits: int = 3, *, sign: bool = False, between: str = " to ") -> str:
+    """A figure's 95 % interval, "low to high"; empty when there is none."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if math.isnan(low):
+        return ""
+    return f"{number(low, digits, sign=sign)}{between}{number(high, digits, sign=sign)}"
+
+
+def shown_columns(table: pd.DataFrame) -> tuple[Column, ...]:
+    """The columns with headings filled in; without a reference the difference is left out."""
+    reference = table.loc[table["role"] == "reference", "label"]
+    if reference.empty:
+        return tuple(column for column in COLUMNS if column.key != "difference")
+    label = reference.iloc[0]
+    return tuple(
+        Column(column.key, column.heading.format(reference=label), column.meaning.format(reference=label))
+        for column in COLUMNS
+    )
+
+
+def cell_text(row: pd.Series, key: str) -> str:
+    """One cell as text, as the page, the terminal and Markdown all show it."""
+    if key == "trainable_parameters":
+        return MISSING if math.isnan(row[key]) else f"{int(row[key]):,}"
+    if key == "seconds":
+        return MISSING if math.isnan(row[key]) else f"{row[key]:,.0f}"
+    if key == "difference":
+        return number(row[key], sign=True) + _brackets(interval(row, key, sign=True, between=", "))
+    digits = 3 if key.endswith("emd") or key == "noise_floor" else 2
+    text = number(row[key], digits)
+    if key == "soft_emd":
+        text += _brackets(interval(row, key, between=", "))
+    if key == "option_mass" and row[key] < LOW_OPTION_MASS:
+        text += " ⚠"
+    return text
+
+
+def _brackets(text: str) -> str:
+    return f" [{text}]" if text else ""
+
+
+def side_title(table: pd.DataFrame, side: Side) -> str:
+    """The caption of one table: "Seen groups: 50 groups, 6,912 people"."""
+    rows = table[table["side"] == side]
+    groups, people = int(rows["groups"].iloc[0]), int(rows["people"].iloc[0])
+    plural = "group" if groups == 1 else "groups"
+    return f"{side.capitalize()} groups: {groups} {plural}, {people_text(people)} people"
+
+
+def rich_table(table: pd.DataFrame, side: Side) -> Table:
+    """The rows of one side for the terminal, the reference in bold, anchors dimmed. `table`: a `comparison_table`."""
+    from rich.table import Table
+
+    columns = shown_columns(table)
+    drawn = Table(title=side_title(table, side), title_justify="left", caption="One training seed. [ ] 95 % interval.")
+    drawn.add_column("Method")
+    for column in columns:
+        drawn.add_column(column.heading, justify="right")
+    styles = {"reference": "bold", "anchor": "dim"}
+    for _, row in table[table["side"] == side].iterrows():
+        drawn.add_row(row["label"], *(cell_text(row, column.key) for column in columns), style=styles.get(row["role"]))
+    return drawn
+
+
+def markdown_table(table: pd.DataFrame, side: Side) -> str:
+    """The rows of one side as a Markdown table under its caption. `table`: a `comparison_table`."""
+    columns = shown_columns(table)
+    lines = [f"**{side_title(table, side)}**", ""]
+    lines.append("| Method | " + " | ".join(column.heading for column in columns) + " |")
+    lines.append("|---|" + "---:|" * len(columns))
+    for _, row in table[table["side"] == side].iterrows():
+        label = row["label"].replace("|", "\\|")
+        label = f"**{label}**" if row["role"] == "reference" else label
+        lines.append(f"| {label} | " + " | ".join(cell_text(row, column.key) for column in columns) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,207 @@
+"""The anchors, on a small additive world of our own and on the real benchmarks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from cuma.benchmarks import Group, Question, Survey, load_benchmark
+from cuma.errors import BenchmarkError, ProfileError
+from cuma.evaluation.anchors import ANCHORS, anchor_predictions, one_hot_profiles
+from cuma.metrics import score_many
+from cuma.profiles import Profile
+
+QUESTIONS = (
+    Question("more", "More?", ("Yes", "No"), ordinal=False),
+    Question("often", "How often?", ("never", "sometimes", "always"), ordinal=True),
+)
+CHURCH = ("never", "sometimes", "at least monthly")
+PARTIES = ("Democrat", "independent", "Republican")
+SEXES = ("Male", "Female")
+
+
+def additive_world(seed: int = 0, people: int = 120) -> tuple[Survey, np.ndarray]:
+    """18 groups whose answers are additive in their fields, and embeddings that say the fields in another basis."""
+    rng = np.random.default_rng(seed)
+    triples = list(product(CHURCH, PARTIES, SEXES))
+    roles = rng.permutation(["seen"] * 10 + ["validation"] * 4 + ["test"] * 4)
+    groups, rows = [], []
+    for (church, party, sex), role in zip(triples, roles, strict=True):
+        profile = Profile(church_activity=church, party=party, sex=sex)
+        group = Group(f"{church}, {party}, {sex}", profile, str(role))
+        lean = 1.5 * (CHURCH.index(church) - 1) + 1.2 * (PARTIES.index(party) - 1)
+        parts = (
+            rng.permutation(["train"] * (people // 2) + ["test"] * (people // 2)) if role == "seen" else [role] * people
+        )
+        more = (rng.random(people) > expit(lean)).astype(int)
+        often = rng.binomial(2, expit(lean), size=people)
+        rows += list(zip([group.id] * people, parts, more, often, strict=True))
+        groups.append(group)
+    table = pd.DataFrame(rows, columns=["group", "part", "more", "often"])
+    table.insert(0, "person", np.arange(len(table)))
+    table.loc[rng.random(len(table)) < 0.1, "often"] = -1
+    survey = Survey("additive", QUESTIONS, tuple(groups), table, card={})
+    return survey, one_hot_profiles(survey) @ rng.normal(size=(one_hot_profiles(survey).shape[1], 16))
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[Survey, np.ndarray]:
+    return additive_world()
+
+
+@pytest.fixture(scope="module")
+def tables(world) -> dict[str, pd.DataFrame]:
+    survey, embeddings = world
+    return {name: anchor_predictions(name, survey, embeddings) for name in ANCHORS}
+
+
+def said_by_group(table: pd.DataFrame, question: str) -> dict[str, tuple[float, ...]]:
+    rows = table[table["question_id"] == question]
+    return {group: tuple(shares) for group, shares in zip(rows["group"], rows["probabilities"], strict=True)}
+
+
+@pytest.mark.parametrize("name", sorted(ANCHORS))
+def test_every_test_answer_gets_a_distribution(world, tables, name):
+    survey, table = world[0], tables[name]
+    people = survey.people[survey.people["part"] == "test"].melt(["person", "group", "part"], ["more", "often"])
+    people = people[people["value"] >= 0]
+    seen = {group.id for group in survey.groups if group.role == "seen"}
+    if name == "counts":
+        people = people[people["group"].isin(seen)]
+    wanted = people.set_index(["person", "variable"])["value"].sort_index()
+    found = table.set_index(["person", "question_id"])["answer"].sort_index()
+    assert list(found.items()) == list(wanted.items())
+    assert (table["seen"] == table["group"].isin(seen)).all()
+    assert (table["option_mass"] == 1).all()
+    for shares in table["probabilities"]:
+        assert shares.min() >= 0
+        assert shares.sum() == pytest.approx(1, abs=1e-12)
+    assert table.columns.tolist() == [
+        "person", "group", "seen", "question_id", "answer", "probabilities", "option_mass",
+    ]  # fmt: skip
+
+
+def test_the_average_says_the_same_to_everybody_and_counts_people(world, tables):
+    survey = world[0]
+    train = survey.people[survey.people["part"] == "train"]
+    (said,) = set(said_by_group(tables["average"], "more").values())
+    assert said[0] == pytest.approx((train["more"] == 0).mean())
+
+
+def test_counts_are_each_seen_groups_own_training_answers(world, tables):
+    train = world[0].people.query("part == 'train' and often >= 0")
+    for group, said in said_by_group(tables["counts"], "often").items():
+        answers = train.loc[train["group"] == group, "often"]
+        np.testing.assert_allclose(said, np.bincount(answers, minlength=3) / len(answers), atol=1e-6)
+
+
+def test_a_group_that_gave_no_training_answer_falls_back_on_the_average(world):
+    survey = world[0]
+    group = next(group.id for group in survey.groups if group.role == "seen")
+    people = survey.people.copy()
+    people.loc[(people["group"] == group) & (people["part"] == "train"), "often"] = -1
+    silent = replace(survey, people=people)
+    said = said_by_group(anchor_predictions("counts", silent), "often")[group]
+    assert said == pytest.approx(next(iter(said_by_group(anchor_predictions("average", silent), "often").values())))
+
+
+def test_regressions_carry_over_to_unseen_combinations(tables):
+    found = score_many(tables, QUESTIONS, draws=0)["scores"]
+    average = found["average"]["unseen"]["soft_emd"]["value"]
+    for name in ("logistic", "ridge"):
+        assert found[name]["unseen"]["soft_emd"]["value"] < 0.6 * average, name
+        assert found[name]["unseen"]["alignment"]["value"] > 0.8, name
+    assert found["average"]["seen"]["spread"]["value"] == 0
+    assert found["counts"]["seen"]["spread"]["value"] == pytest.approx(1, abs=0.3)
+
+
+def test_shuffled_embeddings_mislead_the_ridge(world, tables):
+    survey, embeddings = world
+    shuffled = anchor_predictions("ridge", survey, np.random.default_rng(1).permutation(embeddings))
+    both = score_many({"own": tables["ridge"], "shuffled": shuffled}, QUESTIONS, draws=0)["scores"]
+    emds = {name: scores["unseen"]["soft_emd"]["value"] for name, scores in both.items()}
+    assert emds["shuffled"] > 1.5 * emds["own"]
+
+
+@pytest.mark.parametrize("name", ["logistic", "ridge"])
+def test_test_answers_are_never_looked_at(world, tables, name):
+    survey, embeddings = world
+    people = survey.people.copy()
+    people.loc[people["part"] == "test", "more"] = 1 - people.loc[people["part"] == "test", "more"]
+    again = anchor_predictions(name, replace(survey, people=people), embeddings)
+    assert said_by_group(again, "more") == said_by_group(tables[name], "more")
+
+
+def test_validation_answers_choose_the_penalty_and_nothing_else(world, tables):
+    survey, embeddings = world
+    validation = survey.people["part"] == "validation"
+    for name in ("average", "counts"):
+        fewer = replace(survey, people=survey.people.assign(more=survey.people["more"].where(~validation, -1)))
+        assert said_by_group(anchor_predictions(name, fewer), "more") == said_by_group(tables[name], "more")
+    silent = survey.people.assign(**{item.id: survey.people[item.id].where(~validation, -1) for item in QUESTIONS})
+    with pytest.raises(BenchmarkError, match="penalty"):
+        anchor_predictions("ridge", replace(survey, people=silent), embeddings)
+
+
+def test_a_profile_of_unseen_values_only_gets_the_intercept():
+    groups = tuple(
+        Group(f"country {index}", Profile(country=f"Land {index}"), role)
+        for index, role in enumerate(["seen"] * 6 + ["validation"] * 2 + ["test"] * 2)
+    )
+    rng = np.random.default_rng(0)
+    rows = []
+    for index, group in enumerate(groups):
+        for number in range(80):
+            part = ("train" if number < 40 else "test") if group.role == "seen" else group.role
+            rows.append((group.id, part, int(rng.random() < 0.1 + 0.08 * index)))
+    people = pd.DataFrame(rows, columns=["group", "part", "more"])
+    people.insert(0, "person", np.arange(len(people)))
+    survey = Survey("lands", QUESTIONS[:1], groups, people, card={})
+    said = said_by_group(anchor_predictions("logistic", survey), "more")
+    assert said["country 8"] == said["country 9"]
+    assert not one_hot_profiles(survey)[8:].any()
+
+
+def test_row_order_of_people_does_not_matter(world, tables):
+    survey, embeddings = world
+    shuffled = replace(survey, people=survey.people.sample(frac=1, random_state=0))
+    for name in ANCHORS:
+        again = anchor_predictions(name, shuffled, embeddings)
+        assert said_by_group(again, "often") == said_by_group(tables[name], "often")
+
+
+def test_wrong_input_is_named(world):
+    survey, embeddings = world
+    with pytest.raises(BenchmarkError, match="Did you mean 'ridge'"):
+        anchor_predictions("rigde", survey, embeddings)
+    with pytest.raises(ProfileError, match="got none"):
+        anchor_predictions("ridge", survey)
+    with pytest.raises(ProfileError, match=r"\[18, D\]"):
+        anchor_predictions("ridge", survey, embeddings[:-1])
+    untrained = survey.people.assign(more=survey.people["more"].where(survey.people["part"] != "train", -1))
+    with pytest.raises(BenchmarkError, match="no training person answered more"):
+        anchor_predictions("average", replace(survey, people=untrained))
+
+
+def test_on_the_general_social_survey_the_logistic_regression_beats_the_average_on_unseen_groups():
+    survey = load_benchmark("gss")
+    tables = {name: anchor_predictions(name, survey) for name in ("average", "counts", "logistic")}
+    found = score_many(tables, survey.questions, reference="average", draws=200)
+    assert found["differences"]["logistic"]["seen"]["soft_emd"]["high"] < 0
+    assert found["differences"]["logistic"]["unseen"]["soft_emd"]["high"] < 0
+    assert (
+        found["scores"]["counts"]["seen"]["soft_emd"]["value"] < found["scores"]["average"]["seen"]["soft_emd"]["value"]
+    )
+    assert found["scores"]["counts"]["n"]["seen"]["groups"] == 50
+
+
+def test_anchors_do_not_load_torch():
+    code = "import sys, cuma.evaluation.anchors; assert not {'torch', 'peft', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

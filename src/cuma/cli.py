@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,6 +60,8 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, 
 
 def main() -> None:
     """Entry point of the `cuma` command."""
+    # Deprecations inside libraries are for their authors and ours, not for somebody at a terminal.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b")
     app()
 
 

@@ -184,6 +184,7 @@ class CumaModel(CumaAdapters):
     def record_routing(self) -> Iterator[None]:
         """Within this context every forward records its gates; `routing()` returns those of the last one."""
         before, self._record_next = self._record_next, True
+        self._recorded = {}  # a forward with adapters disabled must not be answered with an older one's gates
         try:
             yield
         finally:

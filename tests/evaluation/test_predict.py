@@ -1,0 +1,116 @@
+"""Option distributions do not depend on padding side, batch size, row order, or a liking for a letter."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny import adapted, llama
+
+from cuma.backbones import load_backbone
+from cuma.benchmarks import load_benchmark
+from cuma.benchmarks.base import Survey
+from cuma.benchmarks.tensors import SurveyTokens
+from cuma.evaluation.predict import for_people, predict_cells
+from cuma.profile_table import ProfileTable
+from cuma.tuner.encoder import ProfileEncoder
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return load_backbone("smollm2-135m").tokenizer
+
+
+@pytest.fixture(scope="module")
+def survey() -> Survey:
+    whole = load_benchmark("gss")
+    kept = whole.groups[:3] + tuple(group for group in whole.groups if group.role == "test")[:2]
+    people = whole.people[whole.people["group"].isin([group.id for group in kept])]
+    return Survey(whole.name, whole.questions, kept, people, whole.card)
+
+
+@pytest.fixture(scope="module")
+def table(survey: Survey) -> ProfileTable:
+    encoder = ProfileEncoder.from_pretrained("minilm")
+    return ProfileTable(encoder, [group.profile for group in survey.groups])
+
+
+@pytest.fixture(scope="module")
+def mixture(tokenizer: Any) -> Any:
+    return adapted(llama(vocab_size=len(tokenizer), max_position_embeddings=256), profile_dim=384)
+
+
+def predict(model: Any, tokenizer: Any, survey: Survey, side: str = "left", **options: Any) -> Any:
+    roles = ("seen", "test")
+    return predict_cells(
+        model, SurveyTokens(tokenizer, side), survey, "test", roles, profile_in_prompt=False, **options
+    )
+
+
+def matrix(cells: pd.DataFrame) -> np.ndarray:
+    return np.stack(cells.sort_values(["group", "question_id"])["probabilities"].tolist())
+
+
+@pytest.mark.parametrize(("side", "batch_size"), [("right", 32), ("left", 1), ("right", 7)])
+def test_padding_side_and_batch_size_change_nothing(
+    mixture: Any, tokenizer: Any, survey: Survey, table: ProfileTable, side: str, batch_size: int
+) -> None:
+    reference = predict(mixture, tokenizer, survey, table=table)
+    other = predict(mixture, tokenizer, survey, side, table=table, batch_size=batch_size)
+    np.testing.assert_allclose(matrix(reference[0]), matrix(other[0]), atol=1e-5)
+    keys = ["group", "layer", "expert"]
+    a, b = (routing.sort_values(keys)["gate"].to_numpy() for routing in (reference[1], other[1]))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_people_differ_only_through_their_profile(
+    mixture: Any, tokenizer: Any, survey: Survey, table: ProfileTable
+) -> None:
+    cells, routing = predict(mixture, tokenizer, survey, table=table)
+    by_group = matrix(cells).reshape(len(survey.groups), -1)
+    assert np.ptp(by_group, axis=0).max() > 1e-6
+    np.testing.assert_allclose(routing.groupby(["group", "layer"])["gate"].sum(), 1, atol=1e-5)
+    with mixture.disable_adapter():
+        plain, _ = predict(mixture, tokenizer, survey, table=table, every_order=False)
+    plain = plain[plain["group"].isin(plain["group"].unique()[::2])]  # groups that saw the same order
+    np.testing.assert_allclose(np.ptp(matrix(plain).reshape(plain['group'].nunique(), -1), axis=0), 0, atol=1e-6)
+
+
+class LikesOneLetter(torch.nn.Module):
+    """Says the first letter with 90 % whatever it is asked."""
+
+    def __init__(self, vocabulary: int, tokens: list[int]) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.full((vocabulary,), -30.0))
+        self.logits.data[tokens] = torch.tensor([0.9, 0.1]).log()
+
+    def forward(self, input_ids: torch.Tensor, logits_to_keep: torch.Tensor, **_: Any) -> Any:
+        return SimpleNamespace(logits=self.logits.expand(len(input_ids), len(logits_to_keep), -1))
+
+
+def test_a_liking_for_a_letter_is_averaged_out(tokenizer: Any, survey: Survey) -> None:
+    model = LikesOneLetter(len(tokenizer), SurveyTokens(tokenizer).letters(2))
+    cells, routing = predict(model, tokenizer, survey, table=None)
+    np.testing.assert_allclose(matrix(cells), 0.5)
+    np.testing.assert_allclose(cells["option_mass"], 1.0, atol=1e-6)
+    assert routing.empty
+    one, _ = predict(model, tokenizer, survey, table=None, every_order=False)
+    assert len(one) == len(cells)
+    assert set(np.round(matrix(one)[:, 0], 6)) == {0.9, 0.1}
+
+
+def test_people_get_their_groups_answer_once_per_question(
+    mixture: Any, tokenizer: Any, survey: Survey, table: ProfileTable
+) -> None:
+    cells, _ = predict(mixture, tokenizer, survey, table=table)
+    rows = for_people(cells, survey, "test")
+    test_people = survey.people[survey.people["part"] == "test"]
+    answered = int((test_people[[q.id for q in survey.questions]] >= 0).sum().sum())
+    assert len(rows) == answered
+    assert not rows.duplicated(["person", "question_id"]).any()
+    seen = {group.id: group.role == "seen" for group in survey.groups}
+    assert (rows["seen"] == rows["group"].map(seen)).all()

@@ -2,8 +2,8 @@
 
 When only the last layers are adapted, everything below them is a fixed function of the tokens. A survey asks the same
 few questions of everybody, so those layers would compute the same numbers in every step. `FrozenTrunk` keeps what
-enters the first adapted layer, by token row, and starts the model there. Exact up to the rounding that a batch's shape
-makes (1e-6); only what is frozen is kept.
+enters the first adapted layer, by token row, and starts the model there. Each row is computed alone, so the result is
+the model's own up to rounding (1e-6) and does not depend on the batch. Only what is frozen is kept.
 """
 
 from __future__ import annotations
@@ -98,8 +98,7 @@ class FrozenTrunk:
         rows = [ids[real] for ids, real in zip(input_ids, mask.bool(), strict=True)]
         keys = [row.cpu().numpy().tobytes() for row in rows]
         fresh = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._kept}
-        computed = self._compute(list(fresh.values())) if fresh else []
-        found = dict(zip(fresh, computed, strict=True))
+        found = {key: self._compute(row) for key, row in fresh.items()}
         for key, hidden in found.items():
             if self.bytes + _size(hidden) <= self.max_bytes:
                 self._kept[key] = hidden
@@ -111,19 +110,17 @@ class FrozenTrunk:
             out[row, real] = found[key] if key in found else self._kept[key]
         return out
 
-    def _compute(self, rows: list[Tensor]) -> list[Tensor]:
-        """Run the trunk alone on rows of different lengths (right-padded, so positions start at 0)."""
-        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    def _compute(self, row: Tensor) -> Tensor:
+        """[n, H]: the trunk alone on one row, so that what is kept does not depend on who was in the batch."""
         norm, lower = self.decoder.norm, list(self.decoder.layers)[: self.depth]
         passed = [_Passed() for _ in range(len(self.decoder.layers) - self.depth)]
         try:
             self.decoder.norm = nn.Identity()
             with self._layers([*lower, *passed]):
-                hidden = self._original(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+                output = self._original(input_ids=row[None], attention_mask=torch.ones_like(row)[None], use_cache=False)
         finally:
             self.decoder.norm = norm
-        return [hidden[i, : len(row)].clone() for i, row in enumerate(rows)]
+        return output.last_hidden_state[0]
 
     @contextmanager
     def _layers(self, layers: list[nn.Module]) -> Iterator[None]:

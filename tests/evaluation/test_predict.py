@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import adapted, llama
 
 from cuma.backbones import load_backbone
 from cuma.benchmarks import load_benchmark
@@ -18,6 +17,7 @@ from cuma.benchmarks.tensors import SurveyTokens
 from cuma.evaluation.predict import for_people, predict_cells
 from cuma.profile_table import ProfileTable
 from cuma.tuner.encoder import ProfileEncoder
+from tiny import adapted, llama
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_people_differ_only_through_their_profile(
     with mixture.disable_adapter():
         plain, _ = predict(mixture, tokenizer, survey, table=table, every_order=False)
     plain = plain[plain["group"].isin(plain["group"].unique()[::2])]  # groups that saw the same order
-    np.testing.assert_allclose(np.ptp(matrix(plain).reshape(plain['group'].nunique(), -1), axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(np.ptp(matrix(plain).reshape(plain["group"].nunique(), -1), axis=0), 0, atol=1e-6)
 
 
 class LikesOneLetter(torch.nn.Module):

@@ -96,7 +96,9 @@ def test_an_unfitted_adapter_is_fitted_on_the_distinct_profiles(tmp_path: Path, 
     with torch.no_grad():
         standardiser.scale.zero_()
     dataset = sentences([*ROWS, *ROWS[:1] * 5])
-    CumaSFTTrainer(model, arguments(tmp_path), train_dataset=dataset, processing_class=tokenizer, profile_encoder=encoder)
+    CumaSFTTrainer(
+        model, arguments(tmp_path), train_dataset=dataset, processing_class=tokenizer, profile_encoder=encoder
+    )
     expected = encoder(sentences(ROWS)["profile"][:3])
     torch.testing.assert_close(standardiser.mean.detach(), expected.mean(0), atol=1e-6, rtol=0)
     assert standardiser.fitted

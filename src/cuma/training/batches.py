@@ -30,8 +30,8 @@ def tokenise_cells(cells: Dataset, tokens: SurveyTokens) -> Dataset:
 
     Returns:
         A dataset with input_ids (the prompt), answer_tokens [m] (the letters), answer_weights [m] (the share of the
-        cell's people who chose each letter) and profile. Weights are shares, so that every cell counts the same, however
-        many people it has: small groups are heard as well as large ones.
+        cell's people who chose each letter) and profile. Weights are shares, so that every cell counts the same,
+        however many people it has: small groups are heard as well as large ones.
     """
 
     from datasets import Dataset

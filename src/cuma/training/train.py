@@ -100,7 +100,7 @@ def adapter_config(recipe: Recipe, materials: Materials) -> CumaConfig | LoraCon
     adapter = recipe.adapter
     depth = materials.backbone.model.config.num_hidden_layers
     layers = None if adapter.last_layers is None else list(range(max(0, depth - adapter.last_layers), depth))
-    common = {
+    common: dict[str, Any] = {
         "r": adapter.r,
         "lora_alpha": adapter.lora_alpha,
         "lora_dropout": adapter.lora_dropout,
@@ -198,4 +198,7 @@ def sft_config(recipe: Recipe, folder: Path) -> SFTConfig:
 
 
 def _licences(materials: Materials) -> dict[str, str]:
-    return {materials.backbone.name: materials.backbone.licence, materials.survey.name: materials.survey.card["licence"]}
+    return {
+        materials.backbone.name: materials.backbone.licence,
+        materials.survey.name: materials.survey.card["licence"],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,14 +51,14 @@ class CumaSFTTrainer(SFTTrainer):
     ) -> None:
         args = args or SFTConfig()
         self._mixture = _mixture(model)
-        routed = self._mixture is not None and self._mixture.needs_profile
-        if routed:
+        table: ProfileTable | None = None
+        if self._mixture is not None and self._mixture.needs_profile:
             _refuse_mixed_rows(args)
-            profile_table = profile_table or _table(profile_encoder, train_dataset, eval_dataset)
+            table = profile_table or _table(profile_encoder, train_dataset, eval_dataset)
         survey = train_dataset is not None and set(SURVEY_COLUMNS) <= set(train_dataset.column_names)
         if survey:
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
-            kwargs["data_collator"] = SurveyCollator(SurveyTokens(processing_class), profile_table if routed else None)
+            kwargs["data_collator"] = SurveyCollator(SurveyTokens(processing_class), table)
         super().__init__(
             model,
             args,
@@ -66,10 +67,11 @@ class CumaSFTTrainer(SFTTrainer):
             processing_class=processing_class,
             **kwargs,
         )
-        if routed and not survey:
-            self.data_collator = ProfileCollator(self.data_collator, profile_table)
-        if routed and not self._standardiser.fitted:
-            self.model.fit_profiles(profile_table(_distinct(train_dataset[PROFILE])))
+        if table is not None and not survey:
+            inner: Callable[[list[dict[str, Any]]], dict[str, Any]] = self.data_collator  # type: ignore[has-type]
+            self.data_collator = ProfileCollator(inner, table)
+        if table is not None and not self._standardiser.fitted:
+            self.model.fit_profiles(table(_distinct(train_dataset[PROFILE])))
         self._keep_balance_loss()
         _train_in_fp32(self.model)
 
@@ -129,7 +131,9 @@ def _refuse_mixed_rows(args: SFTConfig) -> None:
 
 def _table(encoder: ProfileEncoder | None, *datasets: Any) -> ProfileTable:
     if encoder is None:
-        raise ConfigError("the adapter's router reads profiles: pass profile_encoder=ProfileEncoder.from_pretrained(…).")
+        raise ConfigError(
+            "the adapter's router reads profiles: pass profile_encoder=ProfileEncoder.from_pretrained(…)."
+        )
     profiles: list[Any] = []
     for dataset in datasets:
         for part in dataset.values() if isinstance(dataset, dict) else [dataset] if dataset is not None else []:

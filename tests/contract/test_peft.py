@@ -369,6 +369,21 @@ def test_peft_shows_us_the_folder_when_it_reads_the_configuration(seam: Seam, tm
     seam(holds, lambda patch: patch.setattr(CumaConfig, "from_pretrained", unseen), NOT_RAISED)
 
 
+@pytest.mark.parametrize("way", [PeftConfig.from_pretrained, PeftConfig._get_peft_type])
+def test_peft_reads_every_configuration_file_in_one_place(
+    seam: Seam, tmp_path: Path, way: Callable[[str], Any]
+) -> None:
+    adapted().save_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{")
+
+    def holds() -> None:
+        with pytest.raises(AdapterError, match="SHA-256"):
+            way(str(tmp_path))
+
+    original = classmethod(PeftConfig.from_json_file.__wrapped__)
+    seam(holds, lambda patch: patch.setattr(PeftConfig, "from_json_file", original), json.JSONDecodeError)
+
+
 def test_weights_pass_through_load_state_dict_and_its_hooks(seam: Seam, tmp_path: Path) -> None:
     adapted().save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "adapter_model.safetensors")

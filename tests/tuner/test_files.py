@@ -169,7 +169,17 @@ def manifest_of_other_files(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps({"sha256": {"../../secret": "0"}}))
 
 
-SEEN_BY_MANIFEST_ONLY = [flipped_bit, other_config]
+def truncated_config(folder: Path) -> None:
+    content = (folder / CONFIG).read_text()
+    (folder / CONFIG).write_text(content[: len(content) // 2])
+
+
+def other_method_in_config(folder: Path) -> None:
+    content = (folder / CONFIG).read_text()
+    (folder / CONFIG).write_text(content.replace('"CUMA"', '"CUMB"'))
+
+
+SEEN_BY_MANIFEST_ONLY = [flipped_bit, other_config, truncated_config, other_method_in_config]
 SEEN_WITHOUT = [
     *map(edit, (nan, infinite_statistics, missing_router, missing_statistics, extra_cuma, extra_foreign)),
     *map(edit, (base_weight, other_shape, scalar_shape)),

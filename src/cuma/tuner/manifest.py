@@ -1,7 +1,8 @@
 """SHA-256 sums of an adapter's files: written last, checked before anything is loaded.
 
 safetensors notices a truncated file but not a flipped bit, and PEFT accepts both a pickle and a file with too few
-tensors. PEFT shows us an adapter's folder in one place only, `PeftConfig.from_pretrained`; there we verify.
+tensors. PEFT shows us an adapter's folder in one place only, `PeftConfig.from_pretrained`; there we verify. Before
+that it reads the configuration to learn the method's name, so that file is checked whenever PEFT reads it.
 """
 
 from __future__ import annotations
@@ -81,6 +82,17 @@ def verify(name_or_path: str | Path, subfolder: str | None = None, **kwargs: Any
         _has_cuma_tensors(weights)
 
 
+def verify_config(path: str | Path) -> None:
+    """Check a configuration file against the manifest beside it; without one there is nothing to check.
+
+    Raises:
+        AdapterError: it differs.
+    """
+    folder, listed = Path(path).parent, Path(path).parent / MANIFEST_NAME
+    if Path(path).name == CONFIG_NAME and listed.is_file():
+        _compare(folder, _read(folder, listed), _local(folder), (CONFIG_NAME,))
+
+
 def _read(folder: Path, manifest: Path) -> dict[str, str]:
     """File name → SHA-256, for every file a manifest must list."""
     try:
@@ -92,8 +104,10 @@ def _read(folder: Path, manifest: Path) -> dict[str, str]:
     return sums
 
 
-def _compare(folder: Path, sums: dict[str, str], fetch: Callable[[str], Path | None]) -> None:
-    for name in _FILES:
+def _compare(
+    folder: Path, sums: dict[str, str], fetch: Callable[[str], Path | None], names: tuple[str, ...] = _FILES
+) -> None:
+    for name in names:
         path, expected = fetch(name), sums.get(name)
         if path is None and expected is not None:
             raise AdapterError(f"{folder}: {name} is listed in {MANIFEST_NAME} but missing. Copy the adapter again.")

@@ -2,7 +2,8 @@
 
 PEFT's `register_peft_method` refuses a name that its enum `PeftType` lacks, and a bare string in place of the enum
 member breaks transformers (it reads `peft_type.value`). So the member is added first, then the supported call is made.
-Two things that PEFT refuses for every method but LoRA get our words, which name the way out.
+Two things that PEFT refuses for every method but LoRA get our words, which name the way out, and a damaged
+configuration is named as such before PEFT stumbles over it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 import peft.mixed_model
 import peft.utils.hotswap
+from peft.config import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import PeftType, register_peft_method
 
 from cuma.errors import UnsupportedError
+from cuma.tuner import manifest
 
 NAME = "CUMA"
 
@@ -61,6 +64,7 @@ def register() -> None:
     register_peft_method(name=NAME.lower(), config_cls=CumaConfig, model_cls=CumaModel)
     for module, check, reason in REFUSALS:
         _refuse(module, check, reason)
+    _verify_before_reading()
 
 
 def _refuse(module: ModuleType, check: str, reason: str) -> None:
@@ -74,3 +78,15 @@ def _refuse(module: ModuleType, check: str, reason: str) -> None:
         return original(*configs)
 
     setattr(module, check, checked)
+
+
+def _verify_before_reading() -> None:
+    """Let PEFT's reader of configuration files see first whether ours is whole. Other methods' have no manifest."""
+    original = PeftConfig.from_json_file.__func__
+
+    @wraps(original)
+    def from_json_file(cls: type[PeftConfig], path_json_file: str, **kwargs: Any) -> Any:
+        manifest.verify_config(path_json_file)
+        return original(cls, path_json_file, **kwargs)
+
+    PeftConfig.from_json_file = classmethod(from_json_file)

@@ -11,7 +11,7 @@ from cuma.metrics.pairs import pairwise_jsd_sum
 from cuma.metrics.sample import read_parts
 
 QUESTIONS = items(2)
-WORLDS, GROUPS, PEOPLE = 60, 30, 40
+WORLDS, GROUPS, PEOPLE = 40, 30, 40
 
 
 def population_spread(groups: int = 1500) -> float:
@@ -34,7 +34,7 @@ def test_about_95_percent_of_intervals_hold_the_truth():
     wanted["spread"] = population_spread()
     for metric, truth in wanted.items():
         held = np.mean([one[metric]["low"] <= truth <= one[metric]["high"] for one in found])
-        assert held >= 0.85, f"{metric}: {held:.2f} of the intervals hold {truth:.3f}"  # 0.85 is 3.5 sd below 0.95
+        assert held >= 0.82, f"{metric}: {held:.2f} of the intervals hold {truth:.3f}"  # 0.82 is 3.8 sd below 0.95
         width = np.mean([one[metric]["high"] - one[metric]["low"] for one in found])
         spread_of_estimates = np.std([one[metric]["value"] for one in found])
         assert 0.75 < width / (3.92 * spread_of_estimates) < 1.35, f"{metric}: intervals of the wrong width"

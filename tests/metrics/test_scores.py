@@ -54,9 +54,9 @@ def test_the_average_is_exactly_collapsed_and_the_truth_is_not(world):
     flat = score(predictions(world, average(world)), QUESTIONS, draws=100)["seen"]
     assert flat["spread"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert flat["alignment"] == {"value": None, "low": None, "high": None}
-    many = draw_world(5, QUESTIONS, groups=30, people=3000)
+    many = draw_world(5, QUESTIONS, groups=30, people=1000)
     assert score(predictions(many, many.truth), QUESTIONS, draws=0)["seen"]["spread"]["value"] == pytest.approx(
-        1, abs=0.02
+        1, abs=0.03
     )
 
 
@@ -160,10 +160,7 @@ def test_methods_on_different_people_are_not_compared(table):
         (lambda rows: rows.drop(columns="seen"), "lack the columns"),
         (lambda rows: rows.assign(question_id="q7"), "unknown questions"),
         (lambda rows: pd.concat([rows, rows.iloc[:1]]), "twice"),
-        (
-            lambda rows: rows.assign(group=[f"g{i % 2}" for i in range(len(rows) // 2)] * 2 + ["g0"] * (len(rows) % 2)),
-            "two groups",
-        ),
+        (lambda rows: rows.assign(group=np.where(rows["question_id"] == "q0", "here", "there")), "two groups"),
         (lambda rows: rows.assign(answer=4), "has 4 options"),
         (lambda rows: rows.assign(probabilities=[[0.5, 0.5]] * len(rows)), "has 4 options"),
         (lambda rows: rows.assign(probabilities=[[0.5] * 4] * len(rows)), "sum to 1"),

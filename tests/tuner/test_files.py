@@ -110,7 +110,7 @@ def other_shape(tensors: dict[str, Tensor]) -> None:
 
 
 def scalar_shape(tensors: dict[str, Tensor]) -> None:
-    tensors["base_model.cuma_profile.scale"] = torch.ones(1)
+    tensors["base_model.cuma_profile.scale"] = torch.ones(())
 
 
 def truncated(folder: Path) -> None:

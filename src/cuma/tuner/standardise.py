@@ -20,6 +20,7 @@ class Standardiser(nn.Module):
     The statistics are parameters without gradient, not buffers: whoever copies an adapter by its named parameters
     (TRL's reference model) then copies them too. A scale of 0 means "not fitted yet". A row of zeros, which no sentence
     encoder produces, is the empty profile and stays zero, so that absence is exactly the centre of the people seen.
+    The scale has one dimension because FSDP shards no scalars.
     """
 
     def __init__(self, hidden_size: int, config: CumaConfig, device: torch.device | str | None = None) -> None:
@@ -32,7 +33,7 @@ class Standardiser(nn.Module):
         dim, projected = config.profile_dim, config.profile_projection_dim
         self.target_norm = config.profile_scale or hidden_size**0.5 / 4
         self.mean = nn.Parameter(torch.zeros(dim, device=device, dtype=torch.float32), requires_grad=False)
-        self.scale = nn.Parameter(torch.zeros((), device=device, dtype=torch.float32), requires_grad=False)
+        self.scale = nn.Parameter(torch.zeros(1, device=device, dtype=torch.float32), requires_grad=False)
         self.projection: nn.Linear | None = None
         if projected is not None:
             self.projection = nn.Linear(dim, projected, bias=False, device=device, dtype=torch.float32)

@@ -20,7 +20,7 @@ from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.reports.reading import read_evidence
 from cuma.reports.render import render
-from cuma.reports.tables import SIDES, compare_methods, rich_table
+from cuma.reports.tables import SIDES, compare_methods, markdown_table, rich_table
 from cuma.reports.verdict import control_sentences, sentences
 from cuma.runs import Run, write_text
 from cuma.training.train import train_run
@@ -58,11 +58,12 @@ def run_quickstart(
 
 
 def _report(folders: list[Path], page: Path, console: Console) -> Path:
-    """Write the page, and print the table and the sentences that it opens with."""
+    """Write the page and table.md, and print the table and the sentences that the page opens with."""
     with console.status("Comparing the methods …"):
         evidence = read_evidence(folders, REFERENCE)
         table = compare_methods(evidence)
         write_text(page, render(evidence, table))
+        write_text(page.with_name("table.md"), "\n\n".join(markdown_table(table, side) for side in SIDES) + "\n")
     for side in SIDES:
         console.print(rich_table(table, side))
     for sentence in (*sentences(table), *control_sentences(table)):

@@ -7,7 +7,7 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
   const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
-  const config = { displayModeBar: false, responsive: true, doubleClick: false };
+  const config = { displayModeBar: false, responsive: false, doubleClick: false };
 
   function element(tag, properties = {}, ...children) {
     const made = Object.assign(document.createElement(tag), properties);
@@ -24,7 +24,9 @@
   });
 
   function draw(id, traces, layout) {
+    // Sizes are read here and redrawn on change: Plotly's own resizing comes too late for a page that is being printed.
     Plotly.react(id, traces, {
+      width: at(id).clientWidth, height: at(id).clientHeight,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, showlegend: false, hovermode: "closest",
       font: { family: "system-ui, sans-serif", size: 12, color: colour("soft") },
       hoverlabel: { font: { family: "system-ui, sans-serif", color: colour("ink") }, bgcolor: colour("paper"), bordercolor: colour("soft"), align: "left" },
@@ -284,9 +286,9 @@
     }
     drawAll();
     let timer;
-    addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(drawCurves, 200); });
+    addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(drawAll, 200); });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-    addEventListener("beforeprint", () => { document.documentElement.dataset.theme = "light"; drawAll(); });
+    addEventListener("beforeprint", () => { document.documentElement.dataset.theme = "print"; drawAll(); });
     addEventListener("afterprint", () => { delete document.documentElement.dataset.theme; drawAll(); });
   }
   start();

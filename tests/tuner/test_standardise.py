@@ -22,7 +22,7 @@ def fitted(hidden: int = HIDDEN, **options: object) -> Standardiser:
 
 
 def rms_norm(standard: torch.Tensor) -> float:
-    return float(standard.square().sum(-1).mean().sqrt())
+    return float(standard.detach().square().sum(-1).mean().sqrt())
 
 
 @pytest.mark.parametrize(("hidden", "target"), [(576, 6.0), (4096, 16.0), (HIDDEN, HIDDEN**0.5 / 4)])

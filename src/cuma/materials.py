@@ -52,6 +52,14 @@ class Materials:
         table = ProfileTable(encoder, [group.profile for group in survey.groups])
         return cls(backbone, survey, table, dict(encoder.spec), _names(recipe))
 
+    def provenance(self) -> dict[str, Any]:
+        """What a run records of where its parts come from: data (source, citation, licence) and licences."""
+        card = self.survey.card
+        return {
+            "data": {key: card[key] for key in ("source", "citation", "licence")},
+            "licences": {self.backbone.name: self.backbone.licence, self.survey.name: card["licence"]},
+        }
+
     def fit(self, recipe: Recipe) -> bool:
         """True if `recipe` names exactly what was loaded."""
         return self.names == _names(recipe)

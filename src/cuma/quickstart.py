@@ -76,7 +76,8 @@ def _method(recipe: Recipe, folder: Path, materials: Materials) -> Path:
     if not materials.fit(recipe):
         raise AssertionError(f"recipe {recipe.name} names other models or data than the quickstart's first one")
     train_run(recipe, folder, materials, measure=curve_point(recipe, materials))
-    evaluate_run(folder, materials)
+    run = evaluate_run(folder, materials)
+    run.update(command=f"cuma quickstart --benchmark {recipe.data.benchmark} --seed {recipe.seed}")
     return folder
 
 
@@ -100,5 +101,5 @@ def _anchor(name: str, folder: Path, materials: Materials, recipe: Recipe) -> Pa
         embeds = np.asarray(materials.group_embeds(materials.table, ROLES), dtype=np.float64)
         predictions = anchor_predictions(name, materials.survey, embeds)
         write_evaluation(run, recipe.digest, predictions, materials.survey)
-        run.update(status="evaluated")
+        run.update(status="evaluated", **materials.provenance())
     return folder

@@ -57,7 +57,7 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
             model.unload()  # the very backbone again, for the next run
     write_evaluation(run, recipe.digest, for_people(cells, materials.survey, "test"), materials.survey, routing)
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
-    run.update(status="evaluated", seconds=seconds)
+    run.update(status="evaluated", seconds=seconds, **materials.provenance())
     return run
 
 

@@ -56,7 +56,7 @@ def train_run(
             run.update(status="trained", trainable_parameters=0, seconds={"train": 0.0})
         return run
     materials = materials or Materials.load(recipe)
-    run.update(status="training", licences=_licences(materials))
+    run.update(status="training", **materials.provenance())
     set_seed(recipe.seed)
     model = get_peft_model(materials.backbone.model, adapter_config(recipe, materials))
     # The vocabulary is as it was; left to itself PEFT asks the Hub about that at every checkpoint.
@@ -195,10 +195,3 @@ def sft_config(recipe: Recipe, folder: Path) -> SFTConfig:
         report_to="none",
         dataloader_pin_memory=False,
     )
-
-
-def _licences(materials: Materials) -> dict[str, str]:
-    return {
-        materials.backbone.name: materials.backbone.licence,
-        materials.survey.name: materials.survey.card["licence"],
-    }

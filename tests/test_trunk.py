@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import cuma
 from cuma.trunk import FrozenTrunk
+from tiny import llama
 
 
 @pytest.fixture
@@ -47,6 +48,36 @@ def test_the_output_at_real_tokens_is_the_same(model: torch.nn.Module, side: str
     torch.testing.assert_close(first[real], plain[real], atol=1e-5, rtol=1e-5)
     assert torch.equal(first, again)
     assert torch.equal(model(**batch, profile_embeds=embeds, use_cache=False).logits, plain)
+
+
+@pytest.mark.parametrize("keep", [1, 2, torch.tensor([3]), torch.tensor([1, 3])], ids=["1", "2", "[3]", "[1, 3]"])
+def test_logits_at_some_positions_are_the_models_own(model: torch.nn.Module, keep: int | torch.Tensor) -> None:
+    batch, embeds = _batch("left"), torch.randn(3, 6)
+    for parameter in model.parameters():  # B = 0 would hide a mixture that is left out
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    model.train()  # the balance loss is only computed while training
+    plain = model(**batch, profile_embeds=embeds, use_cache=False, logits_to_keep=keep)
+    with FrozenTrunk(model):
+        kept = model(**batch, profile_embeds=embeds, use_cache=False, logits_to_keep=keep)
+    mask = batch["attention_mask"].bool()
+    real = mask[:, -keep:] if isinstance(keep, int) else mask[:, keep]
+    assert kept.logits.shape == plain.logits.shape
+    torch.testing.assert_close(kept.logits[real], plain.logits[real], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(kept.aux_loss, plain.aux_loss, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("adapted", "positions"), [("q_proj", 1), ("gate_proj", 4)])
+def test_the_last_block_runs_where_logits_are_asked_for_unless_it_is_adapted(adapted: str, positions: int) -> None:
+    config = cuma.CumaConfig(
+        r=2, num_experts=4, router_input="semantic", target_modules=[adapted], layers_to_transform=[1]
+    )
+    model = get_peft_model(llama(), config)
+    seen: list[int] = []
+    block = model.get_base_model().model.layers[-1].mlp.down_proj
+    block.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    with FrozenTrunk(model), torch.no_grad():
+        model(**_batch("left"), use_cache=False, logits_to_keep=1)
+    assert seen[-1] == positions
 
 
 def test_each_distinct_row_is_computed_once(model: torch.nn.Module, count: Callable[..., list[int]]) -> None:

@@ -115,10 +115,14 @@ class TrainingSection:
     """Peak learning rate of AdamW."""
     weight_decay: NonNegative = 0.01
     """AdamW's decoupled weight decay."""
-    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = (
+        "constant"
+    )
     """How the learning rate goes on after the warm-up."""
     warmup_steps: NonNegativeInt = 0
     """Steps of linear warm-up."""
+    decay_ratio: Share = 0.2
+    """Share of the steps after the warm-up in which warmup_stable_decay falls to 0, along a cosine, at the end."""
     max_grad_norm: NonNegative = 1.0
     """Gradients are clipped to this norm; 0: not at all."""
     logging_steps: Count = 10

@@ -4,6 +4,9 @@ When only the last layers are adapted, everything below them is a fixed function
 few questions of everybody, so those layers would compute the same numbers in every step. `FrozenTrunk` keeps what
 enters the first adapted layer, by token row, and starts the model there. Each row is computed alone, so the result is
 the model's own up to rounding (1e-6) and does not depend on the batch. Only what is frozen is kept.
+
+At the other end, nobody reads the last layer's feed-forward block where no logits are asked for: it is computed at the
+positions of `logits_to_keep` only.
 """
 
 from __future__ import annotations
@@ -39,6 +42,21 @@ class _Passed(nn.Module):
         return hidden_states
 
 
+class _At(nn.Module):
+    """A feed-forward block, computed at some positions only; zeros elsewhere."""
+
+    def __init__(self, block: nn.Module, positions: Tensor | slice) -> None:
+        super().__init__()
+        self.block = block
+        self.positions = positions
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        computed = self.block(hidden_states[:, self.positions])
+        out = computed.new_zeros(hidden_states.shape)
+        out[:, self.positions] = computed
+        return out
+
+
 class FrozenTrunk:
     """A context in which a decoder's frozen lower layers are computed once per distinct row of tokens.
 
@@ -58,6 +76,7 @@ class FrozenTrunk:
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.lm = base
         self.decoder = base.get_decoder()
         layers = getattr(self.decoder, "layers", None)
         if not isinstance(layers, nn.ModuleList):
@@ -67,19 +86,31 @@ class FrozenTrunk:
         self._kept: dict[bytes, Tensor] = {} if store is None else store(self.depth)
         self.bytes = sum(_size(hidden) for hidden in self._kept.values())
         self._original = self.decoder.forward
+        self._original_lm = self.lm.forward
+        self._positions: Tensor | slice | None = None
         self._nested = False
 
     def __enter__(self) -> FrozenTrunk:
         # Inside another trunk's context (a learning curve measured while training) that one goes on serving.
         self._nested = isinstance(getattr(self.decoder.forward, "__self__", None), FrozenTrunk)
         if self.depth and not self._nested:
-            self._original = self.decoder.forward
-            self.decoder.forward = self._forward
+            self._original, self._original_lm = self.decoder.forward, self.lm.forward
+            self.decoder.forward, self.lm.forward = self._forward, self._lm_forward
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self.depth and not self._nested:
-            self.decoder.forward = self._original
+            _give_back(self.decoder, self._original)
+            _give_back(self.lm, self._original_lm)
+
+    def _lm_forward(self, *args: Any, logits_to_keep: int | Tensor = 0, **kwargs: Any) -> Any:
+        """The causal LM's own forward; notes for `_forward`, which it calls, where logits are asked for."""
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else logits_to_keep
+        self._positions = kept if isinstance(kept, Tensor | slice) else None
+        try:
+            return self._original_lm(*args, logits_to_keep=logits_to_keep, **kwargs)
+        finally:
+            self._positions = None
 
     def _forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         if input_ids is None or kwargs.get("use_cache", True) or kwargs.get("past_key_values") is not None:
@@ -89,7 +120,7 @@ class FrozenTrunk:
         hidden = self._hidden(input_ids, mask)
         upper = list(self.decoder.layers)[self.depth :]
         stand_ins = [_Given(hidden), *(_Passed() for _ in range(self.depth - 1))]
-        with self._layers(stand_ins + upper):
+        with self._layers(stand_ins + upper), self._last_block_at(upper[-1:]):
             return self._original(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
 
     @torch.no_grad()
@@ -130,6 +161,29 @@ class FrozenTrunk:
             yield
         finally:
             self.decoder.layers = own
+
+    @contextmanager
+    def _last_block_at(self, layers: list[nn.Module]) -> Iterator[None]:
+        """The last layer's feed-forward block at the wanted positions; an adapted one runs everywhere, as its router
+        is balanced over all tokens."""
+        layer = layers[0] if layers else None
+        block = getattr(layer, "mlp", None)
+        if layer is None or block is None or self._positions is None or _is_adapted(block):
+            yield
+            return
+        try:
+            layer.mlp = _At(block, self._positions)
+            yield
+        finally:
+            layer.mlp = block
+
+
+def _give_back(module: nn.Module, forward: Any) -> None:
+    """Undo an assignment to `module.forward`; the class's own method needs no place on the instance."""
+    if getattr(forward, "__func__", None) is type(module).forward:
+        del module.forward
+    else:
+        module.forward = forward
 
 
 def _size(hidden: Tensor) -> int:

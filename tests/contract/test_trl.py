@@ -95,8 +95,18 @@ def test_a_skipped_preparation_leaves_survey_rows_as_they_are(tmp_path: Path, to
     ]
     args = SFTConfig(output_dir=str(tmp_path), report_to="none", gradient_checkpointing=False, bf16=False)
     model = adapted(llama(vocab_size=len(tokenizer)), profile_dim=384)
-    options = {"train_dataset": Dataset.from_list(rows), "processing_class": tokenizer}
-    made = CumaSFTTrainer(model, args, profile_encoder=encoder, **options)
-    assert made.train_dataset[0]["answer_weights"] == [0.2, 0.8]
-    assert made.args.dataset_kwargs["skip_prepare_dataset"]
-    assert made.args.dataset_kwargs["skip_prepare_dataset"] is made._skip_prepare_dataset
+
+    def prepared() -> list[dict[str, Any]]:
+        options = {"train_dataset": Dataset.from_list(rows), "processing_class": tokenizer}
+        return list(CumaSFTTrainer(model, args, profile_encoder=encoder, **options).train_dataset)
+
+    assert prepared() == rows
+    with pytest.MonkeyPatch.context() as patched:
+        init = SFTTrainer.__init__
+
+        def forgetful(self: Any, model: Any, args: SFTConfig, **kwargs: Any) -> None:
+            args.dataset_kwargs = None  # the seam patched away
+            init(self, model, args, **kwargs)
+
+        patched.setattr(SFTTrainer, "__init__", forgetful)
+        assert prepared() != rows

@@ -14,10 +14,15 @@ BENCHMARKS: dict[str, Callable[..., Survey]] = {
 }
 
 
+def check_benchmark(name: str) -> None:
+    """Raises `BenchmarkError` for an unknown name, with the known ones."""
+    check_names("benchmark", [name], BENCHMARKS)
+
+
 def load_benchmark(name: str, seed: int = 0) -> Survey:
     """The benchmark `name`, split by `seed`.
 
     Raises `BenchmarkError` for an unknown name (with the known ones) and for data that are not installed.
     """
-    check_names("benchmark", [name], BENCHMARKS)
+    check_benchmark(name)
     return BENCHMARKS[name](seed=seed)

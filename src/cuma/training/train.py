@@ -13,13 +13,14 @@ from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, ProgressCallback, set_seed
 from trl import SFTConfig
 
+from cuma.benchmarks.catalog import check_benchmark
 from cuma.benchmarks.cells import survey_cells
 from cuma.benchmarks.tensors import SurveyTokens
 from cuma.errors import RunError
 from cuma.machine import hardware, versions
 from cuma.materials import Materials, profile_in_prompt
 from cuma.profile_table import ProfileTable
-from cuma.recipe_schema import Recipe
+from cuma.recipe_schema import Recipe, TrainingSection
 from cuma.runs import Run, Stage
 from cuma.training.batches import tokenise_cells
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
@@ -48,8 +49,10 @@ def train_run(
         The run, with status "trained".
 
     Raises:
+        BenchmarkError: there is no such benchmark.
         RunError: the folder holds a run of another recipe, or cannot be written.
     """
+    check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
     run = open_run(recipe, folder)
     if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
         if run.info["status"] == "created":
@@ -183,6 +186,7 @@ def sft_config(recipe: Recipe, folder: Path) -> SFTConfig:
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         lr_scheduler_type=training.lr_scheduler_type,
+        lr_scheduler_kwargs=_decay(training),
         warmup_steps=training.warmup_steps,
         max_grad_norm=training.max_grad_norm,
         logging_steps=training.logging_steps,
@@ -195,3 +199,9 @@ def sft_config(recipe: Recipe, folder: Path) -> SFTConfig:
         report_to="none",
         dataloader_pin_memory=False,
     )
+
+
+def _decay(training: TrainingSection) -> dict[str, Any]:
+    if training.lr_scheduler_type != "warmup_stable_decay":
+        return {}
+    return {"num_decay_steps": int(training.decay_ratio * max(0, training.max_steps - training.warmup_steps))}

@@ -12,7 +12,7 @@ from peft.utils import TaskType
 
 from cuma.errors import ConfigError
 from cuma.tuner import manifest
-from cuma.tuner.register import add_peft_type
+from cuma.tuner.peft_type import add_peft_type
 
 ENCODER_KEYS = ("id", "revision", "template")
 ROUTER_INPUTS = ("joint", "profile", "semantic")

@@ -1,9 +1,8 @@
-"""The only file that touches PEFT's tables and functions.
+"""The only file that touches PEFT's functions and registries.
 
-PEFT's `register_peft_method` refuses a name that its enum `PeftType` lacks, and a bare string in place of the enum
-member breaks transformers (it reads `peft_type.value`). So the member is added first, then the supported call is made.
-Two things that PEFT refuses for every method but LoRA get our words, which name the way out, and a damaged
-configuration is named as such before PEFT stumbles over it.
+The enum member comes first (`cuma.tuner.peft_type`), then PEFT's own `register_peft_method` is called. Two things that
+PEFT refuses for every method but LoRA get our words, which name the way out, and a damaged configuration is named as
+such before PEFT stumbles over it.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ import peft.mixed_model
 import peft.utils.hotswap
 from peft.config import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from peft.utils import PeftType, register_peft_method
+from peft.utils import register_peft_method
 
 from cuma.errors import UnsupportedError
 from cuma.tuner import manifest
-
-NAME = "CUMA"
+from cuma.tuner.peft_type import NAME, add_peft_type
 
 REFUSALS = (
     (
@@ -38,19 +36,6 @@ REFUSALS = (
     ),
 )
 """Module of PEFT, name of its check, and what we say when a CumaConfig is checked."""
-
-
-def add_peft_type() -> PeftType:
-    """Add `PeftType.CUMA` (value "CUMA") to PEFT's enum, once, and return it."""
-    if NAME not in PeftType.__members__:
-        member = str.__new__(PeftType, NAME)
-        member._name_ = NAME
-        member._value_ = NAME
-        PeftType._member_map_[NAME] = member
-        PeftType._member_names_.append(NAME)
-        PeftType._value2member_map_[NAME] = member
-        type.__setattr__(PeftType, NAME, member)
-    return PeftType(NAME)
 
 
 def register() -> None:

@@ -23,7 +23,7 @@ class Routing(NamedTuple):
 def top_k_mask(logits: Tensor, top_k: int) -> Tensor:
     """The K largest logits of each token, ties going to the lowest index.
 
-    `torch.topk` does not say which of equal logits it takes (3 % of tokens tie exactly in bf16), so sort stably.
+    `torch.topk` does not say which of equal logits it takes (in bf16 exact ties are common), so sort stably.
 
     Args:
         logits: [..., E].
@@ -94,7 +94,7 @@ class Router(nn.Module):
     """s = W_r [h ⊕ e_d]: the paper's router; by default a two-layer perceptron (ReLU, biases) as in the authors' code.
 
     The product with [h ⊕ e_d] is computed as W_h h + W_e e_d, so that the profile part is done once per person and not
-    once per token. Everything runs in fp32 with autocast off: bf16 changes the chosen experts of 1.7 % of tokens.
+    once per token. Everything runs in fp32 with autocast off: rounding to bf16 changes which experts are chosen.
     """
 
     def __init__(self, in_features: int, config: CumaConfig, device: torch.device | str | None = None) -> None:

@@ -1,6 +1,6 @@
 """From the encoder's raw output to what the router sees: centre, scale, project.
 
-[h ⊕ e_d] taken literally nearly collapses: a unit-norm e_d weighs some twenty times less than h. So the adapter keeps
+[h ⊕ e_d] taken literally nearly collapses: a unit-norm e_d is small beside h. So the adapter keeps
 the mean of its training profiles and one scale, chosen so that the profile enters the router with about h's weight.
 """
 

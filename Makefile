@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep test check
+.PHONY: help install quickstart quickstart-fast sweep splits test check
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -29,11 +29,14 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: install ## The method, end to end, on real people: a table and a page (about 15 minutes on 2 cores)
 	$(BIN)/cuma quickstart $(ARGS)
 
-quickstart-fast: install ## The same with CuMA and LoRA only (about 6 minutes)
+quickstart-fast: install ## CuMA and LoRA only, with fewer steps (about 6 minutes)
 	$(BIN)/cuma quickstart --fast $(ARGS)
 
 sweep: install ## Choose the quickstart's learning rates on validation groups (about 25 minutes; ARGS="--benchmark wvs")
 	$(BIN)/python studies/quickstart_sweep.py $(ARGS)
+
+splits: install ## CuMA and its control on other splits of the groups (about 25 minutes; ARGS="--benchmark wvs")
+	$(BIN)/python studies/quickstart_splits.py $(ARGS)
 
 test: install ## Run the tests
 	@$(BIN)/python -m pytest -q $(ARGS)

@@ -18,7 +18,7 @@ from cuma.machine import hardware, versions
 from cuma.materials import Materials
 from cuma.recipe import load_recipe
 from cuma.runs import write_json
-from cuma.training.train import STAGE, train_run
+from cuma.training.train import train_run
 
 LEARNING_RATES = {
     "cuma": ("2e-3", "4e-3", "8e-3"),
@@ -45,7 +45,7 @@ def main() -> None:
             materials = materials or Materials.load(recipe)
             measure = curve_point(recipe, materials, "validation", ROLES)
             run = train_run(recipe, home / benchmark / f"{method}-{rate}", materials, measure)
-            point = next(row["curve"] for row in run.stage(STAGE).read_log() if "curve" in row)
+            point = next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)
             trials.append(
                 {
                     "method": method,

@@ -19,8 +19,9 @@ from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.runs import Run, read_json
 from cuma.training.checkpoints import newest_whole
-from cuma.training.train import STAGE, train_run
+from cuma.training.train import train_run
 
+STAGE = "01-sft"
 SMALL = (
     "adapter.last_layers=1",
     "training.max_steps=6",

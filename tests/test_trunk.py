@@ -99,6 +99,26 @@ def count() -> Callable[..., list[int]]:
     return hook
 
 
+def test_a_bare_model_can_share_what_is_kept_for_an_adapted_one(
+    model: torch.nn.Module, count: Callable[..., list[int]]
+) -> None:
+    kept: dict[int, dict[bytes, torch.Tensor]] = {}
+    batch = _batch("left")
+    bare = model.get_base_model()
+    with model.disable_adapter(), torch.no_grad():
+        plain = bare(**batch, use_cache=False).logits
+    with FrozenTrunk(model, lambda depth: kept.setdefault(depth, {})):
+        model(**batch, profile_embeds=torch.randn(3, 6), use_cache=False)
+    calls = count(bare.model.layers[0])
+    model.unload()
+    with FrozenTrunk(bare, lambda depth: kept.setdefault(depth, {}), max_depth=2), torch.no_grad():
+        shared = bare(**batch, use_cache=False).logits
+    assert list(kept) == [2]
+    assert not calls
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(shared[real], plain[real], atol=1e-5, rtol=1e-5)
+
+
 def test_gradients_are_the_same(model: torch.nn.Module) -> None:
     batch, embeds = _batch("right"), torch.randn(3, 6)
     last = batch["attention_mask"].sum(-1) - 1

@@ -94,7 +94,7 @@ def options(
 @app.command()
 def quickstart(
     benchmark: Annotated[Benchmark, typer.Option(help="US groups (gss) or countries (wvs).")] = Benchmark.GSS,
-    fast: Annotated[bool, typer.Option("--fast", help="CuMA and LoRA only.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="CuMA and LoRA only, and fewer steps.")] = False,
     output_dir: Annotated[Path, typer.Option(help="Where the runs and the page go.")] = Path("runs/quickstart"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training; the same seed gives the same table.")] = 0,
 ) -> None:

@@ -81,7 +81,9 @@ class Materials:
         """
         if not recipe.backbone.keep_frozen_layers:
             return contextlib.nullcontext()
-        return FrozenTrunk(model, self._trunk_store)
+        depth = self.backbone.model.config.num_hidden_layers
+        shared = None if recipe.adapter.last_layers is None else max(0, depth - recipe.adapter.last_layers)
+        return FrozenTrunk(model, self._trunk_store, max_depth=shared)
 
     def _trunk_store(self, depth: int) -> dict[bytes, Tensor]:
         """Where runs keep what the lowest `depth` layers make of each prompt."""

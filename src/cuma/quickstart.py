@@ -28,6 +28,8 @@ from cuma.training.train import train_run
 METHODS = ("persona", "lora", "semantic", "cuma", "shuffled")
 """Recipes of the quickstart, in the order in which they run."""
 FAST_METHODS = ("lora", "cuma")
+FAST = ("training.max_steps=200", "training.curve_steps=[100, 200]")
+"""What --fast changes in the recipes: two thirds of the steps."""
 REFERENCE = "cuma"
 ROLES = ("seen", "validation", "test")
 
@@ -39,8 +41,8 @@ def run_quickstart(
 
     Args:
         benchmark: "gss" (US groups) or "wvs" (countries).
-        fast: CuMA and LoRA only; a later full start adds the rest.
-        output_dir: the runs go to output_dir/benchmark.
+        fast: CuMA and LoRA only, and fewer steps.
+        output_dir: the runs go to output_dir/benchmark, or benchmark-fast.
         seed: of the training; the split of people and groups is fixed by the recipes.
 
     Returns:
@@ -48,11 +50,13 @@ def run_quickstart(
     """
     console = Console()
     names = FAST_METHODS if fast else METHODS
-    recipes = {name: load_recipe(f"quickstart/{benchmark}/{name}", (f"seed={seed}",)) for name in names}
-    home = output_dir / benchmark
+    overrides = (f"seed={seed}", *(FAST if fast else ()))
+    recipes = {name: load_recipe(f"quickstart/{benchmark}/{name}", overrides) for name in names}
+    home = output_dir / (f"{benchmark}-fast" if fast else benchmark)
     console.print(f"[bold]cuma quickstart[/bold]: {benchmark}, {len(recipes)} methods, runs in {home}")
     materials = Materials.load(recipes[REFERENCE])
-    folders = [_method(recipe, home / name, materials) for name, recipe in recipes.items()]
+    command = f"cuma quickstart --benchmark {benchmark} --seed {seed}" + (" --fast" if fast else "")
+    folders = [_method(recipe, home / name, materials, command) for name, recipe in recipes.items()]
     folders += [_anchor(name, home / f"anchor-{name}", materials, recipes[REFERENCE]) for name in ANCHORS]
     return _report(folders, home / "report.html", console)
 
@@ -65,19 +69,19 @@ def _report(folders: list[Path], page: Path, console: Console) -> Path:
         write_text(page, render(evidence, table))
         write_text(page.with_name("table.md"), "\n\n".join(markdown_table(table, side) for side in SIDES) + "\n")
     for side in SIDES:
-        console.print(rich_table(table, side))
+        console.print(rich_table(table, side, console.width))
     for sentence in (*sentences(table), *control_sentences(table)):
         console.print(f"• {sentence}")
     console.print(f"The page: [bold]{page}[/bold]", soft_wrap=True)
     return page
 
 
-def _method(recipe: Recipe, folder: Path, materials: Materials) -> Path:
+def _method(recipe: Recipe, folder: Path, materials: Materials, command: str) -> Path:
     if not materials.fit(recipe):
         raise AssertionError(f"recipe {recipe.name} names other models or data than the quickstart's first one")
     train_run(recipe, folder, materials, measure=curve_point(recipe, materials))
     run = evaluate_run(folder, materials)
-    run.update(command=f"cuma quickstart --benchmark {recipe.data.benchmark} --seed {recipe.seed}")
+    run.update(command=command)
     return folder
 
 

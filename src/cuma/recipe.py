@@ -188,3 +188,13 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
             f"{source}: 'adapter.top_k' is {recipe.adapter.top_k}, expected at most "
             f"'adapter.num_experts', {recipe.adapter.num_experts}."
         )
+    if recipe.pipeline[0] != "sft" or len(set(recipe.pipeline)) < len(recipe.pipeline):
+        raise RecipeError(
+            f"{source}: 'pipeline' is {list(recipe.pipeline)}, expected sft first and no stage twice, "
+            "such as [sft, dpo]."
+        )
+    if recipe.grpo.per_device_train_batch_size % recipe.grpo.num_generations:
+        raise RecipeError(
+            f"{source}: 'grpo.per_device_train_batch_size' is {recipe.grpo.per_device_train_batch_size}, expected a "
+            f"multiple of 'grpo.num_generations', {recipe.grpo.num_generations}: one step holds whole sets of replies."
+        )

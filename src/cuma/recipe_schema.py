@@ -21,6 +21,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+Stage = Literal["sft", "dpo", "grpo"]
+Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"]
 Steps = Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]
 
 
@@ -104,17 +106,16 @@ class AdapterSection:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class TrainingSection:
-    """The words and meanings of transformers' TrainingArguments, except curve_steps."""
+class _Steps:
+    """What every stage of training says for itself, in the words of transformers' TrainingArguments."""
 
     max_steps: Count = 200
     """Optimiser steps."""
     per_device_train_batch_size: Count = 16
-    """Cells (group, question, letter order) in one step."""
+    """Rows in one step. In SFT a row is a cell (group, question, letter order); in the others one person's answer, in
+    grpo one reply."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of AdamW."""
-    weight_decay: NonNegative = 0.01
-    """AdamW's decoupled weight decay."""
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = (
         "constant"
     )
@@ -123,6 +124,14 @@ class TrainingSection:
     """Steps of linear warm-up."""
     decay_ratio: Share = 0.2
     """Share of the steps after the warm-up in which warmup_stable_decay falls to 0, along a cosine, at the end."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainingSection(_Steps):
+    """The SFT stage, and what all stages have in common."""
+
+    weight_decay: NonNegative = 0.01
+    """AdamW's decoupled weight decay."""
     max_grad_norm: NonNegative = 1.0
     """Gradients are clipped to this norm; 0: not at all."""
     logging_steps: Count = 10
@@ -130,11 +139,41 @@ class TrainingSection:
     save_steps: Count = 25
     """Steps between two checkpoints; an interrupted run continues from the newest."""
     curve_steps: Steps = ()
-    """Steps after which the learning curve is measured."""
+    """Steps of SFT after which the learning curve is measured."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     bf16: bool = False
     """Mixed precision with bfloat16."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DpoSection(_Steps):
+    """The preference stage: a person's own answer against another one, measured against the adapter after SFT."""
+
+    learning_rate: Positive = 1e-4
+    """Peak learning rate of AdamW; SFT has found the letters, this stage moves less."""
+    beta: Positive = 0.1
+    """How hard the policy is held to the reference; larger: closer."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GrpoSection(_Steps):
+    """The reinforcement stage: replies are sampled for each person and rewarded."""
+
+    max_steps: Count = 50
+    """Optimiser steps; each samples anew."""
+    learning_rate: Positive = 1e-4
+    """Peak learning rate of AdamW."""
+    beta: NonNegative = 0.04
+    """Weight of the KL divergence from the adapter after SFT; 0: no reference."""
+    num_generations: Annotated[int, Field(ge=2)] = 8
+    """Replies for one person and question, compared with each other."""
+    max_completion_length: Count = 4
+    """Tokens a reply may have."""
+    temperature: Positive = 1.0
+    """Of the sampling."""
+    reward: Literal["agreement"] = "agreement"
+    """What a reply is worth: agreement with the person's own answer."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -161,11 +200,15 @@ class Recipe:
     """Whether there is anything to train."""
     seed: NonNegativeInt = 0
     """Seed of initialisation, batch order and dropout."""
+    pipeline: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)] = ("sft",)
+    """The stages of training, in order: sft first, then dpo, grpo or nothing. Each starts from the one before."""
     backbone: BackboneSection = field(default_factory=BackboneSection)
     data: DataSection = field(default_factory=DataSection)
     encoder: EncoderSection = field(default_factory=EncoderSection)
     adapter: AdapterSection = field(default_factory=AdapterSection)
     training: TrainingSection = field(default_factory=TrainingSection)
+    dpo: DpoSection = field(default_factory=DpoSection)
+    grpo: GrpoSection = field(default_factory=GrpoSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
 
     def to_yaml(self) -> str:
@@ -187,6 +230,8 @@ SECTIONS: dict[str, type] = {
     "encoder": EncoderSection,
     "adapter": AdapterSection,
     "training": TrainingSection,
+    "dpo": DpoSection,
+    "grpo": GrpoSection,
     "evaluation": EvaluationSection,
 }
 

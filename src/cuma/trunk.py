@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from types import TracebackType
 from typing import Any
 
@@ -64,6 +65,8 @@ class FrozenTrunk:
         model: a transformers causal LM, bare or inside a PeftModel.
         store: depth → where to keep the rows, shared by models over the same backbone; None: a store of its own.
         max_bytes: what may be kept; rows beyond that are computed anew each time.
+        max_depth: how many layers at most to take for the trunk, so that a model without adapters can share what is
+            kept for others.
 
     Raises:
         UnsupportedError: the model has no list of decoder layers.
@@ -74,6 +77,7 @@ class FrozenTrunk:
         model: nn.Module,
         store: Callable[[int], dict[bytes, Tensor]] | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        max_depth: int | None = None,
     ) -> None:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.lm = base
@@ -81,7 +85,8 @@ class FrozenTrunk:
         layers = getattr(self.decoder, "layers", None)
         if not isinstance(layers, nn.ModuleList):
             raise UnsupportedError(f"{type(self.decoder).__name__} has no list of layers: its trunk cannot be kept.")
-        self.depth = next((i for i, layer in enumerate(layers) if _is_adapted(layer)), len(layers))
+        frozen = next((i for i, layer in enumerate(layers) if _is_adapted(layer)), len(layers))
+        self.depth = frozen if max_depth is None else min(frozen, max_depth)
         self.max_bytes = max_bytes
         self._kept: dict[bytes, Tensor] = {} if store is None else store(self.depth)
         self.bytes = sum(_size(hidden) for hidden in self._kept.values())
@@ -95,7 +100,7 @@ class FrozenTrunk:
         self._nested = isinstance(getattr(self.decoder.forward, "__self__", None), FrozenTrunk)
         if self.depth and not self._nested:
             self._original, self._original_lm = self.decoder.forward, self.lm.forward
-            self.decoder.forward, self.lm.forward = self._forward, self._lm_forward
+            self.decoder.forward, self.lm.forward = self._forward, self._noting_positions(self._original_lm)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -103,14 +108,19 @@ class FrozenTrunk:
             _give_back(self.decoder, self._original)
             _give_back(self.lm, self._original_lm)
 
-    def _lm_forward(self, *args: Any, logits_to_keep: int | Tensor = 0, **kwargs: Any) -> Any:
+    def _noting_positions(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """The causal LM's own forward; notes for `_forward`, which it calls, where logits are asked for."""
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else logits_to_keep
-        self._positions = kept if isinstance(kept, Tensor | slice) else None
-        try:
-            return self._original_lm(*args, logits_to_keep=logits_to_keep, **kwargs)
-        finally:
-            self._positions = None
+
+        @wraps(forward)  # generate reads the signature
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            kept = kwargs.get("logits_to_keep", 0)
+            self._positions = kept if isinstance(kept, Tensor) else slice(-kept, None) if kept else None
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                self._positions = None
+
+        return noting
 
     def _forward(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         if input_ids is None or kwargs.get("use_cache", True) or kwargs.get("past_key_values") is not None:

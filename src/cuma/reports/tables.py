@@ -90,6 +90,12 @@ COLUMNS = (
 )
 
 
+WHOLE_WIDTH = 180
+"""Columns of a terminal that shows the whole table without cutting a figure."""
+NARROW = ("soft_emd", "noise_floor", "difference", "spread", "alignment")
+"""What a narrower one shows."""
+
+
 def comparison_table(
     runs: Sequence[Path], *, reference: str = "cuma", draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
@@ -202,18 +208,28 @@ def side_title(table: pd.DataFrame, side: Side) -> str:
     return f"{side.capitalize()} groups: {groups} {plural}, {people_text(people)} people"
 
 
-def rich_table(table: pd.DataFrame, side: Side) -> Table:
-    """The rows of one side for the terminal, the reference in bold, anchors dimmed. `table`: a `comparison_table`."""
+def rich_table(table: pd.DataFrame, side: Side, width: int = WHOLE_WIDTH) -> Table:
+    """The rows of one side for the terminal, the reference in bold, anchors dimmed.
+
+    Args:
+        table: a `comparison_table`.
+        side: "seen" or "unseen".
+        width: of the terminal; below `WHOLE_WIDTH` only the columns that matter most are shown.
+    """
     from rich.table import Table
 
-    columns = shown_columns(table)
-    drawn = Table(title=side_title(table, side), title_justify="left", caption="One training seed. [ ] 95 % interval.")
+    columns = [column for column in shown_columns(table) if width >= WHOLE_WIDTH or column.key in NARROW]
+    caption = "One training seed. [ ] 95 % interval." + ("" if width >= WHOLE_WIDTH else " All columns: table.md.")
+    drawn = Table(title=side_title(table, side), title_justify="left", caption=caption)
     drawn.add_column("Method")
     for column in columns:
         drawn.add_column(column.heading, justify="right")
     styles = {"reference": "bold", "anchor": "dim"}
     for _, row in table[table["side"] == side].iterrows():
-        drawn.add_row(row["label"], *(cell_text(row, column.key) for column in columns), style=styles.get(row["role"]))
+        cells = [cell_text(row, column.key) for column in columns]
+        if width < WHOLE_WIDTH:  # headings may wrap, figures may not
+            cells = [cell.replace(" [", "\n[").replace(" ", "\N{NO-BREAK SPACE}") for cell in cells]
+        drawn.add_row(row["label"], *cells, style=styles.get(row["role"]))
     return drawn
 
 

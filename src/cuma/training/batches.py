@@ -74,18 +74,22 @@ class SurveyCollator:
 class ProfileCollator:
     """Any TRL collator, plus profile_embeds [B, D] from the rows' profile column."""
 
-    def __init__(self, inner: Callable[[list[dict[str, Any]]], dict[str, Any]], table: ProfileTable) -> None:
+    def __init__(
+        self, inner: Callable[[list[dict[str, Any]]], dict[str, Any]], table: ProfileTable, repeats: int = 1
+    ) -> None:
         """Args:
         inner: the trainer's own collator.
         table: embeddings of all profiles in the data.
+        repeats: how often `inner` repeats its rows, block by block ([chosen; rejected]: 2).
         """
         self.inner = inner
         self.table = table
+        self.repeats = repeats
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Returns what `inner` returns, and profile_embeds."""
+        """Returns what `inner` returns, and profile_embeds [repeats · B, D]."""
         batch = self.inner([{key: value for key, value in row.items() if key != PROFILE} for row in rows])
-        return {**batch, "profile_embeds": self.table([row[PROFILE] for row in rows])}
+        return {**batch, "profile_embeds": self.table([row[PROFILE] for row in rows]).repeat(self.repeats, 1)}
 
 
 def survey_loss(logits: Tensor, answer_tokens: Tensor, answer_weights: Tensor) -> Tensor:

@@ -9,26 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, ProgressCallback, set_seed
-from trl import SFTConfig
 
 from cuma.benchmarks.catalog import check_benchmark
-from cuma.benchmarks.cells import survey_cells
-from cuma.benchmarks.tensors import SurveyTokens
 from cuma.errors import RunError
 from cuma.machine import hardware, versions
-from cuma.materials import Materials, profile_in_prompt
-from cuma.profile_table import ProfileTable
-from cuma.recipe_schema import Recipe, TrainingSection
+from cuma.materials import Materials
+from cuma.recipe_schema import Recipe
 from cuma.runs import Run, Stage
-from cuma.training.batches import tokenise_cells
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
-from cuma.training.trainers import CumaSFTTrainer
+from cuma.training.stages import stage_folders, stage_trainer
 from cuma.tuner.config import CumaConfig
-
-STAGE = "01-sft"
 
 
 def train_run(
@@ -56,19 +49,37 @@ def train_run(
     run = open_run(recipe, folder)
     if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
         if run.info["status"] == "created":
-            run.update(status="trained", trainable_parameters=0, seconds={"train": 0.0})
+            run.update(status="trained", trainable_parameters=0)
         return run
     materials = materials or Materials.load(recipe)
     run.update(status="training", **materials.provenance())
-    set_seed(recipe.seed)
-    model = get_peft_model(materials.backbone.model, adapter_config(recipe, materials))
+    previous: Stage | None = None
+    for folder_name, kind in stage_folders(recipe).items():
+        stage = run.stage(folder_name)
+        if folder_name not in run.info.get("stages", []):
+            set_seed(recipe.seed)
+            model = _model(recipe, materials, previous)
+            try:
+                _train_stage(recipe, run, stage, kind, model, materials, measure)
+            finally:
+                model.unload().eval()  # the very backbone again, for the next stage or run
+        previous = stage
+    assert previous is not None
+    shutil.copytree(previous.adapter, run.adapter, dirs_exist_ok=True)
+    run.update(status="trained")
+    return run
+
+
+def _model(recipe: Recipe, materials: Materials, previous: Stage | None) -> Any:
+    """The backbone with a fresh adapter, or with the one that the previous stage handed on."""
+    base = materials.backbone.model
+    if previous is None:
+        model = get_peft_model(base, adapter_config(recipe, materials))
+    else:
+        model = PeftModel.from_pretrained(base, str(previous.adapter), is_trainable=True)
     # The vocabulary is as it was; left to itself PEFT asks the Hub about that at every checkpoint.
     model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
-    try:
-        _train(recipe, run, model, materials, measure)
-    finally:
-        model.unload().eval()  # the very backbone again, for the next run
-    return run
+    return model
 
 
 def open_run(recipe: Recipe, folder: Path) -> Run:
@@ -130,78 +141,31 @@ def adapter_config(recipe: Recipe, materials: Materials) -> CumaConfig | LoraCon
     )
 
 
-def _train(recipe: Recipe, run: Run, model: Any, materials: Materials, measure: Any) -> None:
-    stage = run.stage(STAGE)
+def _train_stage(
+    recipe: Recipe, run: Run, stage: Stage, kind: str, model: Any, materials: Materials, measure: Any
+) -> None:
     table = materials.table_for(recipe)
-    if table is not None:
+    if table is not None and kind == "sft":
         model.fit_profiles(materials.group_embeds(table, ("seen",)))
-    trainer = _trainer(recipe, stage, model, materials, table)
-    if measure is not None and recipe.training.curve_steps:
+    trainer = stage_trainer(kind, recipe, stage.checkpoints, model, materials, table)
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    if measure is not None and recipe.training.curve_steps and kind == "sft":
         trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure))
     trainer.add_callback(LogToStage(stage))
     trainer.add_callback(SealCheckpoints())
-    trainer.add_callback(ProgressBar(run.info["label"]))
+    trainer.add_callback(ProgressBar(f"{run.info['label']}: {kind}"))
     checkpoint = newest_whole(stage.checkpoints)
     stage.rewind(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
     started = time.monotonic()
     with materials.kept_trunk(recipe, model):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    model.save_pretrained(stage.adapter)
-    shutil.copytree(stage.adapter, run.adapter, dirs_exist_ok=True)
+    model.save_pretrained(stage.adapter, selected_adapters=["default"])  # not TRL's reference
+    # Of the last start alone if the stage was interrupted.
+    seconds = {**run.info.get("seconds", {}), kind: round(time.monotonic() - started, 1)}
     run.update(
-        status="trained",
+        stages=[*run.info.get("stages", []), stage.path.name],
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        # Of the last start alone if the run was interrupted.
-        seconds={"train": round(time.monotonic() - started, 1)},
-        resumed=checkpoint is not None,
+        seconds=seconds,
+        resumed=checkpoint is not None or run.info.get("resumed", False),
     )
-
-
-def _trainer(
-    recipe: Recipe, stage: Stage, model: Any, materials: Materials, table: ProfileTable | None
-) -> CumaSFTTrainer:
-    cells = survey_cells(materials.survey, "train", ("seen",), profile_in_prompt=profile_in_prompt(recipe))
-    tokens = SurveyTokens(materials.backbone.tokenizer)
-    trainer = CumaSFTTrainer(
-        model,
-        sft_config(recipe, stage.checkpoints),
-        train_dataset=tokenise_cells(cells, tokens),
-        processing_class=materials.backbone.tokenizer,
-        profile_table=table,
-    )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
-    return trainer
-
-
-def sft_config(recipe: Recipe, folder: Path) -> SFTConfig:
-    """TRL's configuration for a recipe; checkpoints go to `folder`."""
-    training = recipe.training
-    return SFTConfig(
-        output_dir=str(folder),
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        max_steps=training.max_steps,
-        per_device_train_batch_size=training.per_device_train_batch_size,
-        learning_rate=training.learning_rate,
-        weight_decay=training.weight_decay,
-        lr_scheduler_type=training.lr_scheduler_type,
-        lr_scheduler_kwargs=_decay(training),
-        warmup_steps=training.warmup_steps,
-        max_grad_norm=training.max_grad_norm,
-        logging_steps=training.logging_steps,
-        save_steps=training.save_steps,
-        save_total_limit=2,
-        gradient_checkpointing=training.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
-        bf16=training.bf16,
-        disable_tqdm=True,
-        report_to="none",
-        dataloader_pin_memory=False,
-    )
-
-
-def _decay(training: TrainingSection) -> dict[str, Any]:
-    if training.lr_scheduler_type != "warmup_stable_decay":
-        return {}
-    return {"num_decay_steps": int(training.decay_ratio * max(0, training.max_steps - training.warmup_steps))}

@@ -1,24 +1,28 @@
-"""TRL's trainers for mixtures: who asks reaches the routers, and the balance loss is kept."""
+"""TRL's trainers for mixtures: SFT, DPO and GRPO, with TRL's own configurations and datasets plus who is asked."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import Tensor
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from cuma.benchmarks.tensors import SurveyTokens, answer_logits
-from cuma.errors import ConfigError, ProfileError, UnsupportedError
+from cuma.errors import ConfigError, UnsupportedError
 from cuma.profile_table import ProfileTable
 from cuma.training.batches import PROFILE, SURVEY_COLUMNS, ProfileCollator, SurveyCollator, survey_loss
-from cuma.tuner.config import CumaConfig
+from cuma.training.routed import Routed
 from cuma.tuner.encoder import ProfileEncoder
 
+REFERENCE = "ref"
+"""TRL's name for the frozen copy of the adapter that it measures against."""
 
-class CumaSFTTrainer(SFTTrainer):
+
+class CumaSFTTrainer(Routed, SFTTrainer):
     """TRL's SFTTrainer, with TRL's own configuration and datasets, plus a `profile` column.
 
     Works for any model: with a profile-routed mixture the column becomes profile_embeds; with anything else it is
@@ -34,8 +38,10 @@ class CumaSFTTrainer(SFTTrainer):
     Raises:
         ConfigError: neither an encoder nor a table is given but the router reads profiles.
         ProfileError: the dataset has no profile column.
-        UnsupportedError: packing or padding-free batches, which would mix people in one row.
+        UnsupportedError: an option that the router could not be right under (`cuma.training.routed.REFUSED`).
     """
+
+    extra_columns = (PROFILE, *SURVEY_COLUMNS)
 
     def __init__(
         self,
@@ -50,11 +56,7 @@ class CumaSFTTrainer(SFTTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or SFTConfig()
-        self._mixture = _mixture(model)
-        table: ProfileTable | None = None
-        if self._mixture is not None and self._mixture.needs_profile:
-            _refuse_mixed_rows(args)
-            table = profile_table or _table(profile_encoder, train_dataset, eval_dataset)
+        table = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
         survey = train_dataset is not None and set(SURVEY_COLUMNS) <= set(train_dataset.column_names)
         if survey:
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
@@ -70,26 +72,7 @@ class CumaSFTTrainer(SFTTrainer):
         if table is not None and not survey:
             inner: Callable[[list[dict[str, Any]]], dict[str, Any]] = self.data_collator  # type: ignore[has-type]
             self.data_collator = ProfileCollator(inner, table)
-        if table is not None and not self._standardiser.fitted:
-            self.model.fit_profiles(table(_distinct(train_dataset[PROFILE])))
-        self._keep_balance_loss()
-        _train_in_fp32(self.model)
-
-    @property
-    def _standardiser(self) -> Any:
-        return self.model.base_model.cuma_profile[self.model.active_adapter]
-
-    def _keep_balance_loss(self) -> None:
-        """TRL's own mixture-of-experts path: it asks for aux_loss, adds it with this weight, and logs it."""
-        if self._mixture is not None:
-            self.router_aux_loss_coef = self._mixture.router_aux_loss_coef
-            self.aux_loss_enabled = self.router_aux_loss_coef > 0
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        for column in (PROFILE, *SURVEY_COLUMNS):
-            if column not in self._signature_columns:
-                self._signature_columns.append(column)
+        self._finish()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -113,51 +96,189 @@ class CumaSFTTrainer(SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def _mixture(model: Any) -> CumaConfig | None:
-    if not isinstance(model, PeftModel):
-        return None
-    config = model.active_peft_config
-    return config if isinstance(config, CumaConfig) else None
+class CumaDPOTrainer(Routed, DPOTrainer):
+    """TRL's DPOTrainer, plus a `profile` column: chosen and rejected are both judged for the row's own person.
 
+    The reference is a frozen copy of the adapter as it comes in (after SFT), inside the same model: never a second
+    backbone, and never the model before SFT.
 
-def _refuse_mixed_rows(args: SFTConfig) -> None:
-    for option in ("packing", "padding_free"):
-        if getattr(args, option):
-            raise UnsupportedError(
-                f"{option}=True is not supported with a router that reads profiles: one row would hold several people. "
-                f"Set {option}=False."
-            )
+    Args:
+        model: a PeftModel whose adapter is called "default" and trainable
+            (`PeftModel.from_pretrained(base, folder, is_trainable=True)`).
+        args: TRL's DPOConfig.
+        train_dataset: TRL's preference data (prompt, chosen, rejected) with a column `profile`.
+        processing_class: the tokenizer.
+        profile_encoder, profile_table: as for `CumaSFTTrainer`.
 
+    Raises:
+        ConfigError: as for `CumaSFTTrainer`; the adapter is frozen or has another name.
+        ProfileError, UnsupportedError: as for `CumaSFTTrainer`.
+    """
 
-def _table(encoder: ProfileEncoder | None, *datasets: Any) -> ProfileTable:
-    if encoder is None:
-        raise ConfigError(
-            "the adapter's router reads profiles: pass profile_encoder=ProfileEncoder.from_pretrained(…)."
+    def __init__(
+        self,
+        model: Any,
+        args: DPOConfig | None = None,
+        *,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        profile_encoder: ProfileEncoder | None = None,
+        profile_table: ProfileTable | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args or DPOConfig()
+        _check_reference(model)
+        table = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
+        if table is not None:  # from the start: TRL may compute the reference's answers while it is constructed
+            inner = kwargs.pop("data_collator", None) or _preference_collator(args, processing_class)
+            kwargs["data_collator"] = ProfileCollator(inner, table, repeats=2)
+        super().__init__(
+            model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
         )
-    profiles: list[Any] = []
-    for dataset in datasets:
-        for part in dataset.values() if isinstance(dataset, dict) else [dataset] if dataset is not None else []:
-            if PROFILE not in part.column_names:
-                raise ProfileError(
-                    f"the dataset has no {PROFILE!r} column. Add one (an object of fields, a sentence, or null for "
-                    'nobody in particular), or train with CumaConfig(router_input="semantic").'
-                )
-            profiles.extend(part[PROFILE])
-    return ProfileTable(encoder, profiles)
+        self._finish()
 
 
-def _distinct(profiles: Any) -> list[Any]:
-    """Each distinct profile once: statistics are over kinds of people, not over how often they were asked."""
-    return list({repr(profile): profile for profile in profiles}.values())
+class CumaGRPOTrainer(Routed, GRPOTrainer):
+    """TRL's GRPOTrainer, plus a `profile` column: each person's answers are generated, scored and rewarded as theirs.
+
+    Reward functions have TRL's signature and get `profile`, a list with one entry per completion, like every other
+    column. With beta > 0 the reference is a frozen copy of the adapter as it comes in.
+
+    Args:
+        model: as for `CumaDPOTrainer`.
+        reward_funcs: one or several reward functions.
+        args: TRL's GRPOConfig.
+        train_dataset: rows with `prompt`, `profile` and whatever the rewards read.
+        processing_class: the tokenizer.
+        profile_encoder, profile_table: as for `CumaSFTTrainer`.
+
+    Raises:
+        ConfigError, ProfileError, UnsupportedError: as for `CumaDPOTrainer`; also for a rollout_func, which would
+            generate without the people.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any,
+        args: GRPOConfig | None = None,
+        *,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        profile_encoder: ProfileEncoder | None = None,
+        profile_table: ProfileTable | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args or GRPOConfig()
+        if args.beta:
+            _check_reference(model)
+        self._people = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
+        if self._people is not None and kwargs.get("rollout_func") is not None:
+            raise UnsupportedError(
+                "rollout_func is not supported with a router that reads profiles: it would generate for nobody. Leave "
+                "it out, and let the trainer generate."
+            )
+        self._embeds: Tensor | None = None
+        super().__init__(
+            model,
+            reward_funcs,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        _keep_rows_out_of_the_log()
+        self._finish()
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self._people is None:
+            return super()._generate_and_score_completions(inputs)
+        # TRL has repeated the rows already: one entry, and one person, per completion.
+        self._embeds = self._people([row[PROFILE] for row in inputs]).to(self.accelerator.device)
+        return {**super()._generate_and_score_completions(inputs), "profile_embeds": self._embeds}
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """TRL hands tensors in the last of the three to `generate`, as it does for images."""
+        prompt_ids, images, fields = super()._tokenize_prompts(prompts)
+        return prompt_ids, images, fields if self._embeds is None else {**fields, "profile_embeds": self._embeds}
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Every forward outside of generation goes through here, in chunks of rows."""
+        routed = model if self._embeds is None else _WithPeople(model, self._embeds)
+        return super()._get_per_token_logps_and_entropies(routed, *args, **kwargs)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        self._embeds = inputs.get("profile_embeds")  # shuffled and split by TRL together with their rows
+        return super()._compute_loss(model, inputs)
+
+
+class _WithPeople:
+    """A model that is called with consecutive chunks of a batch, and gives each chunk its own people."""
+
+    def __init__(self, model: Any, embeds: Tensor) -> None:
+        self.model = model
+        self.rest = embeds
+
+    def __call__(self, input_ids: Tensor, **kwargs: Any) -> Any:
+        embeds, self.rest = self.rest[: len(input_ids)], self.rest[len(input_ids) :]
+        return self.model(input_ids=input_ids, profile_embeds=embeds, **kwargs)
+
+
+def _check_reference(model: Any) -> None:
+    """TRL copies the adapter "default" to "ref"; a frozen or otherwise named one would fail late, or train nothing."""
+    if not isinstance(model, PeftModel):
+        return
+    if REFERENCE in model.peft_config:
+        raise ConfigError(
+            f"the model has an adapter {REFERENCE!r} already, from an earlier trainer: it would be taken for the "
+            f"reference. model.delete_adapter({REFERENCE!r}) first."
+        )
+    if list(model.active_adapters) != ["default"]:
+        raise ConfigError(
+            f"the active adapter is {', '.join(model.active_adapters)!r}: TRL copies the reference from 'default'. "
+            "Load the adapter with PeftModel.from_pretrained(base, folder, is_trainable=True), without a name."
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(
+            "the adapter is frozen: nothing would be trained. Load it with "
+            "PeftModel.from_pretrained(base, folder, is_trainable=True)."
+        )
+
+
+def _preference_collator(args: DPOConfig, tokenizer: Any) -> DataCollatorForPreference:
+    """The collator that TRL makes when it is given none."""
+    token = args.pad_token or tokenizer.pad_token or tokenizer.eos_token
+    return DataCollatorForPreference(
+        pad_token_id=tokenizer.convert_tokens_to_ids(token),
+        max_length=args.max_length,
+        truncation_mode=args.truncation_mode,
+        pad_to_multiple_of=args.pad_to_multiple_of,
+    )
+
+
+class _NoRows(logging.Filter):
+    """TRL warns of a completion without a reward by printing its whole row, profile included."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "All reward functions returned None" in str(record.msg):
+            record.msg, record.args = "All reward functions returned None for a completion: it is left out.", ()
+        return True
+
+
+def _keep_rows_out_of_the_log() -> None:
+    log = logging.getLogger("trl.trainer.grpo_trainer")
+    if not any(isinstance(known, _NoRows) for known in log.filters):
+        log.addFilter(_NoRows())
 
 
 def _option_mass(logits: Tensor, answer_tokens: Tensor) -> float:
     probability = logits.detach().softmax(-1).gather(-1, answer_tokens.clamp(min=0))
     return (probability * (answer_tokens >= 0)).sum(-1).mean().item()
-
-
-def _train_in_fp32(model: torch.nn.Module) -> None:
-    """TRL casts adapters to bf16 on 4-bit bases; at small learning rates bf16 AdamW loses most updates."""
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
-            parameter.data = parameter.data.float()

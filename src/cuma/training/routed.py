@@ -1,0 +1,114 @@
+"""The one seam into TRL: who asks reaches the routers, and the balance loss is kept, in every trainer alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from cuma.errors import ConfigError, ProfileError, UnsupportedError
+from cuma.profile_table import ProfileTable
+from cuma.training.batches import PROFILE
+from cuma.tuner.config import CumaConfig
+from cuma.tuner.encoder import ProfileEncoder
+
+REFUSED = {
+    "packing": "one row would hold several people",
+    "padding_free": "one row would hold several people",
+    "use_vllm": "vLLM knows no routers, and would answer for nobody",
+    "use_transformers_continuous_batching": "it shares cached prefixes by their tokens alone, so that one person would "
+    "be answered with what another's prefix became",
+    "use_liger_kernel": "its losses replace the forward that the balance loss comes from",
+}
+"""Options of TRL's configurations that a router which reads profiles cannot be right under, and why."""
+
+
+class Routed:
+    """What the three trainers share. Stands before TRL's trainer in their bases.
+
+    With a mixture whose router reads profiles, the dataset's column `profile` becomes profile_embeds; with anything
+    else (a dense adapter, a bare model) the column is ignored.
+    """
+
+    model: Any
+    args: Any
+    _signature_columns: list[str] | None
+    extra_columns: tuple[str, ...] = (PROFILE,)
+    """Columns that TRL would drop."""
+
+    def _prepare_people(
+        self, model: Any, args: Any, encoder: ProfileEncoder | None, table: ProfileTable | None, *datasets: Any
+    ) -> ProfileTable | None:
+        """Before TRL's own construction: check, encode every distinct profile once, fit a fresh adapter's statistics.
+
+        Returns the embeddings of all people in the data; None if the model does not read them.
+        """
+        self._mixture = _mixture(model)
+        if self._mixture is None:
+            return None
+        # TRL would refuse its own option for a model that it does not know as a mixture of experts.
+        wanted, args.router_aux_loss_coef = args.router_aux_loss_coef, None
+        self._balance_weight = self._mixture.router_aux_loss_coef if wanted is None else wanted
+        if not self._mixture.needs_profile:
+            return None
+        for option in REFUSED:
+            if getattr(args, option, False):  # each of TRL's configurations has some of them
+                raise UnsupportedError(
+                    f"{option}=True is not supported with a router that reads profiles: {REFUSED[option]}. "
+                    f"Set {option}=False."
+                )
+        table = table or _table(encoder, *datasets)
+        standardiser = model.base_model.cuma_profile[model.active_adapter]
+        if not standardiser.fitted:
+            model.fit_profiles(table(_distinct(datasets[0][PROFILE])))
+        return table
+
+    def _finish(self) -> None:
+        """After TRL's own construction: its mixture-of-experts path asks for aux_loss, weights it and logs it."""
+        if self._mixture is not None:
+            self.router_aux_loss_coef = self._balance_weight
+            self.args.router_aux_loss_coef = self._balance_weight
+            self.aux_loss_enabled = self._balance_weight > 0
+        _train_in_fp32(self.model)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()  # type: ignore[misc]
+        assert self._signature_columns is not None
+        self._signature_columns += [name for name in self.extra_columns if name not in self._signature_columns]
+
+
+def _mixture(model: Any) -> CumaConfig | None:
+    if not isinstance(model, PeftModel):
+        return None
+    config = model.active_peft_config
+    return config if isinstance(config, CumaConfig) else None
+
+
+def _table(encoder: ProfileEncoder | None, *datasets: Any) -> ProfileTable:
+    if encoder is None:
+        raise ConfigError(
+            "the adapter's router reads profiles: pass profile_encoder=ProfileEncoder.from_pretrained(…)."
+        )
+    profiles: list[Any] = []
+    for dataset in datasets:
+        for part in dataset.values() if isinstance(dataset, dict) else [dataset] if dataset is not None else []:
+            if PROFILE not in part.column_names:
+                raise ProfileError(
+                    f"the dataset has no {PROFILE!r} column. Add one (an object of fields, a sentence, or null for "
+                    'nobody in particular), or train with CumaConfig(router_input="semantic").'
+                )
+            profiles.extend(part[PROFILE])
+    return ProfileTable(encoder, profiles)
+
+
+def _distinct(profiles: Any) -> list[Any]:
+    """Each distinct profile once: statistics are over kinds of people, not over how often they were asked."""
+    return list({repr(profile): profile for profile in profiles}.values())
+
+
+def _train_in_fp32(model: torch.nn.Module) -> None:
+    """TRL casts adapters to bf16 on 4-bit bases; at small learning rates bf16 AdamW loses most updates."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()

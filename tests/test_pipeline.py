@@ -18,7 +18,7 @@ from cuma.metrics import score
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.runs import Run, read_json
-from cuma.training.checkpoints import newest_whole
+from cuma.training.checkpoints import SealCheckpoints, newest_whole
 from cuma.training.train import train_run
 
 STAGE = "01-sft"
@@ -122,3 +122,60 @@ def test_an_untrained_run_cannot_be_evaluated(materials: Materials, tmp_path: Pa
 def test_the_backbone_is_left_as_it_was(run: Run, materials: Materials) -> None:
     names = [name for name, _ in materials.backbone.model.named_modules()]
     assert not [name for name in names if "cuma" in name or "base_layer" in name]
+
+
+# ---- several stages -------------------------------------------------------------------------------------------------
+
+SHORT = ("training.max_steps=2", "dpo.max_steps=2", "dpo.per_device_train_batch_size=4", "dpo.learning_rate=1e-2")
+SHORT += ("grpo.max_steps=2", "grpo.per_device_train_batch_size=4", "grpo.num_generations=2", "grpo.learning_rate=1e-2")
+
+
+@pytest.mark.parametrize("kind", ["dpo", "grpo"])
+def test_a_pipeline_hands_the_adapter_on(kind: str, materials: Materials, tmp_path: Path) -> None:
+    whole = recipe("cuma", *SHORT, f"pipeline=[sft, {kind}]", "training.curve_steps=[]")
+    run = train_run(whole, tmp_path / kind, materials)
+    assert run.info["status"] == "trained"
+    assert run.info["stages"] == ["01-sft", f"02-{kind}"]
+    assert set(run.info["seconds"]) == {"sft", kind}
+    sft, second = (load_file(stage.adapter / "adapter_model.safetensors") for stage in run.stages())
+    final = load_file(run.adapter / "adapter_model.safetensors")
+    assert sft.keys() == second.keys() == final.keys()
+    assert any(not np.array_equal(sft[name], second[name]) for name in sft)
+    for name in final:
+        np.testing.assert_array_equal(final[name], second[name])
+        if ".mean" in name or ".scale" in name:
+            np.testing.assert_array_equal(sft[name], second[name])
+    assert not list(run.path.glob("stages/*/adapter/ref"))
+    first = next(row for row in run.stage(f"02-{kind}").read_log() if "loss" in row)
+    assert first["aux_loss"] > 0
+    if kind == "dpo":
+        assert first["loss"] == pytest.approx(np.log(2) + 0.01 * first["aux_loss"], abs=1e-5)
+    else:
+        assert first["kl"] == pytest.approx(0, abs=1e-6)
+        assert "rewards/agreement_reward/mean" in first
+    names = [name for name, _ in materials.backbone.model.named_modules()]
+    assert not [name for name in names if "cuma" in name or "base_layer" in name]
+
+
+def test_a_second_stage_that_was_interrupted_goes_on_and_ends_with_the_same_weights(
+    materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (*SHORT, "pipeline=[sft, dpo]", "training.curve_steps=[]", "dpo.max_steps=4", "training.save_steps=2")
+    whole = train_run(recipe("cuma", *options), tmp_path / "whole", materials)
+    seal = SealCheckpoints.on_save
+
+    def sealed_and_stopped(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        seal(self, args, state, control, **kwargs)
+        if "02-dpo" in args.output_dir:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SealCheckpoints, "on_save", sealed_and_stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(recipe("cuma", *options), tmp_path / "resumed", materials)
+    assert Run.open(tmp_path / "resumed").info["stages"] == ["01-sft"]
+    resumed = train_run(recipe("cuma", *options), tmp_path / "resumed", materials)
+    assert resumed.info["resumed"] is True
+    one, other = (load_file(made.adapter / "adapter_model.safetensors") for made in (whole, resumed))
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)

@@ -11,32 +11,14 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from trl import DPOConfig, GRPOConfig
+from trl import GRPOConfig
 
 from cuma.backbones import load_backbone
 from cuma.errors import ConfigError, UnsupportedError
-from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer
+from cuma.training.trainers import CumaGRPOTrainer
 from cuma.tuner.encoder import ProfileEncoder
-from tiny import adapted, llama
-
-PEOPLE = ["A man living in Kenya", "A woman living in Peru", "A man living in Japan", ""]
-PAIRS = [
-    {"prompt": f"Question {i}?", "chosen": " Yes.", "rejected": " Not at all.", "profile": profile}
-    for i, profile in enumerate(PEOPLE)
-]
-PROMPTS = [{"prompt": f"Question {'again ' * i}?", "profile": profile} for i, profile in enumerate(PEOPLE)]
-COMMON: dict[str, Any] = {
-    "max_steps": 2,
-    "per_device_train_batch_size": 2,
-    "logging_steps": 1,
-    "learning_rate": 1e-2,
-    "report_to": "none",
-    "save_strategy": "no",
-    "disable_tqdm": True,
-    "gradient_checkpointing": False,
-    "bf16": False,
-    "dataloader_pin_memory": False,
-}
+from preferences import COMMON, PEOPLE, PROMPTS, Likes, dpo, grpo, mixture
+from tiny import llama
 
 
 @pytest.fixture(scope="module")
@@ -49,46 +31,11 @@ def encoder() -> ProfileEncoder:
     return ProfileEncoder.from_pretrained("minilm")
 
 
-def mixture(tokenizer: Any, **options: Any) -> Any:
-    return adapted(llama(vocab_size=len(tokenizer)), profile_dim=384, **options)
-
-
-def dpo(folder: Path, tokenizer: Any, encoder: Any, model: Any = None, **options: Any) -> CumaDPOTrainer:
-    return CumaDPOTrainer(
-        mixture(tokenizer) if model is None else model,
-        DPOConfig(output_dir=str(folder), **(COMMON | options)),
-        train_dataset=Dataset.from_list(PAIRS),
-        processing_class=tokenizer,
-        profile_encoder=encoder,
-    )
-
-
-def grpo(folder: Path, tokenizer: Any, encoder: Any, reward: Any, model: Any = None, **options: Any) -> Any:
-    own = {"num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 4, "beta": 0.04}
-    return CumaGRPOTrainer(
-        mixture(tokenizer) if model is None else model,
-        reward,
-        GRPOConfig(output_dir=str(folder), **(COMMON | own | options)),
-        train_dataset=Dataset.from_list(PROMPTS),
-        processing_class=tokenizer,
-        profile_encoder=encoder,
-    )
-
-
 def losses(trainer: Any) -> list[dict[str, float]]:
     return [row for row in trainer.state.log_history if "loss" in row]
 
 
 # ---- DPO ------------------------------------------------------------------------------------------------------------
-
-
-def test_chosen_and_rejected_belong_to_the_same_person(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
-    batch = next(iter(dpo(tmp_path, tokenizer, encoder).get_train_dataloader()))
-    texts = tokenizer.batch_decode(batch["input_ids"])
-    assert len(batch["profile_embeds"]) == len(texts) == 4
-    for text, embeds in zip(texts, batch["profile_embeds"], strict=True):
-        profile = next(row["profile"] for row in PAIRS if row["prompt"] in text)
-        torch.testing.assert_close(embeds, encoder([profile])[0], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("precompute", [False, True])
@@ -157,18 +104,6 @@ def test_trls_own_weight_of_the_balance_loss_is_kept(tmp_path: Path, tokenizer: 
 # ---- GRPO -----------------------------------------------------------------------------------------------------------
 
 
-class Likes:
-    """A reward that notes whom it was called for."""
-
-    def __init__(self) -> None:
-        self.__name__ = "likes"
-        self.rows: list[tuple[str, str]] = []
-
-    def __call__(self, prompts: list[str], completions: list[str], profile: list[str], **_: Any) -> list[float]:
-        self.rows += list(zip(prompts, profile, strict=True))
-        return [float(index % 2) for index in range(len(completions))]
-
-
 def test_rewards_get_each_completions_own_person(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
     reward = Likes()
     trainer = grpo(tmp_path, tokenizer, encoder, reward)
@@ -178,30 +113,6 @@ def test_rewards_get_each_completions_own_person(tmp_path: Path, tokenizer: Any,
     assert all(known[prompt] == profile for prompt, profile in reward.rows)
     assert all({"aux_loss", "kl"} <= row.keys() for row in losses(trainer))
     assert losses(trainer)[0]["kl"] == pytest.approx(0, abs=1e-6)
-
-
-def test_every_forward_and_generation_sees_the_rows_own_people(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
-    """Three chunks of rows, a shuffle by TRL and two iterations: the rows' people stay with them."""
-    reward = Likes()
-    options = {"num_iterations": 2, "steps_per_generation": 2, "gradient_accumulation_steps": 1, "max_steps": 4}
-    trainer = grpo(tmp_path, tokenizer, encoder, reward, **options)
-    tuner = trainer.model.base_model
-    seen: list[tuple[str, torch.Tensor, torch.Tensor]] = []
-    for name in ("forward", "generate"):
-        original = getattr(tuner, name)
-
-        def spy(*args: Any, _name: str = name, _original: Any = original, **kwargs: Any) -> Any:
-            seen.append((_name, kwargs["input_ids"], kwargs["profile_embeds"]))
-            return _original(*args, **kwargs)
-
-        setattr(tuner, name, spy)
-    trainer.train()
-    assert {name for name, *_ in seen} == {"forward", "generate"}
-    for name, ids, embeds in seen:
-        assert len(ids) == len(embeds), name
-        for row, own in zip(tokenizer.batch_decode(ids, skip_special_tokens=True), embeds, strict=True):
-            profile = max((p for p in PROMPTS if p["prompt"] in row), key=lambda p: len(p["prompt"]))["profile"]
-            torch.testing.assert_close(own, encoder([profile])[0], atol=1e-6, rtol=0, msg=name)
 
 
 def test_trl_does_not_print_the_person_of_a_completion_without_reward(

@@ -44,6 +44,7 @@ def test_the_first_loss_is_ln_2_and_the_balance(tmp_path: Path, tokenizer: Any, 
     reference = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if ".ref." in name}
     trainer.train()
     first, second = losses(trainer)
+    assert {"gate_entropy", "effective_experts", "dead_experts"} <= first.keys()
     assert first["loss"] == pytest.approx(math.log(2) + 0.01 * first["aux_loss"], abs=1e-5)
     assert second["loss"] != pytest.approx(first["loss"], abs=1e-4)
     assert reference
@@ -111,7 +112,7 @@ def test_rewards_get_each_completions_own_person(tmp_path: Path, tokenizer: Any,
     known = {row["prompt"]: row["profile"] for row in PROMPTS}
     assert len(reward.rows) == 8
     assert all(known[prompt] == profile for prompt, profile in reward.rows)
-    assert all({"aux_loss", "kl"} <= row.keys() for row in losses(trainer))
+    assert all({"aux_loss", "kl", "gate_entropy"} <= row.keys() for row in losses(trainer))
     assert losses(trainer)[0]["kl"] == pytest.approx(0, abs=1e-6)
 
 

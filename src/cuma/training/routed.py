@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from peft import PeftModel
 from cuma.errors import ConfigError, ProfileError, UnsupportedError
 from cuma.profile_table import ProfileTable
 from cuma.training.batches import PROFILE
+from cuma.training.gate_metrics import GateMeter
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.encoder import ProfileEncoder
 
@@ -45,6 +47,7 @@ class Routed:
         Returns the embeddings of all people in the data; None if the model does not read them.
         """
         self._mixture = _mixture(model)
+        self._meter = GateMeter()
         if self._mixture is None:
             return None
         # TRL would refuse its own option for a model that it does not know as a mixture of experts.
@@ -71,6 +74,18 @@ class Routed:
             self.args.router_aux_loss_coef = self._balance_weight
             self.aux_loss_enabled = self._balance_weight > 0
         _train_in_fp32(self.model)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's step; what the routers do in it is counted for the log."""
+        watched = nullcontext() if self._mixture is None else self._meter.watching(self.model.base_model)
+        with watched:
+            return super().training_step(*args, **kwargs)  # type: ignore[misc]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's log, with the routers' figures (of this process) beside the loss."""
+        if "loss" in logs:
+            logs.update(self._meter.report())
+        super().log(logs, start_time)  # type: ignore[misc]
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[misc]

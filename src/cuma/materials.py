@@ -46,6 +46,7 @@ class Materials:
         backbone = load_backbone(
             recipe.backbone.model_name_or_path, revision=recipe.backbone.revision, dtype=recipe.backbone.dtype
         )
+        backbone.model.requires_grad_(False)
         encoder = ProfileEncoder.from_pretrained(
             recipe.encoder.model_name_or_path, revision=recipe.encoder.revision, template=recipe.encoder.template
         )

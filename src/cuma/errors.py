@@ -42,6 +42,10 @@ class RunError(CumaError, OSError):
     """A run's folder cannot be written, or does not hold what is asked of it."""
 
 
+class TrainingError(CumaError, ArithmeticError):
+    """Training cannot go on: its numbers are not finite any more."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The tail of an error text: "Did you mean 'x'? Available: x, y." — the first part only when something is close."""
     names = sorted(known)

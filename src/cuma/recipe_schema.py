@@ -71,8 +71,8 @@ class EncoderSection:
 class AdapterSection:
     """What is trained. The words are PEFT's; docs/method.md explains those of the mixture."""
 
-    method: Literal["cuma", "lora", "none"] = "cuma"
-    """The mixture, one dense LoRA, or nothing: the untouched model."""
+    method: Literal["cuma", "lora", "dora", "none"] = "cuma"
+    """The mixture, one dense LoRA or DoRA, or nothing: the untouched model."""
     r: Count = 8
     """Rank (of each expert)."""
     lora_alpha: Positive = 16

@@ -11,6 +11,7 @@ from peft import PeftModel
 from cuma.errors import ConfigError, ProfileError, UnsupportedError
 from cuma.profile_table import ProfileTable
 from cuma.training.batches import PROFILE
+from cuma.training.finite import FiniteGradients, check_loss
 from cuma.training.gate_metrics import GateMeter
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.encoder import ProfileEncoder
@@ -35,6 +36,8 @@ class Routed:
 
     model: Any
     args: Any
+    state: Any
+    add_callback: Any
     _signature_columns: list[str] | None
     extra_columns: tuple[str, ...] = (PROFILE,)
     """Columns that TRL would drop."""
@@ -73,13 +76,17 @@ class Routed:
             self.router_aux_loss_coef = self._balance_weight
             self.args.router_aux_loss_coef = self._balance_weight
             self.aux_loss_enabled = self._balance_weight > 0
+        self.add_callback(FiniteGradients())
         _train_in_fp32(self.model)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """TRL's step; what the routers do in it is counted for the log."""
+        """TRL's step; what the routers do in it is counted for the log. Raises TrainingError on a loss that is not
+        finite."""
         watched = nullcontext() if self._mixture is None else self._meter.watching(self.model.base_model)
         with watched:
-            return super().training_step(*args, **kwargs)  # type: ignore[misc]
+            loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        check_loss(loss, self.state.global_step)
+        return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's log, with the routers' figures (of this process) beside the loss."""

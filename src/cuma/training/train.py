@@ -122,8 +122,8 @@ def adapter_config(recipe: Recipe, materials: Materials) -> CumaConfig | LoraCon
         "layers_to_transform": layers,
         "task_type": "CAUSAL_LM",
     }
-    if adapter.method == "lora":
-        return LoraConfig(**common)
+    if adapter.method in ("lora", "dora"):
+        return LoraConfig(**common, use_dora=adapter.method == "dora")
     return CumaConfig(
         **common,
         num_experts=adapter.num_experts,

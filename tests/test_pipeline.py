@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ import pytest
 from safetensors.numpy import load_file
 
 from cuma.errors import RunError
-from cuma.evaluation.evaluate import evaluate_run
+from cuma.evaluation.evaluate import FIELD_SHARES, evaluate_partial, evaluate_run
 from cuma.materials import Materials
 from cuma.metrics import score
+from cuma.profiles import Profile
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.runs import Run, read_json
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
+from cuma.training.stages import stage_rows
 from cuma.training.train import train_run
 
 STAGE = "01-sft"
@@ -122,6 +125,38 @@ def test_an_untrained_run_cannot_be_evaluated(materials: Materials, tmp_path: Pa
 def test_the_backbone_is_left_as_it_was(run: Run, materials: Materials) -> None:
     names = [name for name, _ in materials.backbone.model.named_modules()]
     assert not [name for name in names if "cuma" in name or "base_layer" in name]
+
+
+def test_a_run_is_measured_with_parts_of_the_profiles(run: Run, materials: Materials) -> None:
+    measured = evaluate_partial(run.path, materials)
+    assert measured["shares"] == list(FIELD_SHARES)
+    (folder,) = run.evaluations()
+    assert read_json(folder / "partial.json") == measured
+    scores = read_json(folder / "scores.json")
+    for side in ("seen", "unseen"):
+        values = [point["value"] for point in measured[side]]
+        assert len(set(values)) == len(FIELD_SHARES)  # every share of the fields is answered in its own way
+        assert values[-1] == pytest.approx(scores[side]["soft_emd"]["value"], abs=1e-6)
+    assert not [name for name, _ in materials.backbone.model.named_modules() if "cuma" in name]
+
+
+def test_fields_are_left_out_of_training_and_every_copy_leaves_out_others(materials: Materials) -> None:
+    options = ("training.profile_dropout=0.5", "training.max_steps=400")
+    rows = stage_rows("sft", recipe("cuma", *options), materials)
+    plain = stage_rows("sft", recipe("cuma"), materials)
+    assert len(rows) == math.ceil(400 * 4 / len(plain)) * len(plain)
+    fields = [len(Profile.parse(profile).fields) for profile in rows["profile"]]
+    assert np.mean(fields) == pytest.approx(2.5, abs=0.15)
+    first, second = rows.select(range(len(plain))), rows.select(range(len(plain), 2 * len(plain)))
+    assert first["input_ids"][:] == second["input_ids"][:] == plain["input_ids"][:]
+    assert first["profile"][:] != second["profile"][:]
+
+
+@pytest.mark.parametrize("option", ["training.loss=letter", "training.profile_dropout=0.5"])
+def test_a_run_trains_on_letters_or_on_partial_people(option: str, materials: Materials, tmp_path: Path) -> None:
+    options = (option, "training.max_steps=2", "training.curve_steps=[]", "pipeline=[sft, dpo]", "dpo.max_steps=1")
+    made = train_run(recipe("cuma", *options), tmp_path / "run", materials)
+    assert [row["step"] for row in made.stage(STAGE).read_log() if "loss" in row] == [1, 2]
 
 
 # ---- several stages -------------------------------------------------------------------------------------------------

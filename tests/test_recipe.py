@@ -219,3 +219,10 @@ def test_yaml_gives_back_what_was_dumped(value: dict[str, object]) -> None:
 def test_plain_scalars_are_what_they_look_like(text: str, value: object) -> None:
     read = strict_yaml.parse(text)
     assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize("other", ["data.shuffle_profiles=true", "data.profile_in=nowhere"])
+def test_profile_dropout_without_profiles_is_refused(other: str) -> None:
+    router = ["adapter.router_input=semantic"] if "nowhere" in other else []
+    with pytest.raises(RecipeError, match="profile_dropout"):
+        load_recipe("quickstart/gss/cuma", [*router, "training.profile_dropout=0.5", other])

@@ -16,6 +16,7 @@ class ProfileTable:
     """Raw embeddings of a set of profiles, by sentence.
 
     Attributes:
+        encoder: made the embeddings.
         sentences: the distinct sentences, sorted.
         embeds: [N, D] fp32, their raw embeddings in that order.
     """
@@ -25,6 +26,7 @@ class ProfileTable:
         encoder: the frozen sentence encoder.
         profiles: dicts of fields, sentences, `Profile`s or None; repeats cost nothing.
         """
+        self.encoder = encoder
         self.sentences = sorted({_sentence(profile) for profile in profiles})
         self.embeds = encoder(self.sentences)
         self._row = {sentence: row for row, sentence in enumerate(self.sentences)}
@@ -37,6 +39,10 @@ class ProfileTable:
             raise KeyError(f"{unknown} of {len(rows)} profiles are not in the table: build it from all of them.")
         return self.embeds[torch.tensor(rows, dtype=torch.long)]
 
+    def covering(self, profiles: Iterable[Any]) -> ProfileTable:
+        """A table of these profiles as well; what is encoded already is not encoded again (the encoder caches)."""
+        return ProfileTable(self.encoder, [*self.sentences, *profiles])
+
     def shuffled(self, seed: int) -> ProfileTable:
         """The control: the same embeddings, dealt out to the wrong profiles by one fixed permutation.
 
@@ -47,7 +53,7 @@ class ProfileTable:
         generator = torch.Generator().manual_seed(seed)
         order = torch.tensor(present)[torch.randperm(len(present), generator=generator)]
         other = ProfileTable.__new__(ProfileTable)
-        other.sentences, other._row = self.sentences, self._row
+        other.encoder, other.sentences, other._row = self.encoder, self.sentences, self._row
         other.embeds = self.embeds.clone()
         other.embeds[order] = self.embeds[order.roll(1)]
         return other

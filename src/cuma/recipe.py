@@ -183,6 +183,12 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
             f"{source}: 'data.shuffle_profiles' permutes the router's profiles, and this recipe has none. "
             "Set it to false, or 'data.profile_in' to 'router'."
         )
+    if recipe.training.profile_dropout and (where == "nowhere" or recipe.data.shuffle_profiles):
+        conflict = "'data.shuffle_profiles'" if recipe.data.shuffle_profiles else "'data.profile_in' 'nowhere'"
+        raise RecipeError(
+            f"{source}: 'training.profile_dropout' leaves fields out of profiles, which {conflict} makes meaningless. "
+            "Set it to 0."
+        )
     if method == "cuma" and recipe.adapter.top_k > recipe.adapter.num_experts:
         raise RecipeError(
             f"{source}: 'adapter.top_k' is {recipe.adapter.top_k}, expected at most "

@@ -51,6 +51,8 @@ class DataSection:
     """Seed of the split into seen, validation and test groups, and of people into parts."""
     profile_in: Literal["router", "prompt", "both", "nowhere"] = "router"
     """Where the profile goes: to the router as an embedding, to the prompt as a persona, to both, or nowhere."""
+    survey_weights: bool = False
+    """In SFT people count with their survey weights, where the survey has some."""
     shuffle_profiles: bool = False
     """The control: one fixed permutation of the groups' embeddings, in training and evaluation."""
 
@@ -130,6 +132,12 @@ class _Steps:
 class TrainingSection(_Steps):
     """The SFT stage, and what all stages have in common."""
 
+    loss: Literal["distribution", "letter"] = "distribution"
+    """What SFT learns: each group's whole answer distribution, groups counting alike, or, as in the paper, one
+    person's letter a row, people counting alike."""
+    profile_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability with which each profile field is left out of a training row, in every stage, so that half a profile,
+    or none, gets a sensible answer too."""
     weight_decay: NonNegative = 0.01
     """AdamW's decoupled weight decay."""
     max_grad_norm: NonNegative = 1.0

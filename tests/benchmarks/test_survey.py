@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset
 
 from cuma.benchmarks import Group, Question, Survey, survey_cells
+from cuma.benchmarks.answers import survey_answers
 from cuma.benchmarks.prompts import survey_messages
 from cuma.errors import BenchmarkError
 from cuma.profiles import Profile
@@ -108,3 +109,32 @@ def test_a_part_without_answers_is_refused(survey: Survey) -> None:
 def test_people_that_do_not_fit_are_refused(people: pd.DataFrame, match: str) -> None:
     with pytest.raises(BenchmarkError, match=match):
         Survey("toy", QUESTIONS, GROUPS, people, card={})
+
+
+# ---- survey weights -------------------------------------------------------------------------------------------------
+
+
+def weighted(weights: list[float]) -> Survey:
+    people = PEOPLE.copy()
+    people.insert(3, "weight", weights)
+    return Survey("toy", QUESTIONS, GROUPS, people, card={})
+
+
+def test_weights_count_people_where_they_are_asked_for() -> None:
+    survey = weighted([2.0, 0.5, 1.5, 1, 1, 1])
+    counts = survey.counts("train", ("seen",), weighted=True).set_index(["group", "question_id"])["counts"]
+    assert list(counts["Peru", "colour"]) == [2.5, 0, 1.5]
+    assert list(survey.counts("train", ("seen",))["counts"][0]) == [2, 0, 1]
+    cells = survey_cells(survey, "train", ("seen",), profile_in_prompt=False, weighted=True)
+    first = next(cell for cell in cells if cell["group"] == "Peru" and cell["order"] == [1, 2, 0])
+    assert first["answer_counts"] == [0, 1.5, 2.5]
+
+
+def test_absent_or_broken_weights_are_refused(survey: Survey) -> None:
+    with pytest.raises(BenchmarkError, match="no survey weights"):
+        survey.counts("train", ("seen",), weighted=True)
+    with pytest.raises(BenchmarkError, match="no survey weights"):
+        survey_answers(survey, "train", ("seen",), profile_in_prompt=False, weighted=True)
+    for broken in (-1.0, float("nan")):
+        with pytest.raises(BenchmarkError, match="weight"):
+            weighted([broken, 1, 1, 1, 1, 1])

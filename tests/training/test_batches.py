@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from cuma.training.batches import ProfileCollator, survey_loss
+from cuma.backbones import load_backbone
+from cuma.benchmarks import load_benchmark
+from cuma.benchmarks.answers import survey_answers
+from cuma.benchmarks.tensors import SurveyTokens
+from cuma.profiles import Profile
+from cuma.training.batches import ProfileCollator, survey_loss, tokenise_answers
 
 
 class Table:
@@ -44,3 +49,29 @@ def test_the_collator_adds_each_rows_person_in_order() -> None:
     assert batch["n"] == 2
     assert batch["keys"] == ["input_ids"]
     assert batch["profile_embeds"].tolist() == [[3.0, 1.0], [7.0, 1.0]]
+
+
+def test_a_letter_row_has_the_persons_own_letter_with_their_weight() -> None:
+    tokens = SurveyTokens(load_backbone("smollm2-135m").tokenizer)
+    survey = load_benchmark("gss")
+    answers = survey_answers(survey, "validation", ("seen",), profile_in_prompt=False).select(range(60))
+    answers = answers.map(lambda row, place: {"weight": 1.0 + place}, with_indices=True)
+    rows = tokenise_answers(answers, tokens)
+    assert len(rows) == len(answers)
+    for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        assert row["input_ids"] == tokens.prompt(answer["prompt"])
+        assert row["answer_tokens"][answer["answer"]] == tokens.letters(answer["options"])[answer["answer"]]
+        assert row["answer_weights"][answer["answer"]] == 1.0 + place
+        assert sum(row["answer_weights"]) == 1.0 + place
+        assert Profile.parse(row["profile"]) == Profile.parse(answer["profile"])
+
+
+def test_letter_rows_of_a_cell_have_the_cells_loss() -> None:
+    """The two losses differ in whom they count alike: groups, or people. Within one cell they are the same."""
+    torch.manual_seed(2)
+    logits = torch.randn(1, 20).expand(4, -1)
+    letters = torch.tensor([[5, 6]])
+    rows = survey_loss(logits, letters.expand(4, -1), torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1]]))
+    torch.testing.assert_close(rows, survey_loss(logits[:1], letters, torch.tensor([[0.75, 0.25]])))
+    heavy = survey_loss(logits, letters.expand(4, -1), torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 3]]))
+    torch.testing.assert_close(heavy, survey_loss(logits[:1], letters, torch.tensor([[0.5, 0.5]])))

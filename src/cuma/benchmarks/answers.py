@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cuma.benchmarks.base import NO_ANSWER, Survey
+from cuma.benchmarks.base import NO_ANSWER, WEIGHT, Group, Survey
+from cuma.benchmarks.partial import full_profile
 from cuma.benchmarks.prompts import LETTERS, letter_orders, survey_messages
 from cuma.errors import BenchmarkError
+from cuma.profiles import Profile
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
 def survey_answers(
-    survey: Survey, part: str, roles: Collection[str], *, profile_in_prompt: bool, seed: int = 0
+    survey: Survey,
+    part: str,
+    roles: Collection[str],
+    *,
+    profile_in_prompt: bool,
+    seed: int = 0,
+    weighted: bool = False,
+    profile_of: Callable[[Group], Profile] = full_profile,
 ) -> Dataset:
     """One row per person of `part`, in groups with one of `roles`, and question that they answered.
 
@@ -28,6 +37,8 @@ def survey_answers(
         roles: of the groups.
         profile_in_prompt: whether the profile's sentence is the system message, or the prompt says nothing about it.
         seed: of the orders.
+        weighted: rows carry survey weights; without, every weight is 1.
+        profile_of: what the row says of its group; asked once for each row (`FieldDropout` leaves fields out).
 
     Returns:
         A `datasets.Dataset` with the columns
@@ -38,10 +49,13 @@ def survey_answers(
           answer               int: the person's answer, as the index of its letter
           options              int: how many letters there are
           scale                list of int: scale[i] is the option under letter i, on an ordinal item; empty on others
+          weight               float: what the person counts in the letter loss of SFT
 
     Raises:
-        BenchmarkError: nobody there answered anything.
+        BenchmarkError: nobody there answered anything; weights that the survey does not have.
     """
+    if weighted:
+        survey.require_weights()
     from datasets import Dataset  # heavy: loads pyarrow and the Hub client
 
     rng = np.random.default_rng(seed)
@@ -52,9 +66,10 @@ def survey_answers(
         orders = letter_orders(len(question.options))
         answered = people[people[question.id] != NO_ANSWER]
         drawn = rng.integers(len(orders), size=len(answered))
-        columns = (answered["person"], answered["group"], answered[question.id], drawn)
-        for person, group, answer, which in zip(*columns, strict=True):
-            profile, order = groups[group].profile, orders[which]
+        weights = answered[WEIGHT] if weighted else np.ones(len(answered))
+        columns = (answered["person"], answered["group"], answered[question.id], weights, drawn)
+        for person, group, answer, weight, which in zip(*columns, strict=True):
+            profile, order = profile_of(groups[group]), orders[which]
             rows.append(
                 {
                     "group": group,
@@ -65,6 +80,7 @@ def survey_answers(
                     "answer": order.index(answer),
                     "options": len(order),
                     "scale": list(order) if question.ordinal else [],
+                    "weight": float(weight),
                 }
             )
     if not rows:

@@ -21,6 +21,8 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 NO_ANSWER = -1
 """The code in a question's column of a person who did not answer it."""
+WEIGHT = "weight"
+"""The optional column of survey weights."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,24 @@ class Survey:
     questions: tuple[Question, ...]
     groups: tuple[Group, ...]
     people: pd.DataFrame
-    """One row per person: `person` (int64, a running number, not the survey's id), `group` (str), `part`, then one
-    int64 column per question: the index into its options, or `NO_ANSWER`."""
+    """One row per person: `person` (int64, a running number, not the survey's id), `group` (str), `part`, optionally
+    `weight` (float, the survey's own weight of the person), then one int64 column per question: the index into its
+    options, or `NO_ANSWER`."""
     card: dict
     """source, citation, licence, rule, rows_read, dropped {reason: n}, kept, seed, versions, groups per
     role, and people per role and part. Plain types only: it goes into run.json."""
 
     def __post_init__(self) -> None:
-        expected = ["person", "group", "part", *(question.id for question in self.questions)]
+        weight = [WEIGHT] if self.weighted else []
+        expected = ["person", "group", "part", *weight, *(question.id for question in self.questions)]
         if list(self.people.columns) != expected:
             raise BenchmarkError(f"{self.name}: people has columns {list(self.people.columns)}, expected {expected}.")
         if not self.people["person"].is_unique:
             raise BenchmarkError(f"{self.name}: a person number occurs twice in people. Number each person once.")
         if set(self.people["group"]) != {group.id for group in self.groups}:
             raise BenchmarkError(f"{self.name}: the groups of people and the list of groups differ.")
+        if self.weighted and not (np.isfinite(self.people[WEIGHT]) & (self.people[WEIGHT] >= 0)).all():
+            raise BenchmarkError(f"{self.name}: a survey weight is negative or not a number. Leave such people out.")
         for question in self.questions:
             if not self.people[question.id].between(NO_ANSWER, len(question.options) - 1).all():
                 raise BenchmarkError(
@@ -80,13 +86,21 @@ class Survey:
                     "Recode answers to indices into the options."
                 )
 
-    def counts(self, part: str, roles: Collection[str]) -> pd.DataFrame:
-        """How many people of one part gave each answer.
+    @property
+    def weighted(self) -> bool:
+        """Whether people have survey weights."""
+        return WEIGHT in self.people.columns
 
-        Returns columns `group`, `question_id`, `counts` (int64 array [options], in the order of `options`), one
-        row for every group with one of `roles` and every question, in the order of `groups` and `questions`. A cell
-        that nobody answered is there, with zeros.
+    def counts(self, part: str, roles: Collection[str], *, weighted: bool = False) -> pd.DataFrame:
+        """How many people of one part gave each answer, or with `weighted` the sum of their survey weights.
+
+        Returns columns `group`, `question_id`, `counts` (array [options] of int64, or of float with weights, in the
+        order of `options`), one row for every group with one of `roles` and every question, in the order of `groups`
+        and `questions`. A cell that nobody answered is there, with zeros. Raises `BenchmarkError` for weights that
+        the survey does not have.
         """
+        if weighted:
+            self.require_weights()
         check_names("part", [part], PARTS)
         check_names("role", roles, ROLES)
         people = self.people[self.people["part"] == part]
@@ -97,10 +111,16 @@ class Survey:
                 continue
             members = by_group.get(group.id, people.iloc[:0])
             for question in self.questions:
-                answers = members[question.id].to_numpy()
-                counts = np.bincount(answers[answers != NO_ANSWER], minlength=len(question.options))
+                answered = members[members[question.id] != NO_ANSWER]
+                weights = answered[WEIGHT] if weighted else None
+                counts = np.bincount(answered[question.id], weights, minlength=len(question.options))
                 rows.append((group.id, question.id, counts))
         return pd.DataFrame(rows, columns=["group", "question_id", "counts"])
+
+    def require_weights(self) -> None:
+        """Raises `BenchmarkError` if the survey has no weights."""
+        if not self.weighted:
+            raise BenchmarkError(f"{self.name} has no survey weights. Set data.survey_weights to false.")
 
 
 def check_names(kind: str, names: Collection[str], known: Collection[str]) -> None:

@@ -6,21 +6,33 @@ training on one respondent a row, at a cost that does not grow with the number o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from cuma.benchmarks.base import Survey
+from cuma.benchmarks.base import Group, Survey
+from cuma.benchmarks.partial import full_profile
 from cuma.benchmarks.prompts import letter_orders, survey_messages
 from cuma.errors import BenchmarkError
+from cuma.profiles import Profile
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def survey_cells(survey: Survey, part: str, roles: Collection[str], *, profile_in_prompt: bool) -> Dataset:
+def survey_cells(
+    survey: Survey,
+    part: str,
+    roles: Collection[str],
+    *,
+    profile_in_prompt: bool,
+    weighted: bool = False,
+    profile_of: Callable[[Group], Profile] = full_profile,
+) -> Dataset:
     """The cells of one part of the people, over all groups with one of `roles`.
 
     profile_in_prompt: whether the profile's sentence is the system message, or the prompt says nothing about it.
+    weighted: people count with their survey weights.
+    profile_of: what the cell says of its group; asked once for each cell (`FieldDropout` leaves fields out).
 
     Returns a `datasets.Dataset`, in the order of groups, questions and letter orders, with the columns
       group, question_id   str
@@ -33,14 +45,15 @@ def survey_cells(survey: Survey, part: str, roles: Collection[str], *, profile_i
     from datasets import Dataset  # heavy: loads pyarrow and the Hub client
 
     questions = {question.id: question for question in survey.questions}
-    profiles = {group.id: group.profile for group in survey.groups}
+    groups = {group.id: group for group in survey.groups}
     rows: list[dict[str, Any]] = []
-    for label, question_id, counts in survey.counts(part, roles).itertuples(index=False):
+    for label, question_id, counts in survey.counts(part, roles, weighted=weighted).itertuples(index=False):
         if not counts.sum():
             continue
-        question, profile = questions[question_id], profiles[label]
-        persona = profile.sentence if profile_in_prompt else None
+        question = questions[question_id]
         for order in letter_orders(len(question.options)):
+            profile = profile_of(groups[label])
+            persona = profile.sentence if profile_in_prompt else None
             rows.append(
                 {
                     "group": label,

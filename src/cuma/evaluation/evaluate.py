@@ -12,6 +12,7 @@ import pandas as pd
 from peft import PeftModel
 
 from cuma.benchmarks.base import Survey
+from cuma.benchmarks.partial import keep_fields
 from cuma.benchmarks.tensors import SurveyTokens
 from cuma.errors import RunError
 from cuma.evaluation.predict import for_people, predict_cells
@@ -23,6 +24,8 @@ from cuma.runs import Run, replacing, write_json
 
 TEST_ROLES = ("seen", "test")
 """Groups whose test people are predicted: those trained on, and those held out whole."""
+FIELD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of each profile's fields at which `evaluate_partial` measures."""
 
 
 def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
@@ -59,6 +62,47 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
     run.update(status="evaluated", seconds=seconds, **materials.provenance())
     return run
+
+
+def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[str, Any]:
+    """How good a run's answers are when only a part of each profile is known; written to partial.json beside scores.
+
+    Args:
+        folder: the run's folder, evaluated.
+        materials: loaded parts, if there are any already.
+
+    Returns:
+        {"seed", "shares", "seen": [soft EMD {"value", "low", "high"} per share], "unseen": …}. At 0 nobody in
+        particular asks, at 1 the whole profile is known. Truth is the whole group's answers throughout.
+
+    Raises:
+        RunError: the run is not evaluated yet, or its model reads no profile.
+    """
+    run = Run.open(folder)
+    if not run.evaluations():
+        raise RunError(f"{folder} is not evaluated yet. Run `cuma evaluate {folder}` first.")
+    recipe = load_recipe(folder / "recipe.yaml")
+    if recipe.data.profile_in == "nowhere":
+        raise RunError(f"{folder}: its model reads no profile, so nothing changes when a part of one is missing.")
+    materials = materials or Materials.load(recipe)
+    model = load_model(run, recipe, materials)
+    result: dict[str, Any] = {"seed": recipe.seed, "shares": list(FIELD_SHARES)}
+    try:
+        for share in FIELD_SHARES:
+            survey = keep_fields(materials.survey, share, seed=recipe.seed)
+            bar = f"{run.info['label']}: {share:.0%} of the fields"
+            cells, _ = _predict(
+                model, recipe, materials, "test", TEST_ROLES, every_order=True, progress=bar, survey=survey
+            )
+            scores = score(for_people(cells, survey, "test"), survey.questions)
+            for side in ("seen", "unseen"):
+                if side in scores:
+                    result.setdefault(side, []).append(scores[side]["soft_emd"])
+    finally:
+        if isinstance(model, PeftModel):
+            model.unload()
+    write_json(run.evaluations()[0] / "partial.json", result)
+    return result
 
 
 def load_model(run: Run, recipe: Recipe, materials: Materials) -> Any:
@@ -120,15 +164,18 @@ def _predict(
     *,
     every_order: bool,
     progress: str | None = None,
+    survey: Survey | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    survey = survey or materials.survey
+    table = materials.table_for(recipe)
     with materials.kept_trunk(recipe, model):
         return predict_cells(
             model,
             SurveyTokens(materials.backbone.tokenizer, recipe.evaluation.padding_side),
-            materials.survey,
+            survey,
             part,
             roles,
-            table=materials.table_for(recipe),
+            table=None if table is None else table.covering(group.profile for group in survey.groups),
             profile_in_prompt=profile_in_prompt(recipe),
             batch_size=recipe.evaluation.batch_size,
             every_order=every_order,

@@ -39,6 +39,36 @@ def tokenise_cells(cells: Dataset, tokens: SurveyTokens) -> Dataset:
     return Dataset.from_list([_tokenised(cell, tokens) for cell in cells])
 
 
+def tokenise_answers(answers: Dataset, tokens: SurveyTokens) -> Dataset:
+    """One person's answer a row, as a training row: the paper's letter loss.
+
+    Args:
+        answers: from `survey_answers`.
+        tokens: the tokeniser.
+
+    Returns:
+        The columns of `tokenise_cells`; all of a row's weight, the person's survey weight, is on their own letter.
+    """
+    from datasets import Dataset
+
+    known: dict[str, list[int]] = {}  # few prompts are asked of many people
+
+    def row(answer: Mapping[str, Any]) -> dict[str, Any]:
+        key = repr(answer["prompt"])
+        if key not in known:
+            known[key] = tokens.prompt(answer["prompt"])
+        weights = [0.0] * answer["options"]
+        weights[answer["answer"]] = answer["weight"]
+        return {
+            "input_ids": known[key],
+            "answer_tokens": tokens.letters(answer["options"]),
+            "answer_weights": weights,
+            PROFILE: answer[PROFILE],
+        }
+
+    return Dataset.from_list([row(answer) for answer in answers])
+
+
 def _tokenised(cell: Mapping[str, Any], tokens: SurveyTokens) -> dict[str, Any]:
     total = sum(cell["answer_counts"])
     return {

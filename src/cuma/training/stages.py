@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from trl import DPOConfig, GRPOConfig, SFTConfig
 
 from cuma.benchmarks.answers import preference_pairs, survey_answers
+from cuma.benchmarks.base import Group
 from cuma.benchmarks.cells import survey_cells
+from cuma.benchmarks.partial import FieldDropout, full_profile
 from cuma.benchmarks.tensors import SurveyTokens
 from cuma.materials import Materials, profile_in_prompt
 from cuma.profile_table import ProfileTable
+from cuma.profiles import Profile
 from cuma.recipe_schema import DpoSection, GrpoSection, Recipe, TrainingSection
-from cuma.training.batches import tokenise_cells
+from cuma.training.batches import PROFILE, tokenise_answers, tokenise_cells
 from cuma.training.rewards import REWARDS
 from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer, CumaSFTTrainer
 
@@ -41,21 +46,60 @@ def stage_trainer(
         table: the embeddings that the router reads, if it reads any.
     """
     tokenizer = materials.backbone.tokenizer
-    common: dict[str, Any] = {"processing_class": tokenizer, "profile_table": table}
+    rows = stage_rows(stage, recipe, materials)
+    if table is not None and recipe.training.profile_dropout:
+        table = table.covering(rows[PROFILE])
+    common: dict[str, Any] = {"train_dataset": rows, "processing_class": tokenizer, "profile_table": table}
     if stage == "sft":
-        cells = survey_cells(materials.survey, PART, ROLES, profile_in_prompt=profile_in_prompt(recipe))
-        rows = tokenise_cells(cells, SurveyTokens(tokenizer))
-        return CumaSFTTrainer(model, sft_config(recipe, folder), train_dataset=rows, **common)
+        return CumaSFTTrainer(model, sft_config(recipe, folder), **common)
     if stage == "dpo":
-        pairs = preference_pairs(_answers(recipe, materials), seed=recipe.seed)
-        return CumaDPOTrainer(model, dpo_config(recipe, folder), train_dataset=pairs, **common)
-    reward = REWARDS[recipe.grpo.reward]
-    rows = _answers(recipe, materials)
-    return CumaGRPOTrainer(model, reward, grpo_config(recipe, folder), train_dataset=rows, **common)
+        return CumaDPOTrainer(model, dpo_config(recipe, folder), **common)
+    return CumaGRPOTrainer(model, REWARDS[recipe.grpo.reward], grpo_config(recipe, folder), **common)
 
 
-def _answers(recipe: Recipe, materials: Materials) -> Dataset:
-    return survey_answers(materials.survey, PART, ROLES, profile_in_prompt=profile_in_prompt(recipe), seed=recipe.seed)
+def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
+    """What one stage trains on: tokenised survey rows for sft, pairs for dpo, prompts with answers for grpo."""
+    tokens = SurveyTokens(materials.backbone.tokenizer)
+    if stage == "sft" and recipe.training.loss == "distribution":
+        return tokenise_cells(_cells(recipe, materials), tokens)
+    answers = survey_answers(
+        materials.survey,
+        PART,
+        ROLES,
+        profile_in_prompt=profile_in_prompt(recipe),
+        seed=recipe.seed,
+        weighted=recipe.data.survey_weights,
+        profile_of=_profile_of(recipe),
+    )
+    if stage == "sft":
+        return tokenise_answers(answers, tokens)
+    return preference_pairs(answers, seed=recipe.seed) if stage == "dpo" else answers
+
+
+def _cells(recipe: Recipe, materials: Materials) -> Dataset:
+    """The cells; with profile_dropout as many copies as training goes through, each with fields of its own left out."""
+    profile_of = _profile_of(recipe)
+
+    def cells() -> Dataset:
+        return survey_cells(
+            materials.survey,
+            PART,
+            ROLES,
+            profile_in_prompt=profile_in_prompt(recipe),
+            weighted=recipe.data.survey_weights,
+            profile_of=profile_of,
+        )
+
+    first = cells()
+    if not recipe.training.profile_dropout:
+        return first
+    passes = math.ceil(recipe.training.max_steps * recipe.training.per_device_train_batch_size / len(first))
+    return concatenate_datasets([first, *(cells() for _ in range(passes - 1))])
+
+
+def _profile_of(recipe: Recipe) -> Callable[[Group], Profile]:
+    dropout = recipe.training.profile_dropout
+    return FieldDropout(dropout, recipe.seed) if dropout else full_profile
 
 
 def sft_config(recipe: Recipe, folder: Path) -> SFTConfig:

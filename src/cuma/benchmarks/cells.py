@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from cuma.benchmarks.base import Survey
+from cuma.benchmarks.exemplars import Exemplars
 from cuma.benchmarks.prompts import letter_orders, survey_messages
 from cuma.errors import BenchmarkError
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def survey_cells(survey: Survey, part: str, roles: Collection[str], *, profile_in_prompt: bool) -> Dataset:
+def survey_cells(
+    survey: Survey, part: str, roles: Collection[str], *, profile_in_prompt: bool, exemplars: Exemplars | None = None
+) -> Dataset:
     """The cells of one part of the people, over all groups with one of `roles`.
 
     profile_in_prompt: whether the profile's sentence is the system message, or the prompt says nothing about it.
+    exemplars: answers of training people of the group, put before the question; None: no such turns.
 
     Returns a `datasets.Dataset`, in the order of groups, questions and letter orders, with the columns
       group, question_id   str
@@ -40,13 +44,15 @@ def survey_cells(survey: Survey, part: str, roles: Collection[str], *, profile_i
             continue
         question, profile = questions[question_id], profiles[label]
         persona = profile.sentence if profile_in_prompt else None
+        turns = exemplars(label, question_id) if exemplars else []
         for order in letter_orders(len(question.options)):
+            system, asked = survey_messages(question, order, persona)
             rows.append(
                 {
                     "group": label,
                     "question_id": question_id,
                     "order": list(order),
-                    "prompt": survey_messages(question, order, persona),
+                    "prompt": [system, *turns, asked],
                     "profile": profile.fields,
                     "answer_counts": [float(counts[option]) for option in order],
                 }

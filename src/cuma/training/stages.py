@@ -44,7 +44,7 @@ def stage_trainer(
     common: dict[str, Any] = {"processing_class": tokenizer, "profile_table": table}
     if stage == "sft":
         cells = survey_cells(materials.survey, PART, ROLES, profile_in_prompt=profile_in_prompt(recipe))
-        rows = tokenise_cells(cells, SurveyTokens(tokenizer))
+        rows = tokenise_cells(_limited(cells, recipe), SurveyTokens(tokenizer))
         return CumaSFTTrainer(model, sft_config(recipe, folder), train_dataset=rows, **common)
     if stage == "dpo":
         pairs = preference_pairs(_answers(recipe, materials), seed=recipe.seed)
@@ -55,17 +55,24 @@ def stage_trainer(
 
 
 def _answers(recipe: Recipe, materials: Materials) -> Dataset:
-    return survey_answers(materials.survey, PART, ROLES, profile_in_prompt=profile_in_prompt(recipe), seed=recipe.seed)
+    rows = survey_answers(materials.survey, PART, ROLES, profile_in_prompt=profile_in_prompt(recipe), seed=recipe.seed)
+    return _limited(rows, recipe)
+
+
+def _limited(rows: Dataset, recipe: Recipe) -> Dataset:
+    """At most data.max_train rows, drawn at random."""
+    limit = recipe.data.max_train
+    return rows if limit is None or len(rows) <= limit else rows.shuffle(seed=recipe.seed).select(range(limit))
 
 
 def sft_config(recipe: Recipe, folder: Path) -> SFTConfig:
     """TRL's configuration of the SFT stage; checkpoints go to `folder`."""
-    return SFTConfig(**_common(recipe, recipe.training, folder))
+    return SFTConfig(**_common(recipe, recipe.training, folder), max_length=recipe.training.max_length)
 
 
 def dpo_config(recipe: Recipe, folder: Path) -> DPOConfig:
     """TRL's configuration of the DPO stage."""
-    return DPOConfig(**_common(recipe, recipe.dpo, folder), beta=recipe.dpo.beta)
+    return DPOConfig(**_common(recipe, recipe.dpo, folder), beta=recipe.dpo.beta, max_length=recipe.training.max_length)
 
 
 def grpo_config(recipe: Recipe, folder: Path) -> GRPOConfig:
@@ -87,7 +94,7 @@ def _common(recipe: Recipe, stage: TrainingSection | DpoSection | GrpoSection, f
         "output_dir": str(folder),
         "seed": recipe.seed,
         "data_seed": recipe.seed,
-        "max_steps": stage.max_steps,
+        **_length(stage),
         "per_device_train_batch_size": stage.per_device_train_batch_size,
         "learning_rate": stage.learning_rate,
         "lr_scheduler_type": stage.lr_scheduler_type,
@@ -107,7 +114,14 @@ def _common(recipe: Recipe, stage: TrainingSection | DpoSection | GrpoSection, f
     }
 
 
+def _length(stage: TrainingSection | DpoSection | GrpoSection) -> dict[str, Any]:
+    if stage.max_steps is None:
+        return {"num_train_epochs": stage.num_train_epochs}
+    return {"max_steps": stage.max_steps}
+
+
 def _decay(stage: TrainingSection | DpoSection | GrpoSection) -> dict[str, Any]:
     if stage.lr_scheduler_type != "warmup_stable_decay":
         return {}
+    assert stage.max_steps is not None  # the recipe was checked
     return {"num_decay_steps": int(stage.decay_ratio * max(0, stage.max_steps - stage.warmup_steps))}

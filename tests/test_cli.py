@@ -76,7 +76,7 @@ def test_env_shows_versions_and_hardware() -> None:
         (["train", "quickstart/gss/cuma", "training.lerning_rate=1e-3"], "Did you mean 'training.learning_rate'?"),
         (
             ["train", "quickstart/gss/cuma", "adapter.method=loora"],
-            "'cuma', 'lora', 'dora', 'prefix', 'full' or 'none'",
+            "'prefix', 'full' or 'none'",
         ),
         (["evaluate", "no/such/run"], "no run.json"),
     ],

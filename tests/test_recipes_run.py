@@ -81,8 +81,9 @@ def test_each_changes_something() -> None:
 @pytest.fixture(scope="module")
 def full(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("full") / "run"
-    recipe = load_recipe("baselines/gss/full", (*SMALL, "training.learning_rate=1e-3", "pipeline=[sft, dpo]",
-                                                "training.logging_steps=1", "dpo.max_steps=1", "dpo.per_device_train_batch_size=2"))  # fmt: skip
+    second = ("pipeline=[sft, dpo]", "dpo.max_steps=1", "dpo.per_device_train_batch_size=2")
+    moves = ("training.learning_rate=1e-3", "training.logging_steps=1")
+    recipe = load_recipe("baselines/gss/full", (*SMALL, *second, *moves))
     return train_run(recipe, folder, materials)
 
 
@@ -114,7 +115,7 @@ def test_damaged_files_are_refused_and_leave_the_backbone_alone(
         {other: tensor for other, tensor in tensors.items() if other != key},
     ):
         save_file(broken, weights)
-        with pytest.raises(AdapterError, match="cuma_manifest|differ|damaged|changed"):
+        with pytest.raises(AdapterError, match=r"cuma_manifest|differ|damaged|changed"):
             load_adapter(materials.backbone.model, run.adapter)
         manifest.write(run.adapter)
         with pytest.raises(AdapterError, match="tensor"):

@@ -82,7 +82,7 @@ def whole_modules(base: Any, last_layers: int | None) -> list[str]:
     layers = [f"{prefix}.layers.{place}" for place in range(len(decoder.layers))]
     if last_layers is not None:
         return layers[-last_layers:]
-    others = [name for name, child in decoder.named_children() if name != "layers" and any(child.parameters())]
+    others = [name for name, child in decoder.named_children() if name != "layers" and list(child.parameters())]
     head = base.get_output_embeddings()
     tied = head is None or head.weight is base.get_input_embeddings().weight  # PEFT then takes the head along
     heads = [] if tied else [name for name, module in base.named_modules() if module is head]

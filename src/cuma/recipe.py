@@ -209,13 +209,13 @@ def _require_method(recipe: Recipe, source: str) -> None:
         "full": [
             (
                 recipe.backbone.dtype != "float32" and not recipe.training.bf16,
-                f"'backbone.dtype' {recipe.backbone.dtype!r} needs 'training.bf16' true: all trained weights are float32",
+                f"'backbone.dtype' {recipe.backbone.dtype!r} needs 'training.bf16' true: trained weights are float32",
             )
         ],
         "prefix": [
             (
                 recipe.backbone.keep_frozen_layers,
-                "set 'backbone.keep_frozen_layers' to false: every layer has a prefix",
+                "set 'backbone.keep_frozen_layers' to false: all layers have a prefix",
             ),
             (
                 recipe.training.gradient_checkpointing,
@@ -234,8 +234,8 @@ def _require_method(recipe: Recipe, source: str) -> None:
             raise RecipeError(f"{source}: 'adapter.method' is {method!r}; {todo}.")
     if recipe.data.exemplars and method != "none":
         raise RecipeError(
-            f"{source}: 'data.exemplars' is {recipe.data.exemplars}, but 'adapter.method' is {method!r}. Few-shot is for "
-            "the untouched model: set 'data.exemplars' to 0, or 'adapter.method' to none."
+            f"{source}: 'data.exemplars' is {recipe.data.exemplars}, but 'adapter.method' is {method!r}. Few-shot is "
+            "for the untouched model: set 'data.exemplars' to 0, or 'adapter.method' to none."
         )
 
 

@@ -77,8 +77,8 @@ class AdapterSection:
     """What is trained. The words are PEFT's; docs/method.md explains those of the mixture."""
 
     method: Literal["cuma", "lora", "dora", "prefix", "full", "none"] = "cuma"
-    """The mixture, one dense LoRA or DoRA, a trained prefix of every layer's keys and values, all weights of the adapted
-    layers, or nothing: the untouched model."""
+    """The mixture, one dense LoRA or DoRA, a trained prefix of every layer's keys and values, all weights of the
+    adapted layers, or nothing: the untouched model."""
     r: Count = 8
     """Rank (of each expert)."""
     lora_alpha: Positive = 16

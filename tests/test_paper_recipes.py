@@ -63,8 +63,13 @@ def test_trainers_and_peft_take_it_and_it_learns(name: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("paper/{}/cuma-r8", 1.53), ("paper/{}/cuma-r64", 4.15), ("released/{}/cuma-r8", 0.75), ("released/{}/cuma-r64", 1.96)],
-)  # fmt: skip
+    [
+        ("paper/{}/cuma-r8", 1.53),
+        ("paper/{}/cuma-r64", 4.15),
+        ("released/{}/cuma-r8", 0.75),
+        ("released/{}/cuma-r64", 1.96),
+    ],
+)
 def test_the_trainable_share_is_trainable_over_base_parameters(name: str, published: float) -> None:
     with torch.device("meta"):
         base = Qwen3ForCausalLM(QWEN3_8B)
@@ -83,5 +88,5 @@ def test_ranks_and_rates_are_the_authors(rank: int) -> None:
 
 
 def test_a_benchmark_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="wvb.*gss"):
+    with pytest.raises(BenchmarkError, match=r"wvb.*gss"):
         train_run(load_recipe("paper/qwen3-8b/wvb/cuma-r8"), tmp_path / "run")

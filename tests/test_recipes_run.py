@@ -37,13 +37,15 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def materials() -> Materials:
-    """Two seen groups and one that was held out; everything else is real."""
+    """Two seen groups and one that was held out, one question; everything else is real."""
     whole = Materials.load(load_recipe("quickstart/gss/cuma"))
     by_role = {role: [group for group in whole.survey.groups if group.role == role] for role in ("seen", "test")}
     groups = [*by_role["seen"][:2], by_role["test"][0]]
     people = whole.survey.people
     people = people[people["group"].isin([group.id for group in groups])].reset_index(drop=True)
-    whole.survey = replace(whole.survey, groups=tuple(groups), people=people)
+    asked = whole.survey.questions[0]
+    people = people[["person", "group", "part", asked.id]]
+    whole.survey = replace(whole.survey, questions=(asked,), groups=tuple(groups), people=people)
     return whole
 
 

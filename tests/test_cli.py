@@ -74,7 +74,10 @@ def test_env_shows_versions_and_hardware() -> None:
     [
         (["train", "quickstart/gss/cumma"], "Did you mean 'quickstart/gss/cuma'?"),
         (["train", "quickstart/gss/cuma", "training.lerning_rate=1e-3"], "Did you mean 'training.learning_rate'?"),
-        (["train", "quickstart/gss/cuma", "adapter.method=loora"], "'cuma', 'lora', 'dora' or 'none'"),
+        (
+            ["train", "quickstart/gss/cuma", "adapter.method=loora"],
+            "'prefix', 'full' or 'none'",
+        ),
         (["evaluate", "no/such/run"], "no run.json"),
     ],
 )

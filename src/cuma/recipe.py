@@ -194,6 +194,8 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
             f"{source}: 'adapter.top_k' is {recipe.adapter.top_k}, expected at most "
             f"'adapter.num_experts', {recipe.adapter.num_experts}."
         )
+    _require_method(recipe, source)
+    _require_length(recipe, source)
     if recipe.pipeline[0] != "sft" or len(set(recipe.pipeline)) < len(recipe.pipeline):
         raise RecipeError(
             f"{source}: 'pipeline' is {list(recipe.pipeline)}, expected sft first and no stage twice, "
@@ -204,3 +206,53 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
             f"{source}: 'grpo.per_device_train_batch_size' is {recipe.grpo.per_device_train_batch_size}, expected a "
             f"multiple of 'grpo.num_generations', {recipe.grpo.num_generations}: one step holds whole sets of replies."
         )
+
+
+def _require_method(recipe: Recipe, source: str) -> None:
+    """What full fine-tuning, a prefix and few-shot cannot be combined with, and why."""
+    method = recipe.adapter.method
+    refused = {
+        "full": [
+            (
+                recipe.backbone.dtype != "float32" and not recipe.training.bf16,
+                f"'backbone.dtype' {recipe.backbone.dtype!r} needs 'training.bf16' true: trained weights are float32",
+            )
+        ],
+        "prefix": [
+            (
+                recipe.backbone.keep_frozen_layers,
+                "set 'backbone.keep_frozen_layers' to false: all layers have a prefix",
+            ),
+            (
+                recipe.training.gradient_checkpointing,
+                "set 'training.gradient_checkpointing' to false: transformers drops the prefix where it recomputes",
+            ),
+            (
+                recipe.evaluation.padding_side != "right",
+                "set 'evaluation.padding_side' to right: PEFT ignores position_ids, so padding before a question would "
+                "move it away from its prefix",
+            ),
+            ("grpo" in recipe.pipeline, "leave grpo out of 'pipeline': it pads questions on the left"),
+        ],
+    }
+    for wrong, todo in refused.get(method, []):
+        if wrong:
+            raise RecipeError(f"{source}: 'adapter.method' is {method!r}; {todo}.")
+    if recipe.data.exemplars and method != "none":
+        raise RecipeError(
+            f"{source}: 'data.exemplars' is {recipe.data.exemplars}, but 'adapter.method' is {method!r}. Few-shot is "
+            "for the untouched model: set 'data.exemplars' to 0, or 'adapter.method' to none."
+        )
+
+
+def _require_length(recipe: Recipe, source: str) -> None:
+    for name, stage in (("training", recipe.training), ("dpo", recipe.dpo), ("grpo", recipe.grpo)):
+        if (stage.max_steps is None) == (stage.num_train_epochs is None):
+            raise RecipeError(
+                f"{source}: '{name}.max_steps' is {stage.max_steps} and '{name}.num_train_epochs' is "
+                f"{stage.num_train_epochs}. Set exactly one of them; the other is null."
+            )
+        if stage.lr_scheduler_type == "warmup_stable_decay" and stage.max_steps is None:
+            raise RecipeError(
+                f"{source}: '{name}.lr_scheduler_type' warmup_stable_decay needs '{name}.max_steps', to know its end."
+            )

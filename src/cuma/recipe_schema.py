@@ -55,6 +55,11 @@ class DataSection:
     """In SFT people count with their survey weights, where the survey has some."""
     shuffle_profiles: bool = False
     """The control: one fixed permutation of the groups' embeddings, in training and evaluation."""
+    exemplars: NonNegativeInt = 0
+    """Few-shot, for the untouched model: answers of so many training people of the same group, as turns before the
+    question. Groups that were held out have no training people and are not predicted."""
+    max_train: Count | None = None
+    """Train on at most so many rows, drawn with the seed; null: all."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -73,8 +78,9 @@ class EncoderSection:
 class AdapterSection:
     """What is trained. The words are PEFT's; docs/method.md explains those of the mixture."""
 
-    method: Literal["cuma", "lora", "dora", "none"] = "cuma"
-    """The mixture, one dense LoRA or DoRA, or nothing: the untouched model."""
+    method: Literal["cuma", "lora", "dora", "prefix", "full", "none"] = "cuma"
+    """The mixture, one dense LoRA or DoRA, a trained prefix of every layer's keys and values, all weights of the
+    adapted layers, or nothing: the untouched model."""
     r: Count = 8
     """Rank (of each expert)."""
     lora_alpha: Positive = 16
@@ -84,7 +90,10 @@ class AdapterSection:
     target_modules: Names = ("q_proj", "v_proj")
     """Names of the linear layers to adapt."""
     last_layers: Count | None = 8
-    """Adapt only that many layers, counted from the output; null: all."""
+    """Adapt only that many layers, counted from the output; null: all, in full fine-tuning the embeddings too. A prefix
+    goes to all."""
+    num_virtual_tokens: Count = 20
+    """Length of the prefix."""
     num_experts: Count = 8
     """E, the experts of each adapted layer."""
     top_k: Count = 2
@@ -111,8 +120,10 @@ class AdapterSection:
 class _Steps:
     """What every stage of training says for itself, in the words of transformers' TrainingArguments."""
 
-    max_steps: Count = 200
-    """Optimiser steps."""
+    max_steps: Count | None = 200
+    """Optimiser steps; null: num_train_epochs says how long."""
+    num_train_epochs: Positive | None = None
+    """Passes over the rows, instead of max_steps."""
     per_device_train_batch_size: Count = 16
     """Rows in one step. In SFT a row is a cell (group, question, letter order); in the others one person's answer, in
     grpo one reply."""
@@ -146,6 +157,8 @@ class TrainingSection(_Steps):
     """Steps between two rows of the log."""
     save_steps: Count = 25
     """Steps between two checkpoints; an interrupted run continues from the newest."""
+    max_length: Count = 1024
+    """Tokens to which a conversation is cut, in sft and dpo. Survey questions are never cut."""
     curve_steps: Steps = ()
     """Steps of SFT after which the learning curve is measured."""
     gradient_checkpointing: bool = False
@@ -168,8 +181,8 @@ class DpoSection(_Steps):
 class GrpoSection(_Steps):
     """The reinforcement stage: replies are sampled for each person and rewarded."""
 
-    max_steps: Count = 50
-    """Optimiser steps; each samples anew."""
+    max_steps: Count | None = 50
+    """Optimiser steps, each of which samples anew; null: num_train_epochs says how long."""
     learning_rate: Positive = 1e-4
     """Peak learning rate of AdamW."""
     beta: NonNegative = 0.04

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from cuma.errors import UnsupportedError
@@ -176,7 +177,7 @@ class FrozenTrunk:
     def _last_block_at(self, layers: list[nn.Module]) -> Iterator[None]:
         """The last layer's feed-forward block at the wanted positions; an adapted one runs everywhere, as its router
         is balanced over all tokens."""
-        layer = layers[0] if layers else None
+        layer = layers[0] if layers and not _is_copied(layers[0]) else None
         block = getattr(layer, "mlp", None)
         if layer is None or block is None or self._positions is None or _is_adapted(block):
             yield
@@ -202,6 +203,13 @@ def _size(hidden: Tensor) -> int:
 
 def _is_adapted(layer: nn.Module) -> bool:
     """True if anything in the layer is trainable or is an adapter's."""
-    return any(p.requires_grad for p in layer.parameters()) or any(
-        "base_layer" in name for name, _ in layer.named_modules()
+    return (
+        _is_copied(layer)
+        or any(p.requires_grad for p in layer.parameters())
+        or any("base_layer" in name for name, _ in layer.named_modules())
     )
+
+
+def _is_copied(layer: nn.Module) -> bool:
+    """True for PEFT's wrapper around a layer that is trained as a whole."""
+    return isinstance(layer, ModulesToSaveWrapper)

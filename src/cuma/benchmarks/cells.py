@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from cuma.benchmarks.base import Group, Survey
+from cuma.benchmarks.exemplars import Exemplars
 from cuma.benchmarks.partial import full_profile
 from cuma.benchmarks.prompts import letter_orders, survey_messages
 from cuma.errors import BenchmarkError
@@ -25,6 +26,7 @@ def survey_cells(
     roles: Collection[str],
     *,
     profile_in_prompt: bool,
+    exemplars: Exemplars | None = None,
     weighted: bool = False,
     profile_of: Callable[[Group], Profile] = full_profile,
 ) -> Dataset:
@@ -33,6 +35,7 @@ def survey_cells(
     profile_in_prompt: whether the profile's sentence is the system message, or the prompt says nothing about it.
     weighted: people count with their survey weights.
     profile_of: what the cell says of its group; asked once for each cell (`FieldDropout` leaves fields out).
+    exemplars: answers of training people of the group, put before the question; None: no such turns.
 
     Returns a `datasets.Dataset`, in the order of groups, questions and letter orders, with the columns
       group, question_id   str
@@ -51,15 +54,16 @@ def survey_cells(
         if not counts.sum():
             continue
         question = questions[question_id]
+        turns = exemplars(label, question_id) if exemplars else []
         for order in letter_orders(len(question.options)):
             profile = profile_of(groups[label])
-            persona = profile.sentence if profile_in_prompt else None
+            system, asked = survey_messages(question, order, profile.sentence if profile_in_prompt else None)
             rows.append(
                 {
                     "group": label,
                     "question_id": question_id,
                     "order": list(order),
-                    "prompt": survey_messages(question, order, persona),
+                    "prompt": [system, *turns, asked],
                     "profile": profile.fields,
                     "answer_counts": [float(counts[option]) for option in order],
                 }

@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 from peft import PeftModel
 
+from cuma.adapter_files import load_adapter, take_off
 from cuma.benchmarks.base import Survey
+from cuma.benchmarks.exemplars import Exemplars
 from cuma.benchmarks.partial import keep_fields
 from cuma.benchmarks.tensors import SurveyTokens
 from cuma.errors import RunError
@@ -57,7 +59,7 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
         )
     finally:
         if isinstance(model, PeftModel):
-            model.unload()  # the very backbone again, for the next run
+            take_off(model)  # the very backbone again, for the next run
     write_evaluation(run, recipe.digest, for_people(cells, materials.survey, "test"), materials.survey, routing)
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
     run.update(status="evaluated", seconds=seconds, **materials.provenance())
@@ -100,7 +102,7 @@ def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[s
                     result.setdefault(side, []).append(scores[side]["soft_emd"])
     finally:
         if isinstance(model, PeftModel):
-            model.unload()
+            take_off(model)
     write_json(run.evaluations()[0] / "partial.json", result)
     return result
 
@@ -109,7 +111,7 @@ def load_model(run: Run, recipe: Recipe, materials: Materials) -> Any:
     """The run's model: the shared backbone, with the run's adapter if it has one."""
     if recipe.adapter.method == "none":
         return materials.backbone.model.eval()
-    return PeftModel.from_pretrained(materials.backbone.model, str(run.adapter)).eval()
+    return load_adapter(materials.backbone.model, run.adapter).eval()
 
 
 def curve_point(
@@ -168,6 +170,10 @@ def _predict(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     survey = survey or materials.survey
     table = materials.table_for(recipe)
+    exemplars = None
+    if recipe.data.exemplars:
+        exemplars = Exemplars(materials.survey, recipe.data.exemplars, recipe.seed)
+        roles = tuple(role for role in roles if role == "seen")  # held-out groups have nobody to take them from
     with materials.kept_trunk(recipe, model):
         return predict_cells(
             model,
@@ -177,6 +183,7 @@ def _predict(
             roles,
             table=None if table is None else table.covering(group.profile for group in survey.groups),
             profile_in_prompt=profile_in_prompt(recipe),
+            exemplars=exemplars,
             batch_size=recipe.evaluation.batch_size,
             every_order=every_order,
             progress=progress,

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from cuma.benchmarks.base import NO_ANSWER, Survey
 from cuma.benchmarks.cells import survey_cells
+from cuma.benchmarks.exemplars import Exemplars
 from cuma.benchmarks.tensors import SurveyTokens, answer_logits
 from cuma.profile_table import ProfileTable
 
@@ -25,6 +26,7 @@ def predict_cells(
     *,
     table: ProfileTable | None,
     profile_in_prompt: bool,
+    exemplars: Exemplars | None = None,
     batch_size: int = 32,
     every_order: bool = True,
     progress: str | None = None,
@@ -41,6 +43,7 @@ def predict_cells(
         roles: of the groups.
         table: embeddings for a profile-routed mixture; None for any other model.
         profile_in_prompt: whether the prompt says who asks.
+        exemplars: few-shot turns before each question; None: no such turns.
         batch_size: prompts at once.
         every_order: True averages over all orders of the letters; False takes one per cell, turning with the group, so
             that every option stands equally often at every letter over groups (for learning curves).
@@ -52,7 +55,7 @@ def predict_cells(
         routing: columns group, layer, expert, gate (mean over real tokens and prompts); empty unless the model is a
             mixture.
     """
-    cells = survey_cells(survey, part, roles, profile_in_prompt=profile_in_prompt)
+    cells = survey_cells(survey, part, roles, profile_in_prompt=profile_in_prompt, exemplars=exemplars)
     if not every_order:
         cells = cells.select(_one_order_each(cells))
     mixture = hasattr(getattr(model, "base_model", None), "record_routing")

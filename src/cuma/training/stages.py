@@ -71,6 +71,7 @@ def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
         weighted=recipe.data.survey_weights,
         profile_of=_profile_of(recipe),
     )
+    answers = _limited(answers, recipe)
     if stage == "sft":
         return tokenise_answers(answers, tokens)
     return preference_pairs(answers, seed=recipe.seed) if stage == "dpo" else answers
@@ -81,7 +82,7 @@ def _cells(recipe: Recipe, materials: Materials) -> Dataset:
     profile_of = _profile_of(recipe)
 
     def cells() -> Dataset:
-        return survey_cells(
+        whole = survey_cells(
             materials.survey,
             PART,
             ROLES,
@@ -89,12 +90,19 @@ def _cells(recipe: Recipe, materials: Materials) -> Dataset:
             weighted=recipe.data.survey_weights,
             profile_of=profile_of,
         )
+        return _limited(whole, recipe)
 
     first = cells()
     if not recipe.training.profile_dropout:
         return first
-    passes = math.ceil(recipe.training.max_steps * recipe.training.per_device_train_batch_size / len(first))
-    return concatenate_datasets([first, *(cells() for _ in range(passes - 1))])
+    return concatenate_datasets([first, *(cells() for _ in range(_passes(recipe.training, len(first)) - 1))])
+
+
+def _passes(training: TrainingSection, rows: int) -> int:
+    """How often training goes through the rows in max_steps; with epochs every row keeps what was drawn for it."""
+    if training.max_steps is None:
+        return 1
+    return math.ceil(training.max_steps * training.per_device_train_batch_size / rows)
 
 
 def _profile_of(recipe: Recipe) -> Callable[[Group], Profile]:
@@ -102,14 +110,20 @@ def _profile_of(recipe: Recipe) -> Callable[[Group], Profile]:
     return FieldDropout(dropout, recipe.seed) if dropout else full_profile
 
 
+def _limited(rows: Dataset, recipe: Recipe) -> Dataset:
+    """At most data.max_train rows, drawn at random."""
+    limit = recipe.data.max_train
+    return rows if limit is None or len(rows) <= limit else rows.shuffle(seed=recipe.seed).select(range(limit))
+
+
 def sft_config(recipe: Recipe, folder: Path) -> SFTConfig:
     """TRL's configuration of the SFT stage; checkpoints go to `folder`."""
-    return SFTConfig(**_common(recipe, recipe.training, folder))
+    return SFTConfig(**_common(recipe, recipe.training, folder), max_length=recipe.training.max_length)
 
 
 def dpo_config(recipe: Recipe, folder: Path) -> DPOConfig:
     """TRL's configuration of the DPO stage."""
-    return DPOConfig(**_common(recipe, recipe.dpo, folder), beta=recipe.dpo.beta)
+    return DPOConfig(**_common(recipe, recipe.dpo, folder), beta=recipe.dpo.beta, max_length=recipe.training.max_length)
 
 
 def grpo_config(recipe: Recipe, folder: Path) -> GRPOConfig:
@@ -131,7 +145,7 @@ def _common(recipe: Recipe, stage: TrainingSection | DpoSection | GrpoSection, f
         "output_dir": str(folder),
         "seed": recipe.seed,
         "data_seed": recipe.seed,
-        "max_steps": stage.max_steps,
+        **_length(stage),
         "per_device_train_batch_size": stage.per_device_train_batch_size,
         "learning_rate": stage.learning_rate,
         "lr_scheduler_type": stage.lr_scheduler_type,
@@ -151,7 +165,14 @@ def _common(recipe: Recipe, stage: TrainingSection | DpoSection | GrpoSection, f
     }
 
 
+def _length(stage: TrainingSection | DpoSection | GrpoSection) -> dict[str, Any]:
+    if stage.max_steps is None:
+        return {"num_train_epochs": stage.num_train_epochs}
+    return {"max_steps": stage.max_steps}
+
+
 def _decay(stage: TrainingSection | DpoSection | GrpoSection) -> dict[str, Any]:
     if stage.lr_scheduler_type != "warmup_stable_decay":
         return {}
+    assert stage.max_steps is not None  # the recipe was checked
     return {"num_decay_steps": int(stage.decay_ratio * max(0, stage.max_steps - stage.warmup_steps))}

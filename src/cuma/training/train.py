@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+from peft.tuners.tuners_utils import DUMMY_TARGET_MODULES
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
+from cuma.adapter_files import load_adapter, save_adapter, take_off, whole_modules
 from cuma.benchmarks.catalog import check_benchmark
 from cuma.errors import RunError
 from cuma.machine import hardware, versions
@@ -62,7 +64,7 @@ def train_run(
             try:
                 _train_stage(recipe, run, stage, kind, model, materials, measure)
             finally:
-                model.unload().eval()  # the very backbone again, for the next stage or run
+                take_off(model)  # the very backbone again, for the next stage or run
         previous = stage
     assert previous is not None
     shutil.copytree(previous.adapter, run.adapter, dirs_exist_ok=True)
@@ -76,7 +78,7 @@ def _model(recipe: Recipe, materials: Materials, previous: Stage | None) -> Any:
     if previous is None:
         model = get_peft_model(base, adapter_config(recipe, materials))
     else:
-        model = PeftModel.from_pretrained(base, str(previous.adapter), is_trainable=True)
+        model = load_adapter(base, previous.adapter, is_trainable=True)
     # The vocabulary is as it was; left to itself PEFT asks the Hub about that at every checkpoint.
     model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
     return model
@@ -109,9 +111,13 @@ def open_run(recipe: Recipe, folder: Path) -> Run:
     return run
 
 
-def adapter_config(recipe: Recipe, materials: Materials) -> CumaConfig | LoraConfig:
+def adapter_config(recipe: Recipe, materials: Materials) -> CumaConfig | LoraConfig | PrefixTuningConfig:
     """The PEFT configuration a recipe describes."""
     adapter = recipe.adapter
+    if adapter.method == "prefix":
+        return PrefixTuningConfig(num_virtual_tokens=adapter.num_virtual_tokens, task_type="CAUSAL_LM")
+    if adapter.method == "full":
+        return _whole(materials.backbone.model, adapter.last_layers)
     depth = materials.backbone.model.config.num_hidden_layers
     layers = None if adapter.last_layers is None else list(range(max(0, depth - adapter.last_layers), depth))
     common: dict[str, Any] = {
@@ -141,6 +147,16 @@ def adapter_config(recipe: Recipe, materials: Materials) -> CumaConfig | LoraCon
     )
 
 
+def _whole(base: Any, last_layers: int | None) -> LoraConfig:
+    """No low-rank part at all: copies of whole modules are trained."""
+    return LoraConfig(
+        target_modules=DUMMY_TARGET_MODULES,
+        modules_to_save=whole_modules(base, last_layers),
+        ensure_weight_tying=last_layers is None,
+        task_type="CAUSAL_LM",
+    )
+
+
 def _train_stage(
     recipe: Recipe, run: Run, stage: Stage, kind: str, model: Any, materials: Materials, measure: Any
 ) -> None:
@@ -160,7 +176,7 @@ def _train_stage(
     started = time.monotonic()
     with materials.kept_trunk(recipe, model):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    model.save_pretrained(stage.adapter, selected_adapters=["default"])  # not TRL's reference
+    save_adapter(model, stage.adapter)
     # Of the last start alone if the stage was interrupted.
     seconds = {**run.info.get("seconds", {}), kind: round(time.monotonic() - started, 1)}
     run.update(

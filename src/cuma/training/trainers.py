@@ -60,7 +60,7 @@ class CumaSFTTrainer(Routed, SFTTrainer):
         survey = train_dataset is not None and set(SURVEY_COLUMNS) <= set(train_dataset.column_names)
         if survey:
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
-            kwargs["data_collator"] = SurveyCollator(SurveyTokens(processing_class), table)
+            kwargs["data_collator"] = SurveyCollator(SurveyTokens(processing_class, _padding_side(model)), table)
         super().__init__(
             model,
             args,
@@ -230,6 +230,12 @@ class _WithPeople:
     def __call__(self, input_ids: Tensor, **kwargs: Any) -> Any:
         embeds, self.rest = self.rest[: len(input_ids)], self.rest[len(input_ids) :]
         return self.model(input_ids=input_ids, profile_embeds=embeds, **kwargs)
+
+
+def _padding_side(model: Any) -> str:
+    """PEFT drops position_ids where there is a prefix; positions are then right only without padding before them."""
+    has_prefix = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
+    return "right" if has_prefix else "left"
 
 
 def _check_reference(model: Any) -> None:

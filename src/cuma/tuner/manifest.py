@@ -82,6 +82,18 @@ def verify(name_or_path: str | Path, subfolder: str | None = None, **kwargs: Any
         _has_cuma_tensors(weights)
 
 
+def verify_sums(folder: str | Path) -> None:
+    """Check the files of any method's adapter in a local folder against the manifest that lies there.
+
+    Raises:
+        AdapterError: there is no manifest, or a listed file is missing or differs.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST_NAME).is_file():
+        raise AdapterError(f"{folder} has no {MANIFEST_NAME}: it is not whole. Copy or train the adapter again.")
+    _compare(folder, _read(folder, folder / MANIFEST_NAME), _local(folder))
+
+
 def verify_config(path: str | Path) -> None:
     """Check a configuration file against the manifest beside it; without one there is nothing to check.
 

@@ -1,0 +1,36 @@
+"""Trackers (TensorBoard, wandb, trackio …) that get a run's log as well: checked before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
+
+from cuma.errors import RecipeError, suggestion
+from cuma.runs import Stage
+
+
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Raise RecipeError for a tracker that transformers does not know, or whose package is not installed."""
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise RecipeError(
+                f"training.report_to: unknown tracker {name!r}. {suggestion(name, INTEGRATION_TO_CALLBACK)}"
+            )
+        if name not in get_available_reporting_integrations():
+            package = name.replace("_", "-")
+            raise RecipeError(
+                f"training.report_to: the package for {name!r} is not installed. Install it (usually `pip install "
+                f"{package}`), or leave {name!r} out; the run's own log needs none."
+            )
+
+
+def keep_host_name_out(trainer: Any, stage: Stage) -> None:
+    """TensorBoard's files go to the stage's folder; left to itself transformers names theirs after this machine."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback):
+            callback.logging_dir = str(stage.path / "tensorboard")

@@ -29,8 +29,9 @@ def check_trackers(names: tuple[str, ...]) -> None:
             )
 
 
-def keep_host_name_out(trainer: Any, stage: Stage) -> None:
-    """TensorBoard's files go to the stage's folder; left to itself transformers names theirs after this machine."""
+def keep_beside_the_log(trainer: Any, stage: Stage) -> None:
+    """TensorBoard's files go to the stage's folder; by themselves they go among the checkpoints, into a folder named
+    after this machine. (TensorBoard still puts the machine's name into the file's: they are never published.)"""
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback):
             callback.logging_dir = str(stage.path / "tensorboard")

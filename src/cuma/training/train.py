@@ -22,7 +22,7 @@ from cuma.training.checkpoints import SealCheckpoints, newest_whole
 from cuma.training.population import population
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
 from cuma.training.stages import PART, ROLES, stage_folders, stage_trainer
-from cuma.training.tracking import check_trackers, keep_host_name_out
+from cuma.training.tracking import check_trackers, keep_beside_the_log
 from cuma.tuner.config import CumaConfig
 
 
@@ -154,7 +154,7 @@ def _train_stage(
     trainer = stage_trainer(kind, recipe, stage.checkpoints, model, materials, table)
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    keep_host_name_out(trainer, stage)
+    keep_beside_the_log(trainer, stage)
     if measure is not None and recipe.training.curve_steps and kind == "sft":
         trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure))
     trainer.add_callback(LogToStage(stage))

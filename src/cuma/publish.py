@@ -10,7 +10,6 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import (
     BadRequestError,
     HfHubHTTPError,
-    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -62,7 +61,7 @@ def push_to_hub(
         raise PublishError("You are not logged in to the Hub. Run `hf auth login`, with a token that may write.")
     try:
         return _upload(api, opened.adapter, repo_id, private, revision)
-    except (HFValidationError, BadRequestError) as error:
+    except (ValueError, BadRequestError) as error:  # a name that cannot be, or metadata that the Hub does not take
         raise PublishError(f"The Hub does not accept {repo_id!r}: {_one_line(error)}") from error
     except RevisionNotFoundError as error:
         raise PublishError(f"{repo_id!r} has no revision {revision!r}, and it could not be made.") from error

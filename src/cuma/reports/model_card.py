@@ -27,7 +27,7 @@ PROMPT_LANGUAGE = "en"
 RECORDED = ("backbone", "data", "population")
 """Keys of run.json that a card cannot do without."""
 METHODS = {
-    "cuma": "a mixture of LoRA experts (CuMA)",
+    "cuma": "a mixture of LoRA experts",
     "lora": "one dense LoRA adapter",
     "dora": "one dense DoRA adapter",
 }

@@ -13,14 +13,15 @@ from transformers.integrations.integration_utils import (
 from cuma.errors import RecipeError, suggestion
 from cuma.runs import Stage
 
+TRACKERS = sorted(INTEGRATION_TO_CALLBACK.keys() - {"flyte"})
+"""transformers' names. Flyte reports only from inside a task of its own, and is not looked for by transformers."""
+
 
 def check_trackers(names: tuple[str, ...]) -> None:
     """Raise RecipeError for a tracker that transformers does not know, or whose package is not installed."""
     for name in names:
-        if name not in INTEGRATION_TO_CALLBACK:
-            raise RecipeError(
-                f"training.report_to: unknown tracker {name!r}. {suggestion(name, INTEGRATION_TO_CALLBACK)}"
-            )
+        if name not in TRACKERS:
+            raise RecipeError(f"training.report_to: unknown tracker {name!r}. {suggestion(name, TRACKERS)}")
         if name not in get_available_reporting_integrations():
             package = name.replace("_", "-")
             raise RecipeError(

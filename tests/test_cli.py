@@ -49,7 +49,11 @@ def test_help_takes_under_a_second_of_cpu_and_names_every_verb() -> None:
         text, cpu, _ = probe("--help")
         seconds.append(cpu)
     assert min(seconds) < 1.0
-    assert [verb for verb in ("quickstart", "train", "evaluate", "report", "list", "env") if verb not in text] == []
+    assert [
+        verb
+        for verb in ("quickstart", "train", "evaluate", "report", "card", "push", "list", "env")
+        if verb not in text
+    ] == []
 
 
 def test_the_installed_command_is_there() -> None:
@@ -79,6 +83,8 @@ def test_env_shows_versions_and_hardware() -> None:
             "'prefix', 'full' or 'none'",
         ),
         (["evaluate", "no/such/run"], "no run.json"),
+        (["card", "no/such/run"], "no run.json"),
+        (["train", "quickstart/gss/cuma", "training.report_to=[tensorbord]"], "Did you mean 'tensorboard'?"),
     ],
 )
 def test_an_error_of_ours_is_one_line_without_a_traceback(words: list[str], message: str) -> None:

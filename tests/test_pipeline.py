@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from cuma.metrics import score
 from cuma.profiles import Profile
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
+from cuma.reports.model_card import write_model_card
 from cuma.runs import Run, read_json
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
 from cuma.training.stages import stage_rows
@@ -157,6 +160,39 @@ def test_a_run_trains_on_letters_or_on_partial_people(option: str, materials: Ma
     options = (option, "training.max_steps=2", "training.curve_steps=[]", "pipeline=[sft, dpo]", "dpo.max_steps=1")
     made = train_run(recipe("cuma", *options), tmp_path / "run", materials)
     assert [row["step"] for row in made.stage(STAGE).read_log() if "loss" in row] == [1, 2]
+
+
+# ---- publishing -----------------------------------------------------------------------------------------------------
+
+
+def test_run_json_says_who_was_trained_on_and_the_card_has_code_that_runs(
+    run: Run, materials: Materials, capsys: pytest.CaptureFixture[str]
+) -> None:
+    population = run.info["population"]
+    seen = {group.id for group in materials.survey.groups if group.role == "seen"}
+    assert set(population["groups"]) == seen
+    assert sum(population["groups"].values()) == population["people"]
+    assert population["profile_fields"]["sex"] == ["Female", "Male"]
+    assert run.info["backbone"]["hub_id"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    card = write_model_card(run.path, str(run.adapter)).read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    capsys.readouterr()
+    exec(compile(code, "card", "exec"), {})
+    assert sum(ast.literal_eval(capsys.readouterr().out).values()) == pytest.approx(1)
+
+
+def test_a_tracker_gets_the_log_and_nothing_about_people(materials: Materials, tmp_path: Path) -> None:
+    options = ("training.max_steps=2", "training.curve_steps=[]", "training.report_to=[tensorboard]")
+    told = recipe("lora", *options, "training.run_name=mine")  # LoRA: the profiles stand in its prompts
+    stage = train_run(told, tmp_path / "lora", materials).stage(STAGE)
+    (events,) = (stage.path / "tensorboard").iterdir()
+    content = events.read_bytes()
+    assert b"train/loss" in content
+    assert f"mine/{STAGE}".encode() in content
+    survey = materials.survey
+    texts = [group.id for group in survey.groups] + [group.profile.sentence for group in survey.groups]
+    texts += [question.text for question in survey.questions]
+    assert [text for text in texts if text.encode() in content] == []
 
 
 # ---- several stages -------------------------------------------------------------------------------------------------

@@ -80,6 +80,9 @@ def test_digest_ignores_order_comments_and_names(tmp_path: Path) -> None:
     )
     assert one.digest == two.digest
     assert one.digest != load_recipe(tmp_path / "one.yaml", ["training.max_steps=6"]).digest
+    assert (
+        one.digest == load_recipe(tmp_path / "one.yaml", ["training.report_to=[wandb]", "training.run_name=x"]).digest
+    )
 
 
 @pytest.mark.parametrize(

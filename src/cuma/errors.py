@@ -42,6 +42,10 @@ class RunError(CumaError, OSError):
     """A run's folder cannot be written, or does not hold what is asked of it."""
 
 
+class PublishError(CumaError, OSError):
+    """A run cannot be put on the Hub: not allowed, not reachable, or not fit to be published."""
+
+
 class TrainingError(CumaError, ArithmeticError):
     """Training cannot go on: its numbers are not finite any more."""
 

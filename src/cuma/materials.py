@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cuma.backbones import Backbone, load_backbone
+from cuma.backbones import BACKBONES, Backbone, load_backbone
 from cuma.benchmarks.base import Survey
 from cuma.benchmarks.catalog import load_benchmark
 from cuma.profile_table import ProfileTable
@@ -54,9 +54,12 @@ class Materials:
         return cls(backbone, survey, table, dict(encoder.spec), _names(recipe))
 
     def provenance(self) -> dict[str, Any]:
-        """What a run records of where its parts come from: data (source, citation, licence) and licences."""
+        """What a run records of where its parts come from: backbone, data (source, citation, licence) and licences."""
         card = self.survey.card
+        name, revision = self.backbone.name, self.backbone.revision
+        hub_id = BACKBONES[name].hub_id if name in BACKBONES else (name if revision else None)  # a folder has neither
         return {
+            "backbone": {"name": name, "hub_id": hub_id, "revision": revision, "licence": self.backbone.licence},
             "data": {key: card[key] for key in ("source", "citation", "licence")},
             "licences": {self.backbone.name: self.backbone.licence, self.survey.name: card["licence"]},
         }

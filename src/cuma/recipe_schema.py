@@ -165,6 +165,10 @@ class TrainingSection(_Steps):
     """Recompute activations in the backward pass: less memory, more time."""
     bf16: bool = False
     """Mixed precision with bfloat16."""
+    report_to: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    """Trackers that get the log as well, by transformers' names: tensorboard, wandb, trackio, mlflow …"""
+    run_name: Text | None = None
+    """The run's name there; null: the recipe's name. The stage is added. Other people may read it."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -238,13 +242,17 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """12 hexadecimal digits that change with whatever can change a result: not with name, label, description."""
+        """12 hexadecimal digits that change with whatever can change a result: not with name, label, description or
+        trackers."""
         values = {key: value for key, value in _plain(self).items() if key not in IDENTITY}
+        values["training"] = {key: value for key, value in values["training"].items() if key not in TRACKING}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 IDENTITY = ("name", "label", "description")
 """Keys that say which recipe this is. A recipe does not take them over from its `base`."""
+TRACKING = ("report_to", "run_name")
+"""Keys of the section training that say who else gets the log. A run that is continued may be told otherwise."""
 SECTIONS: dict[str, type] = {
     "backbone": BackboneSection,
     "data": DataSection,

@@ -134,6 +134,11 @@ def test_generation_that_would_mix_people_is_refused(tmp_path: Path, tokenizer: 
         grpo(tmp_path, tokenizer, encoder, Likes(), **{option: True})
 
 
+def test_prompts_and_replies_are_not_logged(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
+    with pytest.raises(UnsupportedError, match="log_completions"):
+        grpo(tmp_path, tokenizer, encoder, Likes(), log_completions=True)
+
+
 def test_a_rollout_function_is_refused(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
     with pytest.raises(UnsupportedError, match="rollout_func"):
         CumaGRPOTrainer(

@@ -78,6 +78,18 @@ def read_evidence(runs: Sequence[Path], reference: str = "cuma") -> Evidence:
     return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people)
 
 
+def newest_evaluation(run: Run) -> Path | None:
+    """The folder of the evaluation that was finished last; None if there is none."""
+    return max(run.evaluations(), key=lambda folder: (folder / "predictions.parquet").stat().st_mtime, default=None)
+
+
+def read_evaluation(run: Run, folder: Path) -> Evidence:
+    """One evaluation of one run, as evidence about that run alone. Raises RunError."""
+    scores = read_json(folder / "scores.json")
+    method = _method(run, folder, run.info["name"])
+    return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), method.predictions[PERSON_COLUMNS])
+
+
 def _evaluations(runs: Sequence[Run]) -> list[Path]:
     """One evaluation folder per run: the only one it has, or the only one that all runs have by the same name."""
     held = [{folder.name: folder for folder in run.evaluations()} for run in runs]

@@ -160,7 +160,8 @@ def _common(recipe: Recipe, stage: TrainingSection | DpoSection | GrpoSection, f
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if training.gradient_checkpointing else None,
         "bf16": training.bf16,
         "disable_tqdm": True,
-        "report_to": "none",
+        "report_to": list(training.report_to) or "none",
+        "run_name": f"{training.run_name or recipe.name}/{folder.parent.name}",
         "dataloader_pin_memory": False,
     }
 

@@ -21,8 +21,10 @@ from cuma.materials import Materials
 from cuma.recipe_schema import Recipe
 from cuma.runs import Run, Stage
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
+from cuma.training.population import population
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
-from cuma.training.stages import stage_folders, stage_trainer
+from cuma.training.stages import PART, ROLES, stage_folders, stage_trainer
+from cuma.training.tracking import check_trackers, keep_beside_the_log
 from cuma.tuner.config import CumaConfig
 
 
@@ -45,8 +47,10 @@ def train_run(
 
     Raises:
         BenchmarkError: there is no such benchmark.
+        RecipeError: a tracker is unknown or not installed.
         RunError: the folder holds a run of another recipe, or cannot be written.
     """
+    check_trackers(recipe.training.report_to)
     check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
     run = open_run(recipe, folder)
     if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
@@ -54,7 +58,7 @@ def train_run(
             run.update(status="trained", trainable_parameters=0)
         return run
     materials = materials or Materials.load(recipe)
-    run.update(status="training", **materials.provenance())
+    run.update(status="training", **materials.provenance(), population=population(materials.survey, PART, ROLES))
     previous: Stage | None = None
     for folder_name, kind in stage_folders(recipe).items():
         stage = run.stage(folder_name)
@@ -166,6 +170,7 @@ def _train_stage(
     trainer = stage_trainer(kind, recipe, stage.checkpoints, model, materials, table)
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
+    keep_beside_the_log(trainer, stage)
     if measure is not None and recipe.training.curve_steps and kind == "sft":
         trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure))
     trainer.add_callback(LogToStage(stage))

@@ -160,7 +160,7 @@ class CumaGRPOTrainer(Routed, GRPOTrainer):
 
     Raises:
         ConfigError, ProfileError, UnsupportedError: as for `CumaDPOTrainer`; also for a rollout_func, which would
-            generate without the people.
+            generate without the people, and for log_completions, which would put prompts and replies into logs.
     """
 
     def __init__(
@@ -177,6 +177,11 @@ class CumaGRPOTrainer(Routed, GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or GRPOConfig()
+        if args.log_completions:
+            raise UnsupportedError(
+                "log_completions=True is not supported: it prints and keeps what each person was asked and answered, "
+                "and sends it to trackers. Set log_completions=False; look at replies with model.generate."
+            )
         if args.beta:
             _check_reference(model)
         self._people = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)

@@ -1,0 +1,198 @@
+"""The model card: what a reader on the Hub must know of an adapter, from a run's folder alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cuma.errors import RunError
+from cuma.recipe import load_recipe
+from cuma.recipe_schema import Recipe
+from cuma.reports.group_rows import group_rows
+from cuma.reports.privacy import MIN_PEOPLE, people_text
+from cuma.reports.reading import newest_evaluation, read_evaluation
+from cuma.reports.tables import COLUMNS, SIDES, Column, number
+from cuma.runs import Run, read_json, write_text
+
+CARD_NAME = "README.md"
+SUPPRESSED = "—"
+SHOWN_METRICS = ("soft_emd", "noise_floor", "spread", "alignment", "accuracy", "option_mass")
+PROMPT_LANGUAGE = "en"
+"""The instructions around every question are English (cuma.benchmarks.prompts)."""
+RECORDED = ("backbone", "data", "population")
+"""Keys of run.json that a card cannot do without."""
+METHODS = {
+    "cuma": "a mixture of LoRA experts",
+    "lora": "one dense LoRA adapter",
+    "dora": "one dense DoRA adapter",
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One row of the results: a name, and a text for each side (seen, unseen)."""
+
+    name: str
+    texts: tuple[str, ...]
+
+
+def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
+    """Write README.md into the run's adapter folder, in place of PEFT's empty one, and return its path.
+
+    The adapter's manifest does not list the card: an adapter with a card is as whole as one without.
+
+    Args:
+        folder: the run's.
+        repo_id: where the adapter will live on the Hub, for the code on the card; None: a placeholder.
+
+    Raises:
+        RunError: the run is not trained, has nothing to publish, or was made before runs recorded their population.
+    """
+    run = Run.open(folder)
+    check_trained(run)
+    path = run.adapter / CARD_NAME
+    write_text(path, str(model_card(run, repo_id)))
+    return path
+
+
+def check_trained(run: Run) -> None:
+    """Raise RunError if there is no finished adapter, or run.json does not say enough of it for a card."""
+    if run.info["status"] not in ("trained", "evaluated"):
+        raise RunError(f"{run.path} is not trained yet (status {run.info['status']!r}). Run `cuma train` on it first.")
+    if not (run.adapter / "adapter_config.json").is_file():
+        raise RunError(f"{run.path} has no adapter: a run of kind {run.info['kind']!r} leaves nothing to publish.")
+    missing = [key for key in RECORDED if key not in run.info]
+    if missing:
+        raise RunError(
+            f"{run.path / 'run.json'} lacks {', '.join(missing)}: it was made with an older version. Train it again."
+        )
+
+
+def model_card(run: Run, repo_id: str | None = None) -> ModelCard:
+    """The card of a trained run."""
+    recipe = load_recipe(run.path / "recipe.yaml")
+    environment = Environment(
+        loader=PackageLoader("cuma.reports"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )  # Markdown, so nothing is escaped by itself: texts of other people's go through `plain`
+    environment.filters |= {"plain": _plain, "literal": repr, "tuple": tuple}
+    text = environment.get_template("model_card.md.j2").render(
+        run=run.info,
+        recipe=recipe,
+        repo_id=repo_id or "YOUR-NAME/YOUR-REPOSITORY",
+        method=METHODS[recipe.adapter.method],
+        adapter=read_json(run.adapter / "adapter_config.json"),
+        base=_base_name(run),
+        packaged=run.info["backbone"]["hub_id"] not in (None, run.info["backbone"]["name"]),
+        reads_profile=reads_profile(recipe),
+        dashed=SUPPRESSED,
+        min_people=MIN_PEOPLE,
+        **_people_and_results(run, recipe),
+    )
+    return ModelCard(f"---\n{_metadata(run).to_yaml()}\n---\n\n{text}")
+
+
+def reads_profile(recipe: Recipe) -> bool:
+    """True if the recipe's router sees who asks."""
+    return recipe.adapter.method == "cuma" and recipe.adapter.router_input != "semantic"
+
+
+def _metadata(run: Run) -> ModelCardData:
+    """The Hub's own fields. Nobody but its publisher can license an adapter, so the card names the terms."""
+    return ModelCardData(
+        base_model=run.info["backbone"]["hub_id"],
+        base_model_relation="adapter" if run.info["backbone"]["hub_id"] else None,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        language=PROMPT_LANGUAGE,
+        license="other",
+        license_name="terms-of-base-model-and-data",
+        tags=["cuma", "peft", "mixture-of-experts", "pluralistic-alignment", "survey", "arxiv:2601.04885"],
+    )
+
+
+def _base_name(run: Run) -> str:
+    """How the card names the base model: never by a path on somebody's machine."""
+    backbone = run.info["backbone"]
+    return backbone["hub_id"] or Path(backbone["name"]).name
+
+
+def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
+    population = run.info["population"]
+    people = population["people"]
+    found: dict[str, Any] = {
+        "population": population,
+        "trained_on": f"fewer than {MIN_PEOPLE}" if people is None else people_text(people),
+        "evaluated": False,
+    }
+    folder = newest_evaluation(run)
+    if folder is None:
+        return found | {"rows": group_rows(population["groups"], None)}
+    evidence, scores = read_evaluation(run, folder), read_json(folder / "scores.json")
+    rows = group_rows(population["groups"], evidence)
+    sides = [side for side in SIDES if side in scores]
+    return found | {
+        "evaluated": True,
+        "rows": rows,
+        "unlisted": evidence.people["group"].nunique() - sum(row.tested is not None for row in rows),
+        "sides": sides,
+        "short": {side: {key: _figure(scores[side][key], key) for key in SHOWN_METRICS} for side in sides},
+        "headings": [_heading(side, scores["n"][side]) for side in sides],
+        "results": [_figures(scores, key, sides) for key in SHOWN_METRICS],
+        "meanings": [_column(key) for key in SHOWN_METRICS],
+        "anchors": _anchors(run, recipe, scores, sides),
+    }
+
+
+def _heading(side: str, sizes: dict[str, int]) -> str:
+    groups = sizes["groups"]
+    return f"{side.capitalize()}: {groups} group{'' if groups == 1 else 's'}, {people_text(sizes['people'])} people"
+
+
+def _column(metric: str) -> Column:
+    return next(column for column in COLUMNS if column.key == metric)
+
+
+def _figures(scores: dict[str, Any], metric: str, sides: list[Any], name: str | None = None) -> Figures:
+    return Figures(
+        name or _column(metric).heading, tuple(_cell(scores.get(side, {}).get(metric), metric) for side in sides)
+    )
+
+
+def _figure(entry: dict[str, Any], metric: str) -> str:
+    digits = 3 if metric in ("soft_emd", "noise_floor") else 2
+    return SUPPRESSED if entry["value"] is None else number(entry["value"], digits)
+
+
+def _cell(entry: dict[str, Any] | None, metric: str) -> str:
+    """A figure with its 95 % interval; a mark where a method says nothing of a side."""
+    if entry is None or entry["value"] is None:
+        return SUPPRESSED
+    low, high = ({"value": entry[end]} for end in ("low", "high"))
+    interval = "" if low["value"] is None else f" [{_figure(low, metric)}, {_figure(high, metric)}]"
+    return _figure(entry, metric) + interval + (" ⚠" if entry.get("low_mass") else "")
+
+
+def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any]) -> list[Figures]:
+    """Soft EMD of the anchors whose runs lie beside this one and answered for the same people."""
+    found = []
+    for file in sorted(run.path.resolve().parent.glob("*/run.json")):
+        other = Run.open(file.parent)
+        folder = newest_evaluation(other)
+        if other.info["kind"] != "anchor" or folder is None:
+            continue
+        data, theirs = load_recipe(other.path / "recipe.yaml").data, read_json(folder / "scores.json")
+        same = (data.benchmark, data.split_seed) == (recipe.data.benchmark, recipe.data.split_seed)
+        if same and all(theirs["n"].get(side, scores["n"][side]) == scores["n"][side] for side in sides):
+            found.append(_figures(theirs, "soft_emd", sides, other.info["label"]))
+    return found
+
+
+def _plain(value: Any) -> str:
+    """Text from data or recipes as one line of Markdown: no table cell, tag or heading of its own."""
+    text = " ".join(str(value).split())
+    return re.sub(r"([|`*_\[\]#])", r"\\\1", text).replace("<", "&lt;").replace(">", "&gt;")

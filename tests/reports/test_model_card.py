@@ -1,0 +1,162 @@
+"""The model card: its figures are the evaluation's, no small group is in it, and it says what it does not know."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from synthetic import METHODS, QUESTIONS, Population, population, write_run
+
+from cuma.metrics import score
+from cuma.recipe import load_recipe
+from cuma.reports.model_card import write_model_card
+from cuma.reports.tables import number
+
+CFF = Path(__file__).parents[2] / "CITATION.cff"
+BY_NAME = {recipe.name: recipe for recipe in METHODS}
+SMALL = 7
+
+
+def small_groups(number: int) -> int:
+    """People of group i: two groups of one side are too small to be shown."""
+    return SMALL if number in (3, 4) else 60
+
+
+def make(folder: Path, name: str, world: Population, **info: Any) -> Path:
+    """A synthetic run with what training, and a real scoring, leave behind."""
+    path = write_run(folder, BY_NAME[name], world)
+    (path / "recipe.yaml").write_text(load_recipe(f"quickstart/gss/{info.pop('recipe', 'cuma')}").to_yaml())
+    (path / "adapter").mkdir()
+    config = {"base_model_name_or_path": "org/base", "profile_encoder": {"id": "org/encoder"}}
+    (path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    (evaluation,) = (path / "evaluations").iterdir()
+    scores = score(pd.read_parquet(evaluation / "predictions.parquet"), QUESTIONS, draws=40)
+    (evaluation / "scores.json").write_text(json.dumps({"benchmark": "gss", **scores, "questions": QUESTIONS}))
+    groups = {group: 30 for i, group in enumerate(world.groups[:50]) if small_groups(i) != SMALL}
+    run = json.loads((path / "run.json").read_text())
+    run |= {
+        "backbone": {"name": "org/base", "hub_id": "org/base", "revision": "abc", "licence": "mit"},
+        "data": {"source": "a survey", "citation": "Somebody (2020)", "licence": "CC-BY-NC-4.0"},
+        "population": {
+            "questions": QUESTIONS,
+            "people": 1500,
+            "groups": groups,
+            "hidden_groups": 2,
+            "profile_fields": {"sex": ["Female", "Male"], "party": ["a|b", "<i>c</i>"]},
+        },
+    }
+    (path / "run.json").write_text(json.dumps(run | info))
+    return path
+
+
+@pytest.fixture(scope="module")
+def small_world() -> Population:
+    return population(small_groups)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, small_world: Population) -> Path:
+    """A run with one anchor beside it."""
+    folder = tmp_path_factory.mktemp("carded")
+    make(folder, "anchor-counts", small_world)
+    return make(folder, "cuma", small_world)
+
+
+@pytest.fixture(scope="module")
+def card(run: Path) -> str:
+    return write_model_card(run, "somebody/values").read_text(encoding="utf-8")
+
+
+def rows(card: str, heading: str) -> list[list[str]]:
+    """The cells of the first table after a heading."""
+    text = card.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_the_metadata_are_what_the_hub_reads(card: str) -> None:
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["base_model"] == "org/base"
+    assert metadata["library_name"] == "peft"
+    assert metadata["pipeline_tag"] == "text-generation"
+    assert metadata["license"] == "other"
+    assert "cuma" in metadata["tags"]
+
+
+def test_results_are_the_scores(run: Path, card: str) -> None:
+    (evaluation,) = (run / "evaluations").iterdir()
+    scores = json.loads((evaluation / "scores.json").read_text())
+    table = {row[0]: row[1:] for row in rows(card, "Results")}
+    for place, side in enumerate(("seen", "unseen")):
+        entry = scores[side]["soft_emd"]
+        shown = f"{number(entry['value'])} [{number(entry['low'])}, {number(entry['high'])}]"
+        assert table["Soft EMD ↓"][place] == shown
+    assert table["Soft EMD of the anchor “own training counts”"][1] == "—"
+    assert table["Soft EMD of the anchor “own training counts”"][0].startswith("0.")
+
+
+def test_small_groups_are_nowhere_and_the_others_average_to_the_score(
+    run: Path, card: str, small_world: Population
+) -> None:
+    hidden = [group for i, group in enumerate(small_world.groups) if small_groups(i) == SMALL]
+    assert [group for group in hidden if group in card] == []
+    listed = rows(card, "Groups")[2:]
+    assert len(listed) == 63
+    unseen = [float(row[4]) for row in listed if row[1] == "no"]
+    (evaluation,) = (run / "evaluations").iterdir()
+    expected = json.loads((evaluation / "scores.json").read_text())["unseen"]["soft_emd"]["value"]
+    assert sum(unseen) / len(unseen) == pytest.approx(expected, abs=6e-4)  # printed with three digits
+    assert "2 groups were tested whose figures are not shown" in card
+
+
+def test_a_run_without_an_evaluation_says_so(tmp_path: Path, small_world: Population) -> None:
+    path = make(tmp_path, "cuma", small_world, status="trained")
+    for file in path.glob("evaluations/*/predictions.parquet"):
+        file.unlink()
+    card = write_model_card(path).read_text(encoding="utf-8")
+    assert "**Not evaluated.**" in card
+    assert "In short" not in card
+    assert {row[4] for row in rows(card, "Groups")[2:]} == {"—"}
+
+
+def test_foreign_text_stays_inside_its_cell(card: str) -> None:
+    table = {row[0]: row[1:] for row in rows(card, "Who it was trained on")}
+    assert table["`party`"] == [r"a\|b · &lt;i&gt;c&lt;/i&gt;"]
+
+
+def test_a_local_base_model_is_not_named_by_its_path(tmp_path: Path, small_world: Population) -> None:
+    backbone = {"name": "/home/jane/models/mine", "hub_id": None, "revision": None, "licence": "unknown"}
+    card = write_model_card(make(tmp_path, "cuma", small_world, backbone=backbone)).read_text(encoding="utf-8")
+    assert "jane" not in card
+    assert "base_model" not in yaml.safe_load(card.split("---")[1])
+    assert "not on the Hub" in card
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "never"),
+    [
+        ("cuma", ["profile_embeds=encoder([who])"], "persona=who.sentence"),
+        ("lora", ["persona=who.sentence", "into the prompt"], "profile_embeds"),
+        ("semantic", ["persona=who.sentence"], "profile_embeds"),
+        ("shuffled", ["A control, not a model to use"], "persona=who.sentence"),
+    ],
+)
+def test_every_method_is_used_as_it_was_trained(
+    recipe: str, words: list[str], never: str, tmp_path: Path, small_world: Population
+) -> None:
+    card = write_model_card(make(tmp_path, "cuma", small_world, recipe=recipe)).read_text(encoding="utf-8")
+    assert [word for word in words if word not in card] == []
+    assert never not in card
+    compile(re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)[0], "card", "exec")
+
+
+def test_the_citation_is_the_one_of_the_software(card: str) -> None:
+    cff = yaml.safe_load(CFF.read_text(encoding="utf-8"))
+    assert cff["title"] in card
+    assert cff["preferred-citation"]["title"] in card
+    assert cff["preferred-citation"]["url"] in card

@@ -14,6 +14,9 @@ from cuma.errors import BenchmarkError
 if TYPE_CHECKING:
     from datasets import Dataset
 
+ANSWER_COLUMNS = ("group", "question_id", "person", "prompt", "profile", "answer", "options", "scale")
+"""What a row of `survey_answers` has."""
+
 
 def survey_answers(
     survey: Survey, part: str, roles: Collection[str], *, profile_in_prompt: bool, seed: int = 0

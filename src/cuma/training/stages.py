@@ -49,7 +49,7 @@ def stage_trainer(
     if stage == "dpo":
         pairs = preference_pairs(_answers(recipe, materials), seed=recipe.seed)
         return CumaDPOTrainer(model, dpo_config(recipe, folder), train_dataset=pairs, **common)
-    reward = REWARDS[recipe.grpo.reward]
+    reward = REWARDS[recipe.grpo.reward].make(recipe)
     rows = _answers(recipe, materials)
     return CumaGRPOTrainer(model, reward, grpo_config(recipe, folder), train_dataset=rows, **common)
 

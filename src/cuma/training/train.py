@@ -12,6 +12,7 @@ from typing import Any
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
+from cuma.benchmarks.answers import ANSWER_COLUMNS
 from cuma.benchmarks.catalog import check_benchmark
 from cuma.errors import RunError
 from cuma.machine import hardware, versions
@@ -20,6 +21,7 @@ from cuma.recipe_schema import Recipe
 from cuma.runs import Run, Stage
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
+from cuma.training.rewards import check_reward
 from cuma.training.stages import stage_folders, stage_trainer
 from cuma.tuner.config import CumaConfig
 
@@ -43,9 +45,12 @@ def train_run(
 
     Raises:
         BenchmarkError: there is no such benchmark.
+        RecipeError: the benchmark lacks a column that the recipe's reward reads.
         RunError: the folder holds a run of another recipe, or cannot be written.
     """
     check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
+    if "grpo" in recipe.pipeline:
+        check_reward(recipe, ANSWER_COLUMNS)
     run = open_run(recipe, folder)
     if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
         if run.info["status"] == "created":

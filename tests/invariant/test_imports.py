@@ -10,7 +10,17 @@ import pytest
 from tiny import adapted, fresh_python, llama
 
 HEAVY = ("torch", "peft", "transformers", "datasets", "trl", "accelerate", "sentence_transformers")
-LIGHT = ["cuma", "cuma.cli", "cuma.errors", "cuma.metrics", "cuma.profiles", "cuma.recipe", "cuma.reports", "cuma.runs"]
+LIGHT = [
+    "cuma",
+    "cuma.cli",
+    "cuma.errors",
+    "cuma.judge",
+    "cuma.metrics",
+    "cuma.profiles",
+    "cuma.recipe",
+    "cuma.reports",
+    "cuma.runs",
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import sqlite3
 import stat
 import traceback
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +287,17 @@ def test_the_cache_holds_no_text(tmp_path: Path) -> None:
         assert word.encode() not in stored
 
 
+def test_another_machines_cache_has_other_keys(tmp_path: Path) -> None:
+    keys = []
+    with serving(good) as server:
+        for name in "ab":
+            server.judge(tmp_path / name).scores(pairs(2))
+            with closing(sqlite3.connect(tmp_path / name / "verdicts.sqlite")) as database:
+                keys.append({key for (key,) in database.execute("SELECT key FROM verdict")})
+    assert [len(some) for some in keys] == [4, 4]
+    assert not keys[0] & keys[1]  # so that nobody can look up a guessed text
+
+
 def test_a_cache_that_cannot_be_used_is_an_error_before_money_is_spent(tmp_path: Path) -> None:
     with serving(good) as server:
         server.judge(tmp_path).scores(pairs(1))
@@ -353,9 +367,10 @@ def test_what_is_said_to_this_machine_stays_on_it(tmp_path: Path, monkeypatch: p
         assert not other.bodies
 
 
-def test_reprs_show_no_text(tmp_path: Path) -> None:
-    with serving(good) as server:
+def test_neither_reprs_nor_logs_show_a_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), serving(good) as server:
         judge = server.judge(tmp_path)
         report = judge.compare(pairs(2), progress=False)
-    shown = repr(judge) + repr(vars(judge)) + repr(report) + repr(pairs(1))
+    assert "openai" in {record.name.partition(".")[0] for record in caplog.records}
+    shown = repr(judge) + repr(vars(judge)) + repr(report) + repr(pairs(1)) + caplog.text
     assert not [word for word in (KEY, "Pergola", "marzipan", "gazebo", "Buddhist") if word in shown]

@@ -28,6 +28,10 @@ def test_without_a_bias_it_is_the_plain_rate():
     assert length_controlled_win_rate(scores, candidate, reference) == pytest.approx(scores.mean(), abs=0.03)
 
 
+def test_a_tie_is_half_a_win_and_half_a_loss():
+    assert length_controlled_win_rate([1, 1, 0.5, 0.5], [2, 1, 2, 1], [1, 2, 1, 2]) == pytest.approx(0.75, abs=1e-3)
+
+
 def test_changing_sides_changes_sides():
     scores, candidate, reference = judged(0.3, phi=1.0, shift=40, n=200)
     scores[:50] = 0.5

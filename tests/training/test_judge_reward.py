@@ -25,8 +25,13 @@ REWARDED = "rewards/judge_reward/mean"
 GRPO = ("pipeline=[sft, grpo]", "grpo.reward=judge", "judge.model=tiny-judge")
 
 
-def judged(folder: Path, judge: Judge) -> Any:
-    tokenizer = load_backbone("smollm2-135m").tokenizer
+@pytest.fixture(scope="module")
+def parts() -> tuple[Any, ProfileEncoder]:
+    return load_backbone("smollm2-135m").tokenizer, ProfileEncoder.from_pretrained("minilm")
+
+
+def judged(folder: Path, judge: Judge, parts: tuple[Any, ProfileEncoder]) -> Any:
+    tokenizer, encoder = parts
     own = {"num_generations": 2, "per_device_train_batch_size": 4, "max_completion_length": 4, "max_steps": 2}
     return CumaGRPOTrainer(
         mixture(tokenizer),
@@ -34,13 +39,13 @@ def judged(folder: Path, judge: Judge) -> Any:
         GRPOConfig(output_dir=str(folder), **(COMMON | own)),
         train_dataset=Dataset.from_list([row | {"reference": f"Mine for {row['prompt']}"} for row in PROMPTS]),
         processing_class=tokenizer,
-        profile_encoder=ProfileEncoder.from_pretrained("minilm"),
+        profile_encoder=encoder,
     )
 
 
-def test_replies_are_judged_for_their_own_people(tmp_path: Path) -> None:
+def test_replies_are_judged_for_their_own_people(tmp_path: Path, parts: Any) -> None:
     with serving(prefers(lambda reply: -float(reply.startswith("Mine")))) as server:
-        trainer = judged(tmp_path, server.judge(tmp_path / "cache"))
+        trainer = judged(tmp_path, server.judge(tmp_path / "cache"), parts)
         trainer.train()
     known = {row["prompt"]: row["profile"] for row in PROMPTS}
     assert server.shown
@@ -50,9 +55,9 @@ def test_replies_are_judged_for_their_own_people(tmp_path: Path) -> None:
     assert [row[REWARDED] for row in trainer.state.log_history if "loss" in row] == [1, 1]
 
 
-def test_the_weights_follow_the_judge(tmp_path: Path) -> None:
+def test_the_weights_follow_the_judge(tmp_path: Path, parts: Any) -> None:
     with serving(prefers(lambda reply: float("e" in reply))) as server:
-        trainer = judged(tmp_path, server.judge(tmp_path / "cache"))
+        trainer = judged(tmp_path, server.judge(tmp_path / "cache"), parts)
         before = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
         trainer.train()
     rewards = [row[REWARDED] for row in trainer.state.log_history if "loss" in row]
@@ -60,9 +65,9 @@ def test_the_weights_follow_the_judge(tmp_path: Path) -> None:
     assert any(not p.equal(before[name]) for name, p in trainer.model.named_parameters() if name in before)
 
 
-def test_a_judge_that_fails_ends_the_training(tmp_path: Path) -> None:
+def test_a_judge_that_fails_ends_the_training(tmp_path: Path, parts: Any) -> None:
     with serving(lambda *_: 401) as server, pytest.raises(JudgeRequestError, match="401"):
-        judged(tmp_path, server.judge(tmp_path / "cache")).train()
+        judged(tmp_path, server.judge(tmp_path / "cache"), parts).train()
 
 
 def test_messages_win_tie_loss_and_no_verdict(tmp_path: Path) -> None:

@@ -50,6 +50,22 @@ class TrainingError(CumaError, ArithmeticError):
     """Training cannot go on: its numbers are not finite any more."""
 
 
+class JudgeError(CumaError, RuntimeError):
+    """A judge cannot be asked, or must not be. No judge's error ever contains a prompt, a reply, a profile or a key."""
+
+
+class JudgeRequestError(JudgeError):
+    """The judge's server refused, failed, or could not be reached, after all retries. Never counted as a tie."""
+
+
+class RequestLimitError(JudgeError):
+    """A judge has made all the requests it may make."""
+
+
+class InvalidVerdictsError(JudgeError):
+    """Too many of a judge's replies hold no verdict that can be read."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The tail of an error text: "Did you mean 'x'? Available: x, y." — the first part only when something is close."""
     names = sorted(known)

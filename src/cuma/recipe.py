@@ -206,6 +206,8 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
             f"{source}: 'grpo.per_device_train_batch_size' is {recipe.grpo.per_device_train_batch_size}, expected a "
             f"multiple of 'grpo.num_generations', {recipe.grpo.num_generations}: one step holds whole sets of replies."
         )
+    if recipe.grpo.reward == "judge" and not recipe.judge.model:
+        raise RecipeError(f"{source}: 'grpo.reward' is 'judge', but 'judge.model' names no model. Name the judge.")
 
 
 def _require_method(recipe: Recipe, source: str) -> None:

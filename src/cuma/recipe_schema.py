@@ -197,8 +197,29 @@ class GrpoSection(_Steps):
     """Tokens a reply may have."""
     temperature: Positive = 1.0
     """Of the sampling."""
-    reward: Literal["agreement"] = "agreement"
-    """What a reply is worth: agreement with the person's own answer."""
+    reward: Literal["agreement", "judge"] = "agreement"
+    """What a reply is worth: agreement with the person's own answer, or the judge's score against the row's
+    `reference`, another reply, which surveys do not have."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class JudgeSection:
+    """The language model that compares replies, where something asks for one. Its key is never part of a recipe."""
+
+    model: str = ""
+    """Its name at the server."""
+    base_url: Text = "https://api.openai.com/v1"
+    """An OpenAI-compatible server."""
+    api_key_env: Text = "OPENAI_API_KEY"
+    """The environment variable that holds the key."""
+    send_profiles: bool = False
+    """Whether people's profiles may be sent to that server; one on this machine always gets them."""
+    max_requests: Count = 1000
+    """Requests that a training may make."""
+    temperature: NonNegative | None = 0.0
+    """Of the judge; null: not sent, for models that refuse it."""
+    max_completion_tokens: Count = 1024
+    """The longest reply of the judge."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -234,6 +255,7 @@ class Recipe:
     training: TrainingSection = field(default_factory=TrainingSection)
     dpo: DpoSection = field(default_factory=DpoSection)
     grpo: GrpoSection = field(default_factory=GrpoSection)
+    judge: JudgeSection = field(default_factory=JudgeSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
 
     def to_yaml(self) -> str:
@@ -261,6 +283,7 @@ SECTIONS: dict[str, type] = {
     "training": TrainingSection,
     "dpo": DpoSection,
     "grpo": GrpoSection,
+    "judge": JudgeSection,
     "evaluation": EvaluationSection,
 }
 

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cuma.benchmarks.answers import preference_pairs, survey_answers
+from cuma.benchmarks.answers import ANSWER_COLUMNS, preference_pairs, survey_answers
 from cuma.benchmarks.base import NO_ANSWER, Survey
 from cuma.benchmarks.catalog import load_benchmark
 from cuma.benchmarks.prompts import LETTERS
@@ -21,6 +21,7 @@ def survey(request: pytest.FixtureRequest) -> Survey:
 
 def test_every_answer_of_the_part_is_there_once_and_said_in_its_letter(survey: Survey) -> None:
     rows = survey_answers(survey, "validation", ("seen",), profile_in_prompt=False)
+    assert tuple(rows.column_names) == ANSWER_COLUMNS
     roles = {group.id: group.role for group in survey.groups}
     people = survey.people[(survey.people["part"] == "validation") & (survey.people["group"].map(roles) == "seen")]
     expected = {

@@ -14,6 +14,7 @@ LIGHT = [
     "cuma",
     "cuma.cli",
     "cuma.errors",
+    "cuma.judge",
     "cuma.metrics",
     "cuma.profiles",
     "cuma.publish",

@@ -16,6 +16,9 @@ from cuma.profiles import Profile
 if TYPE_CHECKING:
     from datasets import Dataset
 
+ANSWER_COLUMNS = ("group", "question_id", "person", "prompt", "profile", "answer", "options", "scale", "weight")
+"""What a row of `survey_answers` has."""
+
 
 def survey_answers(
     survey: Survey,

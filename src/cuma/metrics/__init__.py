@@ -15,6 +15,7 @@ from cuma.metrics.pointwise import (
     macro_f1,
 )
 from cuma.metrics.scores import compare, score, score_many
+from cuma.metrics.win_rate import length_controlled_win_rate
 
 __all__ = [
     "LOW_OPTION_MASS",
@@ -28,6 +29,7 @@ __all__ = [
     "entropy",
     "js_distance",
     "jsd",
+    "length_controlled_win_rate",
     "low_option_mass",
     "macro_f1",
     "noise_floor",

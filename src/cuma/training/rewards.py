@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cuma.benchmarks.prompts import LETTERS
+from cuma.errors import RecipeError
+from cuma.judge import Judge, Pair
+from cuma.profiles import Profile
+from cuma.recipe_schema import Recipe
 
 _ANSWER = re.compile(rf"\s*\(?([{LETTERS}])(?![A-Za-z])")
 """A reply that begins with one letter: "B", "(B)", "B. No", "B) No". "Because" and "As I see it" are no answers."""
@@ -38,6 +43,37 @@ def agreement_reward(
     return [_agreement(parse_letter(_text(reply), m), own, m, order) for reply, own, m, order in rows]
 
 
+def judge_reward(judge: Judge) -> Callable[..., list[float | None]]:
+    """A reward: what the judge thinks of a reply beside the row's `reference`, for the row's own person.
+
+    1 if the reply wins, 0.5 at a tie, 0 if it loses; None, which leaves the reply out, if the verdict is invalid. Each
+    distinct reply costs two requests. The judge's errors end the training.
+
+    Args:
+        judge: compares the replies.
+
+    Returns:
+        a function for `CumaGRPOTrainer`. It reads the columns `prompt`, `reference` (another reply, such as the one
+        that the person preferred; as text or as messages) and, if there is one, `profile`.
+    """
+
+    def reward(
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        reference: Sequence[Any],
+        profile: Sequence[Any] | None = None,
+        **_: Any,
+    ) -> list[float | None]:
+        people = [None] * len(completions) if profile is None else profile
+        rows = zip(prompts, completions, reference, people, strict=True)
+        return judge.scores(
+            [Pair(prompt, _text(reply), _text(other), Profile.parse(who)) for prompt, reply, other, who in rows]
+        )
+
+    reward.__name__ = "judge_reward"
+    return reward
+
+
 def parse_letter(reply: str, options: int) -> int | None:
     """The index of the letter that a reply begins with; None if there is none, or none of the `options` shown."""
     found = _ANSWER.match(reply)
@@ -57,5 +93,37 @@ def _text(completion: Any) -> str:
     return completion if isinstance(completion, str) else completion[-1]["content"]
 
 
-REWARDS = {"agreement": agreement_reward}
-"""The rewards that recipes can name."""
+@dataclass(frozen=True)
+class Reward:
+    """A reward that recipes can name."""
+
+    columns: tuple[str, ...]
+    """What it reads of the data, beside prompt and profile."""
+    make: Callable[[Recipe], Callable[..., list[Any]]]
+    """The function, as the recipe wants it."""
+
+
+REWARDS = {
+    "agreement": Reward(("answer", "options", "scale"), lambda recipe: agreement_reward),
+    "judge": Reward(("reference",), lambda recipe: judge_reward(Judge(**asdict(recipe.judge)))),
+}
+
+
+def check_reward(recipe: Recipe, columns: Collection[str]) -> None:
+    """Refuse a reward that the data cannot feed.
+
+    Args:
+        recipe: names the reward.
+        columns: of the data.
+
+    Raises:
+        RecipeError: the reward reads a column that is not there.
+    """
+    name = recipe.grpo.reward
+    missing = [column for column in REWARDS[name].columns if column not in columns]
+    if missing:
+        raise RecipeError(
+            f"'grpo.reward' is {name!r}, which reads the column {', '.join(map(repr, missing))}; the benchmark "
+            f"{recipe.data.benchmark!r} has only {', '.join(columns)}. Choose another reward, or bring rows that have "
+            "the column to CumaGRPOTrainer (docs/judge.md)."
+        )

@@ -54,7 +54,8 @@ def stage_trainer(
         return CumaSFTTrainer(model, sft_config(recipe, folder), **common)
     if stage == "dpo":
         return CumaDPOTrainer(model, dpo_config(recipe, folder), **common)
-    return CumaGRPOTrainer(model, REWARDS[recipe.grpo.reward], grpo_config(recipe, folder), **common)
+    reward = REWARDS[recipe.grpo.reward].make(recipe)
+    return CumaGRPOTrainer(model, reward, grpo_config(recipe, folder), **common)
 
 
 def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:

@@ -14,6 +14,7 @@ from peft.tuners.tuners_utils import DUMMY_TARGET_MODULES
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from cuma.adapter_files import load_adapter, save_adapter, take_off, whole_modules
+from cuma.benchmarks.answers import ANSWER_COLUMNS
 from cuma.benchmarks.catalog import check_benchmark
 from cuma.errors import RunError
 from cuma.machine import hardware, versions
@@ -23,6 +24,7 @@ from cuma.runs import Run, Stage
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
 from cuma.training.population import population
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
+from cuma.training.rewards import check_reward
 from cuma.training.stages import PART, ROLES, stage_folders, stage_trainer
 from cuma.training.tracking import check_trackers, keep_beside_the_log
 from cuma.tuner.config import CumaConfig
@@ -47,11 +49,13 @@ def train_run(
 
     Raises:
         BenchmarkError: there is no such benchmark.
-        RecipeError: a tracker is unknown or not installed.
+        RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads.
         RunError: the folder holds a run of another recipe, or cannot be written.
     """
     check_trackers(recipe.training.report_to)
     check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
+    if "grpo" in recipe.pipeline:
+        check_reward(recipe, ANSWER_COLUMNS)
     run = open_run(recipe, folder)
     if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
         if run.info["status"] == "created":

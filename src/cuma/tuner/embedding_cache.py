@@ -9,19 +9,17 @@ Whoever gets the database alone learns no text, and cannot tell whether a guesse
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 import sqlite3
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-SECRET_BYTES = 32
+from cuma.secret import kept_secret
+
 CHECKSUM_BYTES = 16
 
 T = TypeVar("T")
@@ -74,7 +72,7 @@ class EmbeddingCache:
             return None
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._secret = self._secret or _secret(self.folder / "secret")
+            self._secret = self._secret or kept_secret(self.folder / "secret")
             with closing(sqlite3.connect(self.folder / "embeddings.sqlite", timeout=30)) as database, database:
                 database.execute("CREATE TABLE IF NOT EXISTS embedding (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
                 return action(database)
@@ -111,20 +109,3 @@ class EmbeddingCache:
         if len(masked) != 4 * dim or value[-CHECKSUM_BYTES:] != self._checksum(masked):
             return None
         return np.frombuffer(self._mask(key, masked), dtype="<f4").astype(np.float32)
-
-
-def _secret(path: Path) -> bytes:
-    """This machine's secret, made on first use. A hard link publishes it whole, and only if nobody else was first."""
-    if not path.exists():
-        handle, draft = tempfile.mkstemp(dir=path.parent)  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(secrets.token_bytes(SECRET_BYTES))
-            with suppress(FileExistsError):
-                os.link(draft, path)
-        finally:
-            os.unlink(draft)
-    secret = path.read_bytes()
-    if len(secret) != SECRET_BYTES:
-        raise OSError(f"{path.name!r} should hold {SECRET_BYTES} bytes, got {len(secret)}")
-    return secret

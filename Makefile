@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep splits test check
+.PHONY: help install quickstart quickstart-fast sweep splits test soak check
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ splits: install ## CuMA and its control on other splits of the groups (about 25 
 
 test: install ## Run the tests
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+soak: install ## Kill 40 trainings at random and see that each ends as if nobody had (about 3 minutes)
+	@$(BIN)/python -W ignore tests/soak.py $(ARGS)
 
 check: install ## Style, types, and the layers between the rooms
 	$(BIN)/ruff check .

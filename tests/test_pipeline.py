@@ -157,7 +157,14 @@ def test_fields_are_left_out_of_training_and_every_copy_leaves_out_others(materi
 
 @pytest.mark.parametrize("option", ["training.loss=letter", "training.profile_dropout=0.5"])
 def test_a_run_trains_on_letters_or_on_partial_people(option: str, materials: Materials, tmp_path: Path) -> None:
-    options = (option, "training.max_steps=2", "training.curve_steps=[]", "pipeline=[sft, dpo]", "dpo.max_steps=1")
+    options = (
+        option,
+        "data.max_train=40",
+        "training.max_steps=2",
+        "training.curve_steps=[]",
+        "pipeline=[sft, dpo]",
+        "dpo.max_steps=1",
+    )
     made = train_run(recipe("cuma", *options), tmp_path / "run", materials)
     assert [row["step"] for row in made.stage(STAGE).read_log() if "loss" in row] == [1, 2]
 
@@ -197,7 +204,13 @@ def test_a_tracker_gets_the_log_and_nothing_about_people(materials: Materials, t
 
 # ---- several stages -------------------------------------------------------------------------------------------------
 
-SHORT = ("training.max_steps=2", "dpo.max_steps=2", "dpo.per_device_train_batch_size=4", "dpo.learning_rate=1e-2")
+SHORT = (
+    "data.max_train=40",
+    "training.max_steps=2",
+    "dpo.max_steps=2",
+    "dpo.per_device_train_batch_size=4",
+    "dpo.learning_rate=1e-2",
+)
 SHORT += ("grpo.max_steps=2", "grpo.per_device_train_batch_size=4", "grpo.num_generations=2", "grpo.learning_rate=1e-2")
 
 

@@ -111,6 +111,13 @@ def train(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example training.learning_rate=1e-3.")
     ] = None,
     output_dir: Annotated[Path | None, typer.Option(help="The run's folder; left out: runs/ and the name.")] = None,
+    resume_from_checkpoint: Annotated[
+        str,
+        typer.Option(
+            metavar="true|false|PATH",
+            help="Go on from the newest whole checkpoint, from the stage's start, or from a checkpoint.",
+        ),
+    ] = "true",
 ) -> None:
     """Train a recipe, or continue where it stopped."""
     from cuma.recipe import load_recipe
@@ -119,7 +126,8 @@ def train(
     folder = output_dir or Path("runs", loaded.name)
     from cuma.training.train import train_run  # after the recipe is known to be sound: this takes seconds
 
-    train_run(loaded, folder)
+    resume = {"true": True, "false": False}.get(resume_from_checkpoint.lower(), Path(resume_from_checkpoint))
+    train_run(loaded, folder, resume_from_checkpoint=resume)
     typer.echo(f"{folder}  Next: cuma evaluate {folder}")
 
 

@@ -50,6 +50,10 @@ class TrainingError(CumaError, ArithmeticError):
     """Training cannot go on: its numbers are not finite any more."""
 
 
+class CheckpointError(CumaError, ValueError):
+    """A checkpoint is half written, damaged, or not there."""
+
+
 class JudgeError(CumaError, RuntimeError):
     """A judge cannot be asked, or must not be. No judge's error ever contains a prompt, a reply, a profile or a key."""
 

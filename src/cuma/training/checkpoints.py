@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 
+from cuma.errors import CheckpointError, CumaError, RunError
 from cuma.runs import read_json, write_json
 from cuma.tuner.manifest import sha256
 
+logger = logging.getLogger(__name__)
 SUMS = "sha256.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -22,26 +28,61 @@ def seal(folder: Path) -> None:
     write_json(folder / SUMS, {str(path.relative_to(folder)): sha256(path) for path in files})
 
 
-def is_whole(folder: Path) -> bool:
-    """True if the checkpoint is sealed and every file still matches."""
+def fault(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in a few words; None if it is sealed and every file still matches."""
+    if not folder.is_dir():
+        return "is no folder"
     if not (folder / SUMS).is_file():
-        return False
-    sums = read_json(folder / SUMS)
-    return all((folder / name).is_file() and sha256(folder / name) == sum_ for name, sum_ in sums.items())
+        return f"is half written: it has no {SUMS}"
+    try:
+        sums = read_json(folder / SUMS)
+    except RunError:
+        return f"is damaged: {SUMS} cannot be read"
+    wrong = [name for name, sum_ in sums.items() if not (folder / name).is_file() or sha256(folder / name) != sum_]
+    return f"is damaged: {wrong[0]} is missing or differs from its sum" if wrong else None
+
+
+def require_whole(folder: Path) -> Path:
+    """The folder itself. Raises `CheckpointError` if it is not a whole checkpoint."""
+    if problem := fault(folder):
+        raise CheckpointError(
+            f"checkpoint {folder} {problem}. Name another checkpoint, or let resume_from_checkpoint=True take the "
+            "newest whole one."
+        )
+    return folder
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest whole checkpoint in `folder`; half-written ones are removed, because transformers would take them."""
+    """The newest whole checkpoint in `folder`. Others are named in a warning and removed: rotation would count them."""
     found = sorted(
         (path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name)),
         key=lambda path: int(path.name.rpartition("-")[2]),
         reverse=True,
     )
     for path in found:
-        if is_whole(path):
+        problem = fault(path)
+        if problem is None:
             return path
+        logger.warning("%s %s; it is removed, and an older one is looked for.", path.name, problem)
         shutil.rmtree(path)
     return None
+
+
+@contextmanager
+def telling_write_errors(folder: Path) -> Iterator[None]:
+    """Within it, whatever cannot be written is a `RunError` that says what to do; nothing before it is lost.
+
+    safetensors and torch report a full disk as errors of their own.
+    """
+    try:
+        yield
+    except CumaError:
+        raise
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunError(
+            f"Cannot write the checkpoint {folder}: {error}. Older checkpoints are whole. Free some space, or make the "
+            "folder writable; the same command then continues."
+        ) from error
 
 
 class SealCheckpoints(TrainerCallback):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 
-from cuma.errors import ConfigError, ProfileError, UnsupportedError
+from cuma.errors import CheckpointError, ConfigError, ProfileError, UnsupportedError
 from cuma.profile_table import ProfileTable
 from cuma.training.batches import PROFILE
+from cuma.training.checkpoints import SealCheckpoints, newest_whole, require_whole, telling_write_errors
 from cuma.training.finite import FiniteGradients, check_loss
 from cuma.training.gate_metrics import GateMeter
 from cuma.tuner.config import CumaConfig
@@ -77,7 +79,30 @@ class Routed:
             self.args.router_aux_loss_coef = self._balance_weight
             self.aux_loss_enabled = self._balance_weight > 0
         self.add_callback(FiniteGradients())
+        self.add_callback(SealCheckpoints())
         _train_in_fp32(self.model)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """TRL's training. A checkpoint to resume from must be whole; True takes the newest whole one in output_dir.
+
+        Raises:
+            CheckpointError: the checkpoint is half written or damaged, or there is no whole one.
+            RunError: a checkpoint cannot be written (disk full, no permission); those before it are whole.
+            TrainingError: the loss or a gradient is not finite.
+        """
+        if resume_from_checkpoint is True:
+            newest = newest_whole(Path(self.args.output_dir))
+            if newest is None:
+                raise CheckpointError(f"there is no whole checkpoint in {self.args.output_dir}. Train from the start.")
+            resume_from_checkpoint = str(newest)
+        elif resume_from_checkpoint:
+            require_whole(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)  # type: ignore[misc]
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with telling_write_errors(folder):
+            super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's step; what the routers do in it is counted for the log. Raises TrainingError on a loss that is not

@@ -21,7 +21,7 @@ from cuma.machine import hardware, versions
 from cuma.materials import Materials
 from cuma.recipe_schema import Recipe
 from cuma.runs import Run, Stage
-from cuma.training.checkpoints import SealCheckpoints, newest_whole
+from cuma.training.checkpoints import newest_whole, require_whole
 from cuma.training.population import population
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
 from cuma.training.rewards import check_reward
@@ -35,6 +35,7 @@ def train_run(
     folder: Path,
     materials: Materials | None = None,
     measure: Callable[[Any], CurvePoint] | None = None,
+    resume_from_checkpoint: Path | bool = True,
 ) -> Run:
     """Train a recipe into a run's folder; a run that was interrupted goes on, a finished one is left alone.
 
@@ -43,6 +44,8 @@ def train_run(
         folder: the run's folder.
         materials: loaded parts, if there are any already.
         measure: measures a model for the learning curve, at the recipe's curve_steps.
+        resume_from_checkpoint: how the unfinished stage goes on: True from its newest whole checkpoint, if there is
+            one; False from its start; a path from that checkpoint, which must be whole.
 
     Returns:
         The run, with status "trained".
@@ -50,6 +53,7 @@ def train_run(
     Raises:
         BenchmarkError: there is no such benchmark.
         RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads.
+        CheckpointError: the checkpoint that was named is not whole.
         RunError: the folder holds a run of another recipe, or cannot be written.
     """
     check_trackers(recipe.training.report_to)
@@ -70,7 +74,8 @@ def train_run(
             set_seed(recipe.seed)
             model = _model(recipe, materials, previous)
             try:
-                _train_stage(recipe, run, stage, kind, model, materials, measure)
+                _train_stage(recipe, run, stage, kind, model, materials, measure, resume_from_checkpoint)
+                resume_from_checkpoint = True  # what was named belongs to the first stage that was not finished
             finally:
                 take_off(model)  # the very backbone again, for the next stage or run
         previous = stage
@@ -166,7 +171,14 @@ def _whole(base: Any, last_layers: int | None) -> LoraConfig:
 
 
 def _train_stage(
-    recipe: Recipe, run: Run, stage: Stage, kind: str, model: Any, materials: Materials, measure: Any
+    recipe: Recipe,
+    run: Run,
+    stage: Stage,
+    kind: str,
+    model: Any,
+    materials: Materials,
+    measure: Any,
+    resume_from_checkpoint: Path | bool,
 ) -> None:
     table = materials.table_for(recipe)
     if table is not None and kind == "sft":
@@ -178,9 +190,8 @@ def _train_stage(
     if measure is not None and recipe.training.curve_steps and kind == "sft":
         trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure))
     trainer.add_callback(LogToStage(stage))
-    trainer.add_callback(SealCheckpoints())
     trainer.add_callback(ProgressBar(f"{run.info['label']}: {kind}"))
-    checkpoint = newest_whole(stage.checkpoints)
+    checkpoint = _checkpoint(stage, resume_from_checkpoint)
     stage.rewind(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
     started = time.monotonic()
     with materials.kept_trunk(recipe, model):
@@ -194,3 +205,12 @@ def _train_stage(
         seconds=seconds,
         resumed=checkpoint is not None or run.info.get("resumed", False),
     )
+
+
+def _checkpoint(stage: Stage, resume: Path | bool) -> Path | None:
+    """Where the stage goes on; None: at its start."""
+    if isinstance(resume, Path):
+        return require_whole(resume)
+    if not resume:
+        shutil.rmtree(stage.checkpoints, ignore_errors=True)
+    return newest_whole(stage.checkpoints)

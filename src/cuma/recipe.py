@@ -201,10 +201,12 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
             f"{source}: 'pipeline' is {list(recipe.pipeline)}, expected sft first and no stage twice, "
             "such as [sft, dpo]."
         )
-    if recipe.grpo.per_device_train_batch_size % recipe.grpo.num_generations:
+    replies = recipe.grpo.per_device_train_batch_size * recipe.grpo.gradient_accumulation_steps
+    if replies % recipe.grpo.num_generations:
         raise RecipeError(
-            f"{source}: 'grpo.per_device_train_batch_size' is {recipe.grpo.per_device_train_batch_size}, expected a "
-            f"multiple of 'grpo.num_generations', {recipe.grpo.num_generations}: one step holds whole sets of replies."
+            f"{source}: 'grpo.per_device_train_batch_size' times 'grpo.gradient_accumulation_steps' is {replies}, "
+            f"expected a multiple of 'grpo.num_generations', {recipe.grpo.num_generations}: one step holds whole sets "
+            "of replies."
         )
     if recipe.grpo.reward == "judge" and not recipe.judge.model:
         raise RecipeError(f"{source}: 'grpo.reward' is 'judge', but 'judge.model' names no model. Name the judge.")

@@ -127,6 +127,8 @@ class _Steps:
     per_device_train_batch_size: Count = 16
     """Rows in one step. In SFT a row is a cell (group, question, letter order); in the others one person's answer, in
     grpo one reply."""
+    gradient_accumulation_steps: Count = 1
+    """Batches whose gradients are added up before one update."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of AdamW."""
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"] = (

@@ -103,7 +103,8 @@ def _passes(training: TrainingSection, rows: int) -> int:
     """How often training goes through the rows in max_steps; with epochs every row keeps what was drawn for it."""
     if training.max_steps is None:
         return 1
-    return math.ceil(training.max_steps * training.per_device_train_batch_size / rows)
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    return math.ceil(training.max_steps * batch / rows)
 
 
 def _profile_of(recipe: Recipe) -> Callable[[Group], Profile]:
@@ -148,6 +149,7 @@ def _common(recipe: Recipe, stage: TrainingSection | DpoSection | GrpoSection, f
         "data_seed": recipe.seed,
         **_length(stage),
         "per_device_train_batch_size": stage.per_device_train_batch_size,
+        "gradient_accumulation_steps": stage.gradient_accumulation_steps,
         "learning_rate": stage.learning_rate,
         "lr_scheduler_type": stage.lr_scheduler_type,
         "lr_scheduler_kwargs": _decay(stage),

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 from trl import SFTConfig
 
 from cuma.backbones import load_backbone
@@ -114,6 +116,33 @@ def test_rows_that_mix_people_are_refused_by_name(tmp_path: Path, tokenizer: Any
             processing_class=tokenizer,
             profile_encoder=encoder,
         )
+
+
+def test_what_would_lose_the_balance_loss_is_refused_by_name(tmp_path: Path, tokenizer: Any) -> None:
+    def trainer(**options: Any) -> CumaSFTTrainer:
+        model = mixture(tokenizer, router_input="semantic")
+        args = arguments(tmp_path)
+        for name, value in options.items():
+            setattr(args, name, value)  # transformers would ask for the package first
+        return CumaSFTTrainer(model, args, train_dataset=sentences(ROWS), processing_class=tokenizer)
+
+    with pytest.raises(UnsupportedError, match=r"use_liger_kernel=True .* Set use_liger_kernel=False"):
+        trainer(use_liger_kernel=True)
+    zero3 = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}})
+    set_hf_deepspeed_config(zero3)
+    try:
+        with pytest.raises(UnsupportedError, match=r"ZeRO-3 .* Use ZeRO-2 or FSDP2"):
+            trainer(gradient_checkpointing=True)
+    finally:
+        unset_hf_deepspeed_config()
+
+
+def test_reentrant_checkpointing_is_refused_by_name(tmp_path: Path, tokenizer: Any) -> None:
+    args = arguments(tmp_path, gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True})
+    model = mixture(tokenizer, router_input="semantic")
+    trainer = CumaSFTTrainer(model, args, train_dataset=sentences(ROWS), processing_class=tokenizer)
+    with pytest.raises(UnsupportedError, match=r'"use_reentrant": False'):
+        trainer.train()
 
 
 def test_a_missing_encoder_or_column_is_named(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:

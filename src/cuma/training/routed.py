@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from cuma.errors import CheckpointError, ConfigError, ProfileError, UnsupportedError
 from cuma.profile_table import ProfileTable
@@ -24,9 +25,12 @@ REFUSED = {
     "use_vllm": "vLLM knows no routers, and would answer for nobody",
     "use_transformers_continuous_batching": "it shares cached prefixes by their tokens alone, so that one person would "
     "be answered with what another's prefix became",
-    "use_liger_kernel": "its losses replace the forward that the balance loss comes from",
 }
 """Options of TRL's configurations that a router which reads profiles cannot be right under, and why."""
+LOSE_BALANCE = {
+    "use_liger_kernel": "its losses replace the forward that the balance loss comes from",
+}
+"""Options under which any mixture would lose its balance loss in silence."""
 
 
 class Routed:
@@ -58,14 +62,15 @@ class Routed:
         # TRL would refuse its own option for a model that it does not know as a mixture of experts.
         wanted, args.router_aux_loss_coef = args.router_aux_loss_coef, None
         self._balance_weight = self._mixture.router_aux_loss_coef if wanted is None else wanted
+        _refuse(args, LOSE_BALANCE, "a mixture")
+        if args.gradient_checkpointing and is_deepspeed_zero3_enabled():
+            raise UnsupportedError(
+                "DeepSpeed ZeRO-3 with gradient_checkpointing is not supported: TRL forces the reentrant form there, "
+                "under which the balance loss has no gradient. Use ZeRO-2 or FSDP2, or set gradient_checkpointing=False."
+            )
         if not self._mixture.needs_profile:
             return None
-        for option in REFUSED:
-            if getattr(args, option, False):  # each of TRL's configurations has some of them
-                raise UnsupportedError(
-                    f"{option}=True is not supported with a router that reads profiles: {REFUSED[option]}. "
-                    f"Set {option}=False."
-                )
+        _refuse(args, REFUSED, "a router that reads profiles")
         table = table or _table(encoder, *datasets)
         standardiser = model.base_model.cuma_profile[model.active_adapter]
         if not standardiser.fitted:
@@ -123,6 +128,12 @@ class Routed:
         super()._set_signature_columns_if_needed()  # type: ignore[misc]
         assert self._signature_columns is not None
         self._signature_columns += [name for name in self.extra_columns if name not in self._signature_columns]
+
+
+def _refuse(args: Any, options: dict[str, str], what: str) -> None:
+    for option, reason in options.items():
+        if getattr(args, option, False):  # each of TRL's configurations has some of them
+            raise UnsupportedError(f"{option}=True is not supported with {what}: {reason}. Set {option}=False.")
 
 
 def _mixture(model: Any) -> CumaConfig | None:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 """Names for `dtype`; "auto" is what the weights were saved in."""
 
+QUANTIZATIONS = ("4bit", "8bit")
+"""Names for `quantization`: bitsandbytes' NF4 and LLM.int8."""
+
 PAD_CANDIDATES = ("<|finetune_right_pad_id|>", "<|pad|>", "[PAD]", "<pad>", "<|endoftext|>")
 """Tokens that may serve as padding in a tokenizer that names none, best first (Llama 3.1, Phi, BERT, T5, GPT)."""
 
@@ -92,6 +95,7 @@ def load_backbone(
     revision: str | None = None,
     dtype: str | torch.dtype = "float32",
     device_map: Any = None,
+    quantization: str | None = None,
 ) -> Backbone:
     """Load a causal language model and its tokenizer, from safetensors only; code beside the weights is never run.
 
@@ -100,25 +104,43 @@ def load_backbone(
         revision: branch, tag or commit on the Hub.
         dtype: one of `DTYPES`, or a torch dtype.
         device_map: as in transformers; None: the CPU.
+        quantization: one of `QUANTIZATIONS`, to hold the frozen weights in fewer bits; None: as they are.
 
     Raises:
-        BackboneError: the model is not here (the text says how to get it), incomplete, damaged, or only pickled.
-        ConfigError: `dtype` is unknown.
+        BackboneError: the model is not here (the text says how to get it), incomplete, damaged, or only pickled; or
+            bitsandbytes is missing.
+        ConfigError: `dtype` or `quantization` is unknown.
     """
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, or a torch.dtype; got {dtype!r}.")
+    reading = {"dtype": dtype, "device_map": device_map, **_quantized(quantization, dtype)}
     packaged = BACKBONES.get(model_name_or_path)
     if packaged is not None:
-        return _load_packaged(model_name_or_path, packaged, revision, dtype, device_map)
+        return _load_packaged(model_name_or_path, packaged, revision, reading)
     located = locate(model_name_or_path, revision, BACKBONES)
-    model, tokenizer = _read(model_name_or_path, located.folder, dtype, device_map)
+    model, tokenizer = _read(model_name_or_path, located.folder, reading)
     licence = licence_of(model_name_or_path, located.folder)
     return _finish(model, tokenizer, model_name_or_path, licence, located.revision)
 
 
-def _load_packaged(
-    name: str, packaged: PackagedModel, revision: str | None, dtype: str | torch.dtype, device_map: Any
-) -> Backbone:
+def _quantized(quantization: str | None, dtype: str | torch.dtype) -> dict[str, Any]:
+    """transformers' option for weights in fewer bits, computed with in `dtype`."""
+    if quantization is None:
+        return {}
+    if quantization not in QUANTIZATIONS:
+        raise ConfigError(f"quantization must be one of {', '.join(QUANTIZATIONS)}, or None; got {quantization!r}.")
+    if package_folder("bitsandbytes") is None:
+        raise BackboneError(f"quantization={quantization!r} needs bitsandbytes: pip install 'cuma[quantized]'.")
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    compute = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+    four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
+    options = four if quantization == "4bit" else {"load_in_8bit": True}
+    return {"quantization_config": BitsAndBytesConfig(**options)}
+
+
+def _load_packaged(name: str, packaged: PackagedModel, revision: str | None, reading: dict[str, Any]) -> Backbone:
     """Load a packaged model from our converted copy, making that first where need be."""
     folder = package_folder(packaged.package)
     if folder is None or not (folder / packaged.file).is_file():
@@ -140,9 +162,9 @@ def _load_packaged(
             )
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as draft:
                 _convert(name, folder / packaged.file, packaged, Path(draft))
-                model, tokenizer = _read(name, Path(draft), dtype, device_map)
+                model, tokenizer = _read(name, Path(draft), reading)
         else:
-            model, tokenizer = _read(name, converted, dtype, device_map)
+            model, tokenizer = _read(name, converted, reading)
     return _finish(model, tokenizer, name, packaged.licence, None)
 
 
@@ -206,9 +228,7 @@ def _read_gguf(name: str, gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokeni
     return model, tokenizer
 
 
-def _read(
-    name: str, folder: Path, dtype: str | torch.dtype, device_map: Any
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _read(name: str, folder: Path, reading: dict[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read model and tokenizer strictly: a weight that is not in the file is an error, not a random number."""
     require_safetensors(name, folder, "config.json", "a transformers model")
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -216,7 +236,7 @@ def _read(
     options = {"trust_remote_code": False, "local_files_only": True}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, device_map=device_map, use_safetensors=True, output_loading_info=True, **options
+            folder, use_safetensors=True, output_loading_info=True, **reading, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:

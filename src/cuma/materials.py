@@ -44,7 +44,10 @@ class Materials:
         """
         survey = load_benchmark(recipe.data.benchmark, seed=recipe.data.split_seed)
         backbone = load_backbone(
-            recipe.backbone.model_name_or_path, revision=recipe.backbone.revision, dtype=recipe.backbone.dtype
+            recipe.backbone.model_name_or_path,
+            revision=recipe.backbone.revision,
+            dtype=recipe.backbone.dtype,
+            quantization=recipe.backbone.quantization,
         )
         backbone.model.requires_grad_(False)
         encoder = ProfileEncoder.from_pretrained(
@@ -97,7 +100,7 @@ class Materials:
 def _names(recipe: Recipe) -> tuple[Any, ...]:
     backbone, encoder = recipe.backbone, recipe.encoder
     return (
-        (backbone.model_name_or_path, backbone.revision, backbone.dtype),
+        (backbone.model_name_or_path, backbone.revision, backbone.dtype, backbone.quantization),
         (recipe.data.benchmark, recipe.data.split_seed),
         (encoder.model_name_or_path, encoder.revision, encoder.template),
     )

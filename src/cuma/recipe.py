@@ -220,7 +220,11 @@ def _require_method(recipe: Recipe, source: str) -> None:
             (
                 recipe.backbone.dtype != "float32" and not recipe.training.bf16,
                 f"'backbone.dtype' {recipe.backbone.dtype!r} needs 'training.bf16' true: trained weights are float32",
-            )
+            ),
+            (
+                recipe.backbone.quantization is not None,
+                "set 'backbone.quantization' to null: weights in few bits cannot be trained",
+            ),
         ],
         "prefix": [
             (

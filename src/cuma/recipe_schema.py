@@ -36,6 +36,8 @@ class BackboneSection:
     """Commit, tag or branch on the Hub; null: the default one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the base weights. What is trained is float32 anyway."""
+    quantization: Literal["4bit", "8bit"] | None = None
+    """Hold the frozen weights in fewer bits (bitsandbytes, the extra `quantized`); null: as they are."""
     keep_frozen_layers: bool = False
     """Run the layers below the first adapter once per distinct prompt and keep the result in memory. Exact; pays when
     few prompts are asked of many people."""

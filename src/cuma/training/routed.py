@@ -66,7 +66,7 @@ class Routed:
         if args.gradient_checkpointing and is_deepspeed_zero3_enabled():
             raise UnsupportedError(
                 "DeepSpeed ZeRO-3 with gradient_checkpointing is not supported: TRL forces the reentrant form there, "
-                "under which the balance loss has no gradient. Use ZeRO-2 or FSDP2, or set gradient_checkpointing=False."
+                "under which the balance loss has no gradient. Use ZeRO-2 or FSDP2, or gradient_checkpointing=False."
             )
         if not self._mixture.needs_profile:
             return None

@@ -1,0 +1,70 @@
+"""A base in 4 bits: it is called as a black box, and what is trained on it stays in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+from trl import SFTConfig
+
+from cuma.backbones import load_backbone
+from cuma.errors import ConfigError
+from cuma.training.trainers import CumaSFTTrainer
+from cuma.tuner.encoder import ProfileEncoder
+from preferences import COMMON, PAIRS
+from tiny import adapted, llama, people, tokens
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return load_backbone("smollm2-135m").tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("base")
+    llama(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def answers(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(input_ids=tokens(3), profile_embeds=people(3, dim=384)).logits
+
+
+def test_a_four_bit_base_is_trained_on_saved_and_loaded(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    base = load_backbone(str(folder), quantization="4bit").model
+    weight = base.model.layers[0].self_attn.q_proj.weight
+    assert type(weight).__name__ == "Params4bit"
+    assert weight.dtype == torch.uint8
+    frozen = weight.data.clone()
+    model = adapted(base, profile_dim=384)
+    before = answers(model)
+    rows = [{"prompt": row["prompt"], "completion": row["chosen"], "profile": row["profile"]} for row in PAIRS]
+    trainer = CumaSFTTrainer(
+        model,
+        SFTConfig(output_dir=str(tmp_path / "run"), **COMMON),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        profile_encoder=ProfileEncoder.from_pretrained("minilm"),
+    )
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}  # TRL has cast them to bf16
+    trainer.train()
+    assert torch.equal(base.model.layers[0].self_attn.q_proj.weight.data, frozen)
+    after = answers(model)
+    assert not torch.allclose(before, after)
+    model.save_pretrained(tmp_path / "adapter")
+    again = PeftModel.from_pretrained(load_backbone(str(folder), quantization="4bit").model, str(tmp_path / "adapter"))
+    torch.testing.assert_close(answers(again), after, rtol=0, atol=1e-5)
+
+
+def test_an_unknown_quantization_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="4bit, 8bit"):
+        load_backbone(str(folder), quantization="3bit")

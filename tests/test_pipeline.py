@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from cuma.errors import RunError
+from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.evaluate import FIELD_SHARES, evaluate_partial, evaluate_run
 from cuma.materials import Materials
 from cuma.metrics import score
@@ -117,6 +117,15 @@ def test_a_half_written_checkpoint_is_passed_over(run: Run, tmp_path: Path) -> N
 def test_a_folder_of_another_recipe_is_refused(run: Run, materials: Materials) -> None:
     with pytest.raises(RunError, match="another recipe"):
         train_run(recipe("cuma", "training.learning_rate=1e-4"), run.path, materials)
+
+
+def test_several_processes_are_refused_before_they_write_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UnsupportedError, match="without torchrun"):
+        train_run(recipe(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_untrained_run_cannot_be_evaluated(materials: Materials, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
@@ -89,6 +90,7 @@ class SealCheckpoints(TrainerCallback):
     """Seals each checkpoint as soon as transformers has written it."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called after every save."""
+        """Called after every save, in every process."""
+        PartialState().wait_for_everyone()  # each process writes its own random state
         if state.is_world_process_zero:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")

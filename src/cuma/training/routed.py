@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
@@ -96,7 +97,8 @@ class Routed:
             TrainingError: the loss or a gradient is not finite.
         """
         if resume_from_checkpoint is True:
-            newest = newest_whole(Path(self.args.output_dir))
+            with PartialState().main_process_first():  # it removes what is broken; the others then find the same
+                newest = newest_whole(Path(self.args.output_dir))
             if newest is None:
                 raise CheckpointError(f"there is no whole checkpoint in {self.args.output_dir}. Train from the start.")
             resume_from_checkpoint = str(newest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 from cuma.adapter_files import load_adapter, save_adapter, take_off, whole_modules
 from cuma.benchmarks.answers import ANSWER_COLUMNS
 from cuma.benchmarks.catalog import check_benchmark
-from cuma.errors import RunError
+from cuma.errors import RunError, UnsupportedError
 from cuma.machine import hardware, versions
 from cuma.materials import Materials
 from cuma.recipe_schema import Recipe
@@ -55,7 +56,13 @@ def train_run(
         RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads.
         CheckpointError: the checkpoint that was named is not whole.
         RunError: the folder holds a run of another recipe, or cannot be written.
+        UnsupportedError: it was started in several processes.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UnsupportedError(
+            "a run's folder is written by one process, and this is one of several. Start `cuma train` without torchrun "
+            "or accelerate launch; in several processes use the trainers of cuma.training.trainers."
+        )
     check_trackers(recipe.training.report_to)
     check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
     if "grpo" in recipe.pipeline:

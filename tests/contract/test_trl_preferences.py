@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from trl import DPOTrainer, GRPOTrainer
+from trl.trainer import utils
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from cuma.backbones import load_backbone
 from cuma.errors import ProfileError
+from cuma.training import routed
 from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer
 from cuma.tuner.encoder import ProfileEncoder
 from preferences import PAIRS, PROMPTS, Likes, dpo, grpo
@@ -98,3 +101,29 @@ def test_grpos_rows_keep_their_people(
     without = type("Without", (CumaGRPOTrainer,), {seam: getattr(GRPOTrainer, seam)})
     with pytest.raises(error):
         people_follow(without, tmp_path, tokenizer, encoder)
+
+
+def test_only_the_reply_is_scored(tmp_path: Path, tokenizer: Any, encoder: Any, monkeypatch: Any) -> None:
+    """On a CPU TRL's head scores prompts too; inside `train` ours does not, and the losses are the same."""
+    scored: list[int] = []
+    head = utils._ChunkedLogProbFunction
+
+    class Counting:
+        @staticmethod
+        def apply(hidden: torch.Tensor, *args: Any) -> Any:
+            scored.append(len(hidden))
+            return head.apply(hidden, *args)
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Counting)
+
+    def trained(folder: Path) -> tuple[float, int]:
+        scored.clear()
+        trainer = dpo(folder, tokenizer, encoder)
+        trainer.train()
+        return trainer.state.log_history[0]["loss"], max(scored)
+
+    compact = trained(tmp_path / "compact")
+    monkeypatch.setattr(routed, "compact_head", nullcontext)  # without the seam
+    whole = trained(tmp_path / "whole")
+    assert compact[0] == pytest.approx(whole[0], abs=1e-5)
+    assert compact[1] < whole[1]  # half: these prompts are as long as the replies

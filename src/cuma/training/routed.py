@@ -15,6 +15,7 @@ from cuma.errors import CheckpointError, ConfigError, ProfileError, UnsupportedE
 from cuma.profile_table import ProfileTable
 from cuma.training.batches import PROFILE
 from cuma.training.checkpoints import SealCheckpoints, newest_whole, require_whole, telling_write_errors
+from cuma.training.compact_head import compact_head
 from cuma.training.finite import FiniteGradients, check_loss
 from cuma.training.gate_metrics import GateMeter
 from cuma.tuner.config import CumaConfig
@@ -104,7 +105,8 @@ class Routed:
             resume_from_checkpoint = str(newest)
         elif resume_from_checkpoint:
             require_whole(Path(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)  # type: ignore[misc]
+        with compact_head():
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)  # type: ignore[misc]
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"

@@ -59,8 +59,8 @@ def emd_unchecked(difference: Floats, ordinal: bool, axis: int = -1) -> Floats:
 def jsd(p: ArrayLike, q: ArrayLike) -> Floats:
     """Jensen–Shannon *divergence* in nats, in [0, ln 2], between distributions [..., m]; returns [...]."""
     first, second = _pair(p, q)
-    middle = (first + second) / 2
-    divergence = (rel_entr(first, middle) + rel_entr(second, middle)).sum(axis=-1) / 2
+    total = first + second  # twice the middle: half of the smallest float would be 0
+    divergence = (rel_entr(2 * first, total) + rel_entr(2 * second, total)).sum(axis=-1) / 4
     return np.maximum(divergence, 0.0)  # rounding leaves -1e-16, of which the distance would be NaN
 
 

@@ -1,4 +1,4 @@
-"""What every test stands on: two threads, no network, and a cache of its own."""
+"""What every test stands on: two cores, no network, and a cache of the session's own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 # Before anything imports torch or huggingface_hub, which read these once. Subprocesses inherit them.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+# A worker of pytest-xdist is one of several, and takes one core.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1" if WORKER else "2"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -17,7 +18,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 @pytest.fixture(scope="session", autouse=True)
 def cuma_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Profile embeddings are cached for the session, never in the user's home."""
+    """What cuma caches is kept for the session, shared by its workers, and never in the user's home."""
+    base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUMA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CUMA_CACHE", str((base.parent if WORKER else base) / "cache"))
         yield

@@ -60,8 +60,9 @@ def test_the_gradients_are_the_same(gradients: dict[str, Gradients], one: str, o
     assert any("router" in name for name in left)
     assert all(gradient.abs().max() > 0 for gradient in left.values())
     for name in left:
+        rounding = 1e-4 * left[name].abs().max().item()  # entries that cancel are as inexact as the large ones
         torch.testing.assert_close(
-            left[name], right[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text
+            left[name], right[name], rtol=1e-4, atol=rounding, msg=lambda text, name=name: name + text
         )
 
 

@@ -23,7 +23,7 @@ def table(encoder: ProfileEncoder) -> ProfileTable:
 
 
 def test_rows_are_the_encoders_own(table: ProfileTable, encoder: ProfileEncoder) -> None:
-    assert len(table.sentences) == 4
+    assert len(table.profiles) == 4
     looked_up = table([PROFILES[1], None, PROFILES[1]])
     alone = encoder([Profile.parse(PROFILES[1]).sentence])
     torch.testing.assert_close(looked_up[:1], alone, atol=1e-6, rtol=0)

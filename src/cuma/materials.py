@@ -53,6 +53,8 @@ class Materials:
         encoder = ProfileEncoder.from_pretrained(
             recipe.encoder.model_name_or_path, revision=recipe.encoder.revision, template=recipe.encoder.template
         )
+        if recipe.encoder.fields:
+            encoder = encoder.with_fields(group.profile for group in survey.groups if group.role == "seen")
         table = ProfileTable(encoder, [group.profile for group in survey.groups])
         return cls(backbone, survey, table, dict(encoder.spec), _names(recipe))
 
@@ -102,7 +104,7 @@ def _names(recipe: Recipe) -> tuple[Any, ...]:
     return (
         (backbone.model_name_or_path, backbone.revision, backbone.dtype, backbone.quantization),
         (recipe.data.benchmark, recipe.data.split_seed),
-        (encoder.model_name_or_path, encoder.revision, encoder.template),
+        (encoder.model_name_or_path, encoder.revision, encoder.template, encoder.fields),
     )
 
 

@@ -13,11 +13,11 @@ from cuma.tuner.encoder import ProfileEncoder
 
 
 class ProfileTable:
-    """Raw embeddings of a set of profiles, by sentence.
+    """Raw embeddings of a set of profiles.
 
     Attributes:
         encoder: made the embeddings.
-        sentences: the distinct sentences, sorted.
+        profiles: the distinct profiles, sorted by sentence.
         embeds: [N, D] fp32, their raw embeddings in that order.
     """
 
@@ -27,13 +27,14 @@ class ProfileTable:
         profiles: dicts of fields, sentences, `Profile`s or None; repeats cost nothing.
         """
         self.encoder = encoder
-        self.sentences = sorted({_sentence(profile) for profile in profiles})
-        self.embeds = encoder(self.sentences)
-        self._row = {sentence: row for row, sentence in enumerate(self.sentences)}
+        distinct = {Profile.parse(profile) for profile in profiles}
+        self.profiles = sorted(distinct, key=lambda profile: (profile.sentence, sorted(profile.fields)))
+        self.embeds = encoder(self.profiles)
+        self._row = {profile: row for row, profile in enumerate(self.profiles)}
 
     def __call__(self, profiles: Sequence[Any]) -> Tensor:
         """[B, D]: one row for each profile. A profile that was not in the set raises KeyError (without its text)."""
-        rows = [self._row.get(_sentence(profile)) for profile in profiles]
+        rows = [self._row.get(Profile.parse(profile)) for profile in profiles]
         unknown = sum(row is None for row in rows)
         if unknown:
             raise KeyError(f"{unknown} of {len(rows)} profiles are not in the table: build it from all of them.")
@@ -41,7 +42,7 @@ class ProfileTable:
 
     def covering(self, profiles: Iterable[Any]) -> ProfileTable:
         """A table of these profiles as well; what is encoded already is not encoded again (the encoder caches)."""
-        return ProfileTable(self.encoder, [*self.sentences, *profiles])
+        return ProfileTable(self.encoder, [*self.profiles, *profiles])
 
     def shuffled(self, seed: int) -> ProfileTable:
         """The control: the same embeddings, dealt out to the wrong profiles by one fixed permutation.
@@ -49,15 +50,11 @@ class ProfileTable:
         Every non-empty profile gets another's embedding (a cyclic shift of a random order), so the router still gets a
         key for each group but no meaning.
         """
-        present = [row for row, sentence in enumerate(self.sentences) if sentence]
+        present = [row for row, profile in enumerate(self.profiles) if profile]
         generator = torch.Generator().manual_seed(seed)
         order = torch.tensor(present)[torch.randperm(len(present), generator=generator)]
         other = ProfileTable.__new__(ProfileTable)
-        other.encoder, other.sentences, other._row = self.encoder, self.sentences, self._row
+        other.encoder, other.profiles, other._row = self.encoder, self.profiles, self._row
         other.embeds = self.embeds.clone()
         other.embeds[order] = self.embeds[order.roll(1)]
         return other
-
-
-def _sentence(profile: Any) -> str:
-    return Profile.parse(profile).sentence

@@ -74,6 +74,8 @@ class EncoderSection:
     """Commit, tag or branch on the Hub; null: the default one."""
     template: Annotated[str, Field(pattern=r"\{profile\}")] = "{profile}"
     """The sentence given to the encoder; {profile} stands for the profile's own sentence."""
+    fields: bool = False
+    """Beside the sentence's embedding the router reads the named fields, one-hot over the training groups' values."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -40,7 +40,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"layers_pattern": "h"}, "layers_to_transform"),
     ({"layers_to_transform": [0], "target_modules": "all-linear"}, "list of names"),
     ({"profile_encoder": "minilm"}, "'id', 'revision', 'template'"),
-    ({"profile_encoder": {"name": "minilm"}}, "'id', 'revision', 'template'"),
+    ({"profile_encoder": {"name": "minilm"}}, "'id', 'revision', 'template', 'fields'"),
+    ({"profile_encoder": {"id": "minilm", "fields": ["sex"]}}, "'fields'"),
+    ({"profile_encoder": {"id": "minilm", "fields": {"sex": "man"}}}, "'fields'"),
 ]
 
 

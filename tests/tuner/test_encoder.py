@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cuma.errors import BackboneError, ConfigError, ProfileError
+from cuma.profiles import Profile
 from cuma.tuner.embedding_cache import EmbeddingCache
 from cuma.tuner.encoder import ENCODERS, ProfileEncoder
 
@@ -366,3 +367,38 @@ def _minilm_folder() -> Path:
     folder = package_folder(package)
     assert folder is not None
     return folder / inside
+
+
+KNOWN = [Profile(sex="woman", party="Democrat"), Profile(sex="man", party="Republican"), Profile(sex="man")]
+
+
+def test_fields_follow_the_sentence(minilm: ProfileEncoder) -> None:
+    beside = minilm.with_fields(KNOWN)
+    assert beside.dim == minilm.dim + 4
+    embeds = beside(KNOWN)
+    torch.testing.assert_close(embeds[:, : minilm.dim], minilm(KNOWN))
+    # party: Democrat, Republican; sex: man, woman. Two fields, so each column is 1/sqrt(2).
+    expected = torch.tensor([[1.0, 0, 0, 1], [0, 1, 1, 0], [0, 0, 1, 0]]) / 2**0.5
+    torch.testing.assert_close(embeds[:, minilm.dim :], expected)
+
+
+def test_what_no_training_profile_had_is_zeros(minilm: ProfileEncoder) -> None:
+    beside = minilm.with_fields(KNOWN)
+    strangers = [Profile(sex="nonbinary"), Profile(age=30), "A man", None, Profile()]
+    embeds = beside(strangers)
+    assert not embeds[:, minilm.dim :].any()
+    assert not embeds[3:].any()
+    assert embeds[:3, : minilm.dim].any(dim=1).all()
+    assert beside([]).shape == (0, beside.dim)
+
+
+def test_the_fields_travel_in_the_spec(minilm: ProfileEncoder) -> None:
+    beside = minilm.with_fields(KNOWN)
+    again = ProfileEncoder.from_spec(json.loads(json.dumps(beside.spec)), cache_dir=False)
+    assert again.spec == beside.spec
+    torch.testing.assert_close(again(KNOWN), beside(KNOWN))
+
+
+def test_fields_need_profiles_with_fields(minilm: ProfileEncoder) -> None:
+    with pytest.raises(ProfileError, match="no profile has one"):
+        minilm.with_fields([Profile()])

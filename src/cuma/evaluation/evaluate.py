@@ -107,6 +107,22 @@ def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[s
     return result
 
 
+def predict_people(
+    model: Any, recipe: Recipe, materials: Materials, part: str = "test", roles: tuple[str, ...] = TEST_ROLES
+) -> pd.DataFrame:
+    """What a model answers for the people of a part, in the form of predictions.parquet; nothing is written.
+
+    Args:
+        model: the backbone with an adapter, or without.
+        recipe: says where the profile goes.
+        materials: the loaded parts.
+        part: of the people.
+        roles: of the groups.
+    """
+    cells, _ = _predict(model, recipe, materials, part, roles, every_order=True)
+    return for_people(cells, materials.survey, part)
+
+
 def load_model(run: Run, recipe: Recipe, materials: Materials) -> Any:
     """The run's model: the shared backbone, with the run's adapter if it has one."""
     if recipe.adapter.method == "none":

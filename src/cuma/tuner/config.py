@@ -12,9 +12,9 @@ from peft.utils import TaskType
 
 from cuma.errors import ConfigError
 from cuma.tuner import manifest
+from cuma.tuner.encoder_spec import ENCODER_KEYS, is_encoder_spec
 from cuma.tuner.peft_type import add_peft_type
 
-ENCODER_KEYS = ("id", "revision", "template")
 ROUTER_INPUTS = ("joint", "profile", "semantic")
 GATINGS = ("paper", "released")
 PROFILE_TASKS = (TaskType.CAUSAL_LM, TaskType.SEQ_CLS)
@@ -131,8 +131,10 @@ class CumaConfig(PeftConfig):
                 'For other tasks, and for any nn.Module with task_type=None, use router_input="semantic".'
             )
         encoder = self.profile_encoder
-        known = encoder is None or (isinstance(encoder, dict) and set(encoder) <= set(ENCODER_KEYS))
-        _require(known, "profile_encoder", encoder, "None or a dict with the keys 'id', 'revision', 'template'")
+        known = encoder is None or is_encoder_spec(encoder)
+        _require(
+            known, "profile_encoder", encoder, f"None or a dict with the keys {', '.join(map(repr, ENCODER_KEYS))}"
+        )
 
     @property
     def needs_profile(self) -> bool:

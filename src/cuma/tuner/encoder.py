@@ -13,7 +13,7 @@ import json
 import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,7 @@ import torch
 from cuma.errors import BackboneError, ConfigError, ProfileError
 from cuma.hub import Located, cache_folder, licence_of, locate, package_folder, quiet_loading, require_safetensors
 from cuma.tuner.embedding_cache import EmbeddingCache
+from cuma.tuner.encoder_spec import ENCODER_KEYS, is_encoder_spec
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -37,10 +38,13 @@ _ONE_AT_A_TIME = threading.Lock()  # a fast tokenizer called from two threads ra
 
 
 class HasSentence(Protocol):
-    """What `Profile` offers: one sentence about a person."""
+    """What `Profile` offers: one sentence about a person, and the named fields that are known."""
 
     @property
     def sentence(self) -> str: ...
+
+    @property
+    def fields(self) -> Mapping[str, str]: ...
 
 
 class ProfileEncoder:
@@ -49,7 +53,7 @@ class ProfileEncoder:
     def __init__(
         self,
         model: SentenceTransformer,
-        spec: Mapping[str, str | None],
+        spec: Mapping[str, Any],
         cache: EmbeddingCache | None = None,
         batch_size: int = 32,
         licence: str = "unknown",
@@ -58,14 +62,17 @@ class ProfileEncoder:
         self._cache = cache
         self._batch_size = batch_size
         self._warned_of_length = False
-        self.spec: dict[str, str | None] = dict(spec)
-        """{"id", "revision", "template"}: enough to build the same encoder again; see `CumaConfig.profile_encoder`."""
+        self.spec: dict[str, Any] = dict(spec)
+        """{"id", "revision", "template"}, and "fields" after `with_fields`: enough to build the same encoder again; see
+        `CumaConfig.profile_encoder`."""
         self.licence = licence
         """The licence that the encoder's model card states."""
         dim = model.get_embedding_dimension()
         if dim is None:
             raise BackboneError(f"{self.spec['id']!r} does not say how wide its embeddings are; take another encoder.")
-        self.dim: int = dim
+        self._columns = [(field, value) for field, values in self._fields.items() for value in values]
+        self._sentence_dim = dim
+        self.dim: int = dim + len(self._columns)
         """D, the width of the embeddings."""
 
     @classmethod
@@ -104,25 +111,53 @@ class ProfileEncoder:
         return cls(model, spec, cache, batch_size, licence_of(name_or_path, located.folder))
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, str | None] | None, **options: Any) -> ProfileEncoder:
+    def from_spec(cls, spec: Mapping[str, Any] | None, **options: Any) -> ProfileEncoder:
         """The encoder that an adapter was trained with, from `CumaConfig.profile_encoder`.
 
         Args:
-            spec: {"id", "revision", "template"}; the last two may be absent.
+            spec: {"id", "revision", "template", "fields"}; all but the first may be absent.
             options: `cache_dir`, `device`, `batch_size` as in `from_pretrained`.
 
         Raises:
             ConfigError: there is no spec, or it lacks "id" or has other keys.
         """
-        if not spec or not spec.get("id") or set(spec) - {"id", "revision", "template"}:
+        if not spec or not spec.get("id") or not is_encoder_spec(spec):
             got = "None" if spec is None else f"the keys {sorted(spec)}"
             raise ConfigError(
-                f"profile_encoder must have the keys 'id', 'revision', 'template'; got {got}. If the adapter does not "
-                "say which encoder it was trained with, ask who trained it, and call `ProfileEncoder.from_pretrained`."
+                f"profile_encoder must have the keys {', '.join(map(repr, ENCODER_KEYS))}; got {got}. If the adapter "
+                "does not say which encoder it was trained with, ask who trained it, and call "
+                "`ProfileEncoder.from_pretrained`."
             )
-        return cls.from_pretrained(
+        encoder = cls.from_pretrained(
             str(spec["id"]), revision=spec.get("revision"), template=spec.get("template") or "{profile}", **options
         )
+        return encoder._beside(spec["fields"]) if spec.get("fields") else encoder
+
+    def with_fields(self, profiles: Iterable[HasSentence]) -> ProfileEncoder:
+        """The same encoder, whose embeddings also say each profile's named fields, one-hot.
+
+        A sentence encoder puts "strong Democrat" beside "strong Republican": the words are alike. The fields keep them
+        apart, and let what was learnt of a value be used for a new combination. Each (field, value) of `profiles` gets
+        a column of 1/sqrt(fields), so that a whole profile's part has norm 1 like the sentence's. A field that is
+        absent, and a value that `profiles` do not have, is zeros; so are all fields of a ready sentence.
+
+        Args:
+            profiles: the training profiles, `cuma.Profile`s. Their values are saved with the adapter, each alone.
+
+        Raises:
+            ProfileError: no profile has a field.
+        """
+        values: dict[str, set[str]] = defaultdict(set)
+        for profile in profiles:
+            for field, value in profile.fields.items():
+                values[field].add(value)
+        if not values:
+            raise ProfileError("with_fields needs profiles with named fields, and no profile has one.")
+        return self._beside({field: sorted(values[field]) for field in sorted(values)})
+
+    def _beside(self, fields: Mapping[str, Sequence[str]]) -> ProfileEncoder:
+        spec = {**self.spec, "fields": {field: list(values) for field, values in fields.items()}}
+        return ProfileEncoder(self._model, spec, self._cache, self._batch_size, self.licence)
 
     def __call__(self, profiles: Sequence[str | HasSentence | None]) -> torch.Tensor:
         """Encode people, each distinct text once.
@@ -132,7 +167,8 @@ class ProfileEncoder:
                 empty profile.
 
         Returns:
-            [B, D] float32 on the CPU: unit vectors, and zeros for the empty profile (which the adapter knows by them).
+            [B, D] float32 on the CPU: unit vectors, and zeros for the empty profile (which the adapter knows by them);
+            after `with_fields` the fields' columns follow.
 
         Raises:
             ProfileError: one string instead of a sequence, or an entry that is neither text nor has a sentence.
@@ -143,10 +179,21 @@ class ProfileEncoder:
             )
         sentences = [_sentence(profile, row) for row, profile in enumerate(profiles)]
         vectors = self._vectors([text for text in dict.fromkeys(sentences) if text])
-        vectors[""] = np.zeros(self.dim, dtype=np.float32)
+        vectors[""] = np.zeros(self._sentence_dim, dtype=np.float32)
         if not sentences:
             return torch.zeros(0, self.dim)
-        return torch.from_numpy(np.stack([vectors[text] for text in sentences]))
+        embeds = torch.from_numpy(np.stack([vectors[text] for text in sentences]))
+        return torch.cat([embeds, self._one_hot(profiles)], dim=1) if self._columns else embeds
+
+    @property
+    def _fields(self) -> Mapping[str, Sequence[str]]:
+        return self.spec.get("fields") or {}
+
+    def _one_hot(self, profiles: Sequence[str | HasSentence | None]) -> torch.Tensor:
+        """[B, F] the fields' part."""
+        known = [getattr(profile, "fields", {}) for profile in profiles]
+        rows = [[fields.get(field) == value for field, value in self._columns] for fields in known]
+        return torch.tensor(rows, dtype=torch.float32) * len(self._fields) ** -0.5
 
     def __repr__(self) -> str:
         return f"ProfileEncoder({self.spec['id']!r}, dim={self.dim}, template={self.spec['template']!r})"
@@ -155,7 +202,7 @@ class ProfileEncoder:
         """Distinct sentences → their vectors [D], from the cache where it has them."""
         template = str(self.spec["template"])
         texts = {sentence: template.replace("{profile}", sentence) for sentence in sentences}
-        found = self._cache.get(texts.values(), self.dim) if self._cache is not None and texts else {}
+        found = self._cache.get(texts.values(), self._sentence_dim) if self._cache is not None and texts else {}
         missing = [text for text in texts.values() if text not in found]
         if missing:
             new = self._encode(missing)

@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep splits stages unseen test soak check
+.PHONY: help install quickstart quickstart-fast sweep splits stages study unseen test soak check
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -41,7 +41,10 @@ splits: install ## CuMA and its control on other splits of the groups (about 25 
 stages: install ## sft -> dpo and sft -> grpo: does each improve what it trains on? Three seeds (about 60 minutes)
 	$(BIN)/python studies/stages.py $(ARGS)
 
-unseen: install ## What helps on groups that nobody was trained on? (about 2 hours)
+study: install ## Every method on five splits, tuned alike (about 8 hours; ARGS="--benchmark gss")
+	$(BIN)/python studies/grid.py $(ARGS)
+
+unseen: install ## What helps on groups that nobody was trained on? (about 3 hours)
 	$(BIN)/python studies/unseen.py $(ARGS)
 
 test: install ## Run the tests, a file on each core (one after another: ARGS="-n 0")

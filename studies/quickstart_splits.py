@@ -13,22 +13,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
+from tables import anchors, difference, interval, sides
 
-from cuma.evaluation.anchors import anchor_predictions
 from cuma.evaluation.evaluate import evaluate_run
 from cuma.machine import hardware, versions
 from cuma.materials import Materials
-from cuma.metrics import score
 from cuma.recipe import load_recipe
 from cuma.runs import read_json, write_json
 from cuma.training.train import train_run
 
 METHODS = ("cuma", "shuffled")
 ANCHORS = ("average", "logistic", "ridge")
-ROLES = ("seen", "validation", "test")
-METRICS = ("soft_emd", "spread", "alignment")
 
 
 def main() -> None:
@@ -68,33 +63,9 @@ def split_row(benchmark: str, split: int, home: Path) -> dict[str, dict[str, Any
         train_run(recipe, folder, materials)
         (evaluation,) = evaluate_run(folder, materials).evaluations()
         row[name] = sides(read_json(evaluation / "scores.json"))
-    embeds = np.asarray(materials.group_embeds(materials.table, ROLES), dtype=np.float64)
-    for name in ANCHORS:
-        predictions = anchor_predictions(name, materials.survey, embeds)
-        row[name] = sides(score(predictions, materials.survey.questions, draws=0))
+    row |= anchors(ANCHORS, materials)
     print(split, {name: round(of["unseen"]["soft_emd"], 4) for name, of in row.items()}, flush=True)
     return row
-
-
-def sides(scores: dict[str, Any]) -> dict[str, Any]:
-    """The values of the metrics that the table shows."""
-    return {
-        side: {metric: scores[side][metric]["value"] for metric in METRICS}
-        for side in ("seen", "unseen")
-        if side in scores
-    }
-
-
-def difference(rows: dict[int, Any], left: str, right: str) -> list[float]:
-    """Soft EMD on unseen groups, left minus right, per split."""
-    return [row[left]["unseen"]["soft_emd"] - row[right]["unseen"]["soft_emd"] for row in rows.values()]
-
-
-def interval(values: list[float]) -> dict[str, Any]:
-    """Mean over splits and Student's 95 % interval."""
-    mean, error = float(np.mean(values)), float(stats.sem(values)) if len(values) > 1 else float("nan")
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * error if len(values) > 1 else float("nan")
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
     make unseen                     # gss; resumable; writes docs/results/unseen-gss.json
 
-First the candidates compete on the whole validation groups of splits 1 and 2. Then the best of them, CuMA as in the
-quickstart and LoRA meet on the test people of the unseen groups of splits 5 to 9, which nothing was chosen on. With
-several seeds a method's answer is the mean of its seeds' answers. Statistical anchors stand beside them.
+Two families compete with their best member: CuMA whose router also reads the profile's named fields, and, to see what
+routing adds, a dense LoRA that reads the very same vector. Members are compared on the whole validation groups of
+splits 1 and 2. Then the best ones, CuMA as in the quickstart, and LoRA with a persona in the prompt meet on the test people of
+the unseen groups of splits 5 to 9, which nothing was chosen on. A method's answer is the mean of its seeds' answers.
+Statistical anchors stand beside them. Differences are paired by group; p-values are Holm's.
 """
 
 from __future__ import annotations
@@ -15,24 +17,33 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from quickstart_splits import ANCHORS, ROLES, difference, interval, sides
+from tables import anchors, averaged, interval, measured, paired_by_group
 
-from cuma.evaluation.anchors import anchor_predictions
 from cuma.evaluation.evaluate import curve_point, evaluate_run
 from cuma.machine import hardware, versions
 from cuma.materials import Materials
-from cuma.metrics import score
 from cuma.recipe import load_recipe
 from cuma.runs import write_json
 from cuma.training.train import train_run
 
-CANDIDATES = {
-    "fields, scale 3": ("ablations/gss/fields", ("adapter.profile_scale=3.0",)),
-    "fields, scale 6": ("ablations/gss/fields", ("adapter.profile_scale=6.0",)),
-    "cuma": ("quickstart/gss/cuma", ()),
+FIELDS, DENSE = "ablations/gss/fields", "ablations/gss/dense-fields"
+FAMILIES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
+    "fields": {
+        "fields, scale 3": (FIELDS, ("adapter.profile_scale=3.0",)),
+        "fields, scale 6": (FIELDS, ("adapter.profile_scale=6.0",)),
+    },
+    "dense-fields": {
+        f"dense, scale {scale}, {rate}": (
+            DENSE,
+            (f"adapter.profile_scale={scale}.0", f"training.learning_rate={rate}"),
+        )
+        for scale in (3, 6)
+        for rate in ("1e-3", "3e-3")
+    },
 }
-"""What is tried for unseen groups: recipe and what is changed in it."""
-RIVALS = {"cuma": CANDIDATES["cuma"], "lora": ("quickstart/gss/lora", ())}
+"""Family → what is tried: recipe and what is changed in it. CuMA's learning rate is the quickstart's, from three."""
+FIXED = {"cuma": ("quickstart/gss/cuma", ()), "lora": ("quickstart/gss/lora", ())}
+ANCHORS = ("average", "logistic", "ridge")
 CHOICE_SPLITS = (1, 2)
 
 
@@ -40,36 +51,38 @@ def main() -> None:
     """Choose, then report; whatever is done already is not done again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, nargs="+", default=[5, 6, 7, 8, 9])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output-dir", type=Path, default=Path("runs/unseen"))
     arguments = parser.parse_args()
-    choice = {name: validation_emd(name, arguments.output_dir) for name in CANDIDATES}
-    best = min((name for name in choice if name != "cuma"), key=lambda name: choice[name]["mean"])
-    methods = {"fields": CANDIDATES[best], **RIVALS}
-    rows = {split: split_row(methods, split, arguments.seeds, arguments.output_dir) for split in arguments.splits}
-    rivals = [name for name in rows[arguments.splits[0]] if name != "fields"]
+    home = arguments.output_dir
+    choice = {
+        family: {name: validation_emd(name, *member, home) for name, member in members.items()}
+        for family, members in FAMILIES.items()
+    }
+    chosen = {family: min(tried, key=lambda name: tried[name]["mean"]) for family, tried in choice.items()}
+    methods = {family: FAMILIES[family][name] for family, name in chosen.items()} | FIXED
+    rows = {split: split_row(methods, split, arguments.seeds, home) for split in arguments.splits}
+    rivals = [name for name in (*methods, *ANCHORS) if name != "fields"]
     result = {
-        "command": f"python studies/unseen.py --seeds {' '.join(map(str, arguments.seeds))}",
+        "command": "python studies/unseen.py",
         "validation_groups_soft_emd": choice,
-        "chosen": best,
+        "chosen": chosen,
         "splits": rows,
         "unseen_soft_emd": {
-            name: interval([row[name]["unseen"]["soft_emd"] for row in rows.values() if "unseen" in row[name]])
-            for name in ("fields", *rivals)
+            name: interval([row[name]["unseen"]["soft_emd"] for row in rows.values()]) for name in ("fields", *rivals)
         },
-        "unseen_fields_minus": {name: interval(difference(rows, "fields", name)) for name in rivals},
+        "unseen_fields_minus": paired_by_group(rows, "fields", rivals),
         "seeds": arguments.seeds,
         "hardware": hardware(),
         "versions": versions(),
     }
     write_json(Path("docs/results/unseen-gss.json"), result)
-    for key in ("validation_groups_soft_emd", "chosen", "unseen_soft_emd", "unseen_fields_minus"):
+    for key in ("chosen", "unseen_soft_emd", "unseen_fields_minus"):
         print(key, result[key])
 
 
-def validation_emd(name: str, home: Path) -> dict[str, Any]:
+def validation_emd(name: str, recipe_name: str, overrides: tuple[str, ...], home: Path) -> dict[str, Any]:
     """Soft EMD of one candidate on the validation groups of each of the splits that choose."""
-    recipe_name, overrides = CANDIDATES[name]
     end = load_recipe(recipe_name).training.max_steps
     values = []
     for split in CHOICE_SPLITS:
@@ -77,14 +90,14 @@ def validation_emd(name: str, home: Path) -> dict[str, Any]:
             recipe_name, (*overrides, f"data.split_seed={split}", f"training.curve_steps=[{end}]", "seed=0")
         )
         folder = home / f"choice-{split}" / name.replace(", ", "-").replace(" ", "-")
-        run = train_run(recipe, folder, *measured(recipe, folder))
+        run = train_run(recipe, folder, *watched(recipe, folder))
         point = next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)
         values.append(point["unseen"]["soft_emd"])
         print(name, split, values[-1], flush=True)
     return {"splits": list(CHOICE_SPLITS), "values": values, "mean": float(np.mean(values))}
 
 
-def measured(recipe: Any, folder: Path) -> tuple[Any, ...]:
+def watched(recipe: Any, folder: Path) -> tuple[Any, ...]:
     """Materials and the learning curve's measure, for a run that is still to be trained."""
     if (folder / "adapter").exists():
         return ()
@@ -92,9 +105,9 @@ def measured(recipe: Any, folder: Path) -> tuple[Any, ...]:
     return materials, curve_point(recipe, materials, "validation", ("seen", "validation"))
 
 
-def split_row(methods: dict[str, Any], split: int, seeds: list[int], home: Path) -> dict[str, dict[str, Any]]:
+def split_row(methods: dict[str, Any], split: int, seeds: list[int], home: Path) -> dict[str, Any]:
     """Method → side → metrics, of one split."""
-    row: dict[str, dict[str, Any]] = {}
+    row: dict[str, Any] = {}
     materials: Materials | None = None
     for name, (recipe_name, overrides) in methods.items():
         tables = []
@@ -107,21 +120,12 @@ def split_row(methods: dict[str, Any], split: int, seeds: list[int], home: Path)
             train_run(recipe, folder, materials)
             (evaluation,) = evaluate_run(folder, materials).evaluations()
             tables.append(pd.read_parquet(evaluation / "predictions.parquet"))
-        row[name] = sides(score(averaged(tables), materials.survey.questions, draws=0))
+        assert materials is not None
+        row[name] = measured(averaged(tables), materials)
     assert materials is not None
-    embeds = np.asarray(materials.group_embeds(materials.table, ROLES), dtype=np.float64)
-    for name in ANCHORS:
-        row[name] = sides(
-            score(anchor_predictions(name, materials.survey, embeds), materials.survey.questions, draws=0)
-        )
+    row |= anchors(ANCHORS, materials)
     print(split, {name: round(of["unseen"]["soft_emd"], 4) for name, of in row.items()}, flush=True)
     return row
-
-
-def averaged(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """One table whose probabilities are the mean over the tables."""
-    mean = np.mean([np.stack(table["probabilities"].to_list()) for table in tables], axis=0)
-    return tables[0].assign(probabilities=list(mean))
 
 
 if __name__ == "__main__":

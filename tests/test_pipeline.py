@@ -25,7 +25,7 @@ from cuma.reports.model_card import write_model_card
 from cuma.runs import Run, read_json
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
 from cuma.training.stages import stage_rows
-from cuma.training.train import train_run
+from cuma.training.train import open_run, train_run
 
 STAGE = "01-sft"
 SMALL = (
@@ -119,13 +119,25 @@ def test_a_folder_of_another_recipe_is_refused(run: Run, materials: Materials) -
         train_run(recipe("cuma", "training.learning_rate=1e-4"), run.path, materials)
 
 
-def test_several_processes_are_refused_before_they_write_one_folder(
+def test_sharded_weights_are_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UnsupportedError, match="without torchrun"):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UnsupportedError, match="plain torchrun"):
         train_run(recipe(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_made_before_a_key_existed_goes_on(tmp_path: Path) -> None:
+    older = "\n".join(line for line in recipe().to_yaml().splitlines() if "profile_in_experts" not in line)
+    Run.create(tmp_path / "run", older, {"status": "training", "digest": "of older keys"})
+    assert open_run(recipe(), tmp_path / "run").info["status"] == "training"
+
+
+def test_answers_are_read_in_one_process(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UnsupportedError, match="without torchrun"):
+        evaluate_run(run.path)
 
 
 def test_an_untrained_run_cannot_be_evaluated(materials: Materials, tmp_path: Path) -> None:

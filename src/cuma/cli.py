@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 import warnings
 from enum import StrEnum
@@ -128,7 +129,8 @@ def train(
 
     resume = {"true": True, "false": False}.get(resume_from_checkpoint.lower(), Path(resume_from_checkpoint))
     train_run(loaded, folder, resume_from_checkpoint=resume)
-    typer.echo(f"{folder}  Next: cuma evaluate {folder}")
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        typer.echo(f"{folder}  Next: cuma evaluate {folder}")
 
 
 @app.command()

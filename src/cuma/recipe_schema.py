@@ -106,6 +106,8 @@ class AdapterSection:
     """What the router sees: hidden state and profile, profile only, hidden state only."""
     share_a: bool = False
     """One A for all experts of a layer."""
+    profile_in_experts: bool = False
+    """The experts read the profile too; with num_experts 1 a dense LoRA that is told who asks."""
     share_router: bool = True
     """One routing for all adapted layers with the same input."""
     router_hidden_dim: Count | None = 256

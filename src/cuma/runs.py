@@ -139,6 +139,8 @@ class Run:
         self.recipe_text = recipe_text
         self.info = info
         """The contents of run.json; change it with `update`."""
+        self.writes = True
+        """False in all processes of a training but one: `update` then changes `info` alone."""
 
     @classmethod
     def create(cls, path: str | Path, recipe_text: str, info: dict[str, Any] | None = None) -> Run:
@@ -182,8 +184,10 @@ class Run:
         """Set keys of run.json; the others stay. Raises RunError."""
         whole = {**self.info, **info}
         _check(whole)
-        write_json(self.path / "run.json", whole)
-        self.info = read_json(self.path / "run.json")
+        if self.writes:
+            write_json(self.path / "run.json", whole)
+            whole = read_json(self.path / "run.json")
+        self.info = whole
 
     @property
     def adapter(self) -> Path:

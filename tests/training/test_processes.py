@@ -7,6 +7,8 @@ two parts of two rows is.
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,9 @@ ALONE = {
 }  # fmt: skip
 TWO = {"two-sft": ("sft", 2, 1, 0), "two-sft-balanced": ("sft", 2, 1, 0.5), "two-dpo": ("dpo", 2, 1, 0)}
 Gradients = dict[str, torch.Tensor]
+SMALL = ["adapter.last_layers=1", "training.max_steps=2", "training.curve_steps=[]", "data.max_train=16"]
+SMALL += ["adapter.router_aux_loss_coef=0", "training.learning_rate=1e-3", "training.warmup_steps=0"]
+SMALL += ["training.logging_steps=1"]
 
 
 @pytest.fixture(scope="module")
@@ -76,21 +81,53 @@ def test_the_balance_loss_counts_and_depends_on_the_parts(gradients: dict[str, G
 
 
 def test_a_batch_of_eight_is_eight_batches_of_one_from_the_command_line(tmp_path: Path) -> None:
-    small = ["adapter.last_layers=1", "training.max_steps=2", "training.curve_steps=[]", "data.max_train=16"]
-    small += ["adapter.router_aux_loss_coef=0", "training.learning_rate=1e-3", "training.warmup_steps=0"]
-    small += ["training.logging_steps=1"]
     found, logs = [], []
     for batch, parts in ((8, 1), (1, 8)):
-        run = Run.open(trained(tmp_path / f"{batch}x{parts}", batch, parts, small))
+        run = Run.open(trained(tmp_path / f"{batch}x{parts}", batch, parts, SMALL))
         found.append(load_file(run.adapter / "adapter_model.safetensors"))
         logs.append([(row["loss"], row["grad_norm"]) for row in run.stages()[0].read_log() if "loss" in row])
     assert len(logs[0]) == 2
     # AdamW does not see the gradient's scale: a sum in the place of a mean would show here.
     np.testing.assert_allclose(logs[0], logs[1], rtol=1e-3)
-    whole, parts_ = found
-    assert all(tensor.abs().max() > 0 for name, tensor in whole.items() if "lora_B" in name)
-    for name in whole:  # where a gradient is nearly 0, AdamW's first steps turn its rounding into a step of full size
-        assert (whole[name] - parts_[name]).norm() <= 5e-3 * whole[name].norm(), name
+    assert_close_weights(*found)
+
+
+def test_two_processes_train_and_continue_what_one_would_train(tmp_path: Path) -> None:
+    load_backbone("smollm2-135m")
+    alone = Run.open(trained(tmp_path / "alone", 8, 1, SMALL))
+    together = tmp_path / "together"
+    sizes = ["training.per_device_train_batch_size=4", "training.save_steps=1", "--output-dir", str(together)]
+
+    def start() -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+             "-m", "cuma", "train", "quickstart/gss/cuma", *SMALL, *sizes],
+            capture_output=True, text=True, timeout=200, check=False,
+            env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    assert start().count("Next: cuma evaluate") == 1  # of two processes one speaks, and one writes
+    run = Run.open(together)
+    losses = [row["loss"] for row in run.stages()[0].read_log() if "loss" in row]
+    np.testing.assert_allclose(losses, [r["loss"] for r in alone.stages()[0].read_log() if "loss" in r], rtol=1e-3)
+    weights = load_file(run.adapter / "adapter_model.safetensors")
+    assert_close_weights(load_file(alone.adapter / "adapter_model.safetensors"), weights)
+
+    shutil.rmtree(run.adapter)
+    shutil.rmtree(run.stages()[0].checkpoints / "checkpoint-2")
+    run.update(status="training")
+    start()
+    again = load_file(run.adapter / "adapter_model.safetensors")
+    assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
+
+
+def assert_close_weights(one: Gradients, other: Gradients) -> None:
+    """Where a gradient is nearly 0, AdamW's first steps turn its rounding into a step of full size."""
+    assert all(tensor.abs().max() > 0 for name, tensor in one.items() if "lora_B" in name)
+    for name in one:
+        assert (one[name] - other[name]).norm() <= 5e-3 * one[name].norm(), name
 
 
 def trained(folder: Path, batch: int, parts: int, options: list[str]) -> Path:

@@ -9,7 +9,7 @@ import torch
 from peft import get_peft_model
 from torch import nn
 
-from cuma.errors import UnsupportedError
+from cuma.errors import ConfigError, UnsupportedError
 from cuma.tuner.layer import CumaLinear
 from tiny import (
     HIDDEN,
@@ -270,3 +270,26 @@ def test_sequence_classification() -> None:
     torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1).step()
     assert output.aux_loss > 0
     assert not torch.equal(head.modules_to_save["default"].weight, before)
+
+
+def test_experts_that_read_the_profile_are_the_equation_on_the_joint_input() -> None:
+    model = adapted(profile_in_experts=True, num_experts=1, top_k=1, router_input="profile", router_hidden_dim=None)
+    layer = next(iter(layers(model).values()))
+    experts = layer.cuma_experts["default"]
+    assert experts.lora_A.shape[-1] == HIDDEN + people(1).shape[-1]
+    hidden, profile = torch.randn(2, 5, HIDDEN), people(2)
+    joint = torch.cat([hidden, profile[:, None].expand(-1, 5, -1)], dim=-1)
+    expected = joint @ experts.lora_A[0].T @ experts.lora_B[0].T * experts.scaling
+    torch.testing.assert_close(experts(hidden, torch.ones(2, 5, 1), profile), expected)
+
+
+def test_one_expert_that_reads_the_profile_answers_each_person_differently() -> None:
+    model = adapted(profile_in_experts=True, num_experts=1, top_k=1, router_input="profile", router_hidden_dim=None)
+    same = tokens(1).expand(2, -1)
+    answers = model(same, profile_embeds=people(2)).logits
+    assert not torch.allclose(answers[0], answers[1])
+
+
+def test_experts_cannot_read_a_profile_that_nobody_gives() -> None:
+    with pytest.raises(ConfigError, match="profile_in_experts"):
+        config(router_input="semantic", profile_in_experts=True)

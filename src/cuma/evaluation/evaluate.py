@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from cuma.benchmarks.base import Survey
 from cuma.benchmarks.exemplars import Exemplars
 from cuma.benchmarks.partial import keep_fields
 from cuma.benchmarks.tensors import SurveyTokens
-from cuma.errors import RunError
+from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.predict import for_people, predict_cells
 from cuma.materials import Materials, profile_in_prompt
 from cuma.metrics import score
@@ -43,7 +44,10 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
     Raises:
         RunError: the run is not trained yet.
         AdapterError: its adapter is damaged.
+        UnsupportedError: it was started in several processes.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UnsupportedError("`cuma evaluate` runs in one process. Start it without torchrun or accelerate launch.")
     run = Run.open(folder)
     if run.info["status"] == "evaluated" and run.evaluations():
         return run

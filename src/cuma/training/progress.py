@@ -41,12 +41,13 @@ class LearningCurve(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """The point at step 0, unless the run continues."""
-        if state.global_step == 0:
+        if state.global_step == 0 and state.is_world_process_zero:
             self._point(0, model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """The point at this step, if one is wanted."""
-        self._point(state.global_step, model)
+        if state.is_world_process_zero:
+            self._point(state.global_step, model)
 
     def _point(self, step: int, model: Any) -> None:
         if step in self.steps:
@@ -67,7 +68,9 @@ class ProgressBar(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Open the bar where the run continues."""
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=f"{self.label}: training", unit="step")
+        if state.is_world_process_zero:
+            desc = f"{self.label}: training"
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=desc, unit="step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """One step further."""

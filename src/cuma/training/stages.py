@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from trl import DPOConfig, GRPOConfig, SFTConfig
 
@@ -103,7 +104,8 @@ def _passes(training: TrainingSection, rows: int) -> int:
     """How often training goes through the rows in max_steps; with epochs every row keeps what was drawn for it."""
     if training.max_steps is None:
         return 1
-    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    processes = PartialState().num_processes
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * processes
     return math.ceil(training.max_steps * batch / rows)
 
 
@@ -166,6 +168,7 @@ def _common(recipe: Recipe, stage: TrainingSection | DpoSection | GrpoSection, f
         "report_to": list(training.report_to) or "none",
         "run_name": f"{training.run_name or recipe.name}/{folder.parent.name}",
         "dataloader_pin_memory": False,
+        "ddp_find_unused_parameters": False,
     }
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from peft.tuners.tuners_utils import DUMMY_TARGET_MODULES
 from transformers import PrinterCallback, ProgressCallback, set_seed
@@ -20,6 +21,7 @@ from cuma.benchmarks.catalog import check_benchmark
 from cuma.errors import RunError, UnsupportedError
 from cuma.machine import hardware, versions
 from cuma.materials import Materials
+from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.runs import Run, Stage
 from cuma.training.checkpoints import newest_whole, require_whole
@@ -40,6 +42,8 @@ def train_run(
 ) -> Run:
     """Train a recipe into a run's folder; a run that was interrupted goes on, a finished one is left alone.
 
+    Under torchrun or accelerate launch every process calls this, and the main one writes the folder.
+
     Args:
         recipe: what to do.
         folder: the run's folder.
@@ -56,23 +60,28 @@ def train_run(
         RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads.
         CheckpointError: the checkpoint that was named is not whole.
         RunError: the folder holds a run of another recipe, or cannot be written.
-        UnsupportedError: it was started in several processes.
+        UnsupportedError: it was started under FSDP.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):
         raise UnsupportedError(
-            "a run's folder is written by one process, and this is one of several. Start `cuma train` without torchrun "
-            "or accelerate launch; in several processes use the trainers of cuma.training.trainers."
+            "`cuma train` saves adapters that every process holds whole, and FSDP shards them. Start it with plain "
+            "torchrun (DDP), or use the trainers of cuma.training.trainers."
         )
+    processes = PartialState()
     check_trackers(recipe.training.report_to)
     check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
     if "grpo" in recipe.pipeline:
         check_reward(recipe, ANSWER_COLUMNS)
-    run = open_run(recipe, folder)
+    with processes.main_process_first():
+        run = open_run(recipe, folder)
+    run.writes = processes.is_main_process
     if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
         if run.info["status"] == "created":
             run.update(status="trained", trainable_parameters=0)
         return run
-    materials = materials or Materials.load(recipe)
+    if materials is None:
+        with processes.main_process_first():  # it fills the caches
+            materials = Materials.load(recipe)
     run.update(status="training", **materials.provenance(), population=population(materials.survey, PART, ROLES))
     previous: Stage | None = None
     for folder_name, kind in stage_folders(recipe).items():
@@ -87,8 +96,10 @@ def train_run(
                 take_off(model)  # the very backbone again, for the next stage or run
         previous = stage
     assert previous is not None
-    shutil.copytree(previous.adapter, run.adapter, dirs_exist_ok=True)
+    if processes.is_main_process:
+        shutil.copytree(previous.adapter, run.adapter, dirs_exist_ok=True)
     run.update(status="trained")
+    processes.wait_for_everyone()
     return run
 
 
@@ -123,7 +134,7 @@ def open_run(recipe: Recipe, folder: Path) -> Run:
         }
         return Run.create(folder, recipe.to_yaml(), info)
     run = Run.open(folder)
-    if run.info.get("digest") != recipe.digest:
+    if load_recipe(folder / "recipe.yaml").digest != recipe.digest:  # keys it does not have yet get their defaults
         raise RunError(
             f"{folder} holds a run of another recipe (or other settings). Choose another --output-dir, or delete the "
             "folder to start anew."
@@ -156,6 +167,7 @@ def adapter_config(recipe: Recipe, materials: Materials) -> CumaConfig | LoraCon
         top_k=adapter.top_k,
         router_input=adapter.router_input,
         share_a=adapter.share_a,
+        profile_in_experts=adapter.profile_in_experts,
         share_router=adapter.share_router,
         router_hidden_dim=adapter.router_hidden_dim,
         profile_dim=materials.table.embeds.shape[1],
@@ -198,12 +210,17 @@ def _train_stage(
         trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure))
     trainer.add_callback(LogToStage(stage))
     trainer.add_callback(ProgressBar(f"{run.info['label']}: {kind}"))
-    checkpoint = _checkpoint(stage, resume_from_checkpoint)
-    stage.rewind(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
+    processes = PartialState()
+    with processes.main_process_first():
+        checkpoint = _checkpoint(stage, resume_from_checkpoint, may_remove=processes.is_main_process)
+    if processes.is_main_process:
+        stage.rewind(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
     started = time.monotonic()
     with materials.kept_trunk(recipe, model):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    save_adapter(model, stage.adapter)
+    if processes.is_main_process:
+        save_adapter(model, stage.adapter)
+    processes.wait_for_everyone()  # the next stage reads it
     # Of the last start alone if the stage was interrupted.
     seconds = {**run.info.get("seconds", {}), kind: round(time.monotonic() - started, 1)}
     run.update(
@@ -214,10 +231,10 @@ def _train_stage(
     )
 
 
-def _checkpoint(stage: Stage, resume: Path | bool) -> Path | None:
+def _checkpoint(stage: Stage, resume: Path | bool, *, may_remove: bool) -> Path | None:
     """Where the stage goes on; None: at its start."""
     if isinstance(resume, Path):
         return require_whole(resume)
-    if not resume:
+    if not resume and may_remove:
         shutil.rmtree(stage.checkpoints, ignore_errors=True)
     return newest_whole(stage.checkpoints)

@@ -56,6 +56,9 @@ class CumaConfig(PeftConfig):
     hidden state alone (MixLoRA; with share_a HydraLoRA)."""
     share_a: bool = field(default=False)
     """One A for all experts of a layer instead of one each."""
+    profile_in_experts: bool = field(default=False)
+    """The experts too read [h ⊕ e_d]. With num_experts=1 that is a dense LoRA that is told who asks: the rival that
+    shows what routing adds."""
     share_router: bool = field(default=True)
     """One routing for all adapted layers with the same input (q, k, v; gate, up) instead of one for each."""
     router_hidden_dim: int | None = field(default=256)
@@ -122,8 +125,13 @@ class CumaConfig(PeftConfig):
     def _check_choices(self) -> None:
         _require(self.router_input in ROUTER_INPUTS, "router_input", self.router_input, _one_of(ROUTER_INPUTS))
         _require(self.gating in GATINGS, "gating", self.gating, _one_of(GATINGS))
-        for name in ("share_a", "share_router", "init_weights"):
+        for name in ("share_a", "share_router", "init_weights", "profile_in_experts"):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
+        if self.profile_in_experts and not self.needs_profile:
+            raise ConfigError(
+                'CumaConfig: profile_in_experts=True with router_input="semantic", which reads no profile. Set '
+                'router_input="profile" or "joint".'
+            )
         if self.needs_profile and self.task_type not in PROFILE_TASKS:
             raise ConfigError(
                 f"CumaConfig: router_input={self.router_input!r} needs a task type that hands the profile on: "

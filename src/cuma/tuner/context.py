@@ -60,7 +60,7 @@ class Conditioning:
             known_hidden, known_router, routing = self._latest
             if known_router is router and known_hidden() is hidden:
                 return routing.gates
-        routing = router(hidden, self._rows(hidden))
+        routing = router(hidden, self.profile_of_rows(hidden))
         self._latest = (weakref.ref(hidden), router, routing)
         self._observe(routing, router.top_k, layer)
         return routing.gates
@@ -75,7 +75,12 @@ class Conditioning:
             return None
         return torch.stack([loss.to(self.losses[0].device) for loss in self.losses]).mean()
 
-    def _rows(self, hidden: Tensor) -> Tensor | None:
+    def profile_of_rows(self, hidden: Tensor) -> Tensor | None:
+        """[B, D'] standardised profiles, one per row of `hidden` [B, …]; None for semantic routers.
+
+        Raises:
+            ProfileError: there are not as many profiles as rows.
+        """
         if self.profile is None:
             return None
         people, rows = self.profile.shape[0], hidden.shape[0]

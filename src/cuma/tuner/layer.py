@@ -39,13 +39,15 @@ class Experts(nn.Module):
         """
         super().__init__()
         experts, rank = config.num_experts, config.r
-        a_shape = (rank, in_features) if config.share_a else (experts, rank, in_features)
+        self.reads_profile = config.profile_in_experts
+        width = in_features + (config.router_profile_dim if self.reads_profile else 0)
+        a_shape = (rank, width) if config.share_a else (experts, rank, width)
         self.lora_A = nn.Parameter(torch.empty(a_shape, device=device, dtype=torch.float32))
         self.lora_B = nn.Parameter(torch.empty(experts, out_features, rank, device=device, dtype=torch.float32))
         self.dropout = nn.Dropout(config.lora_dropout)
         self.scaling = config.lora_alpha / config.r
         # Kaiming as nn.Linear does it, for each expert: a bound of 1/sqrt(H).
-        nn.init.uniform_(self.lora_A, -1 / math.sqrt(in_features), 1 / math.sqrt(in_features))
+        nn.init.uniform_(self.lora_A, -1 / math.sqrt(width), 1 / math.sqrt(width))
         if config.init_weights:
             nn.init.zeros_(self.lora_B)
         else:
@@ -55,11 +57,13 @@ class Experts(nn.Module):
         """Shapes, as PEFT's and torch's layers print them."""
         return f"lora_A={list(self.lora_A.shape)}, lora_B={list(self.lora_B.shape)}"
 
-    def forward(self, hidden: Tensor, gates: Tensor) -> Tensor:
-        """hidden [..., H], gates [..., E] → delta [..., O]."""
-        return mixture_of_lora(
-            self.dropout(hidden.to(self.lora_A.dtype)), gates, self.lora_A, self.lora_B, self.scaling
-        )
+    def forward(self, hidden: Tensor, gates: Tensor, profile: Tensor | None = None) -> Tensor:
+        """hidden [..., H], gates [..., E], and profile [B, D'] if the experts read it → delta [..., O]."""
+        hidden = hidden.to(self.lora_A.dtype)
+        if self.reads_profile and profile is not None:
+            person = profile.to(hidden.dtype).view(profile.shape[0], *[1] * (hidden.dim() - 2), -1)
+            hidden = torch.cat([hidden, person.expand(*hidden.shape[:-1], -1)], dim=-1)
+        return mixture_of_lora(self.dropout(hidden), gates, self.lora_A, self.lora_B, self.scaling)
 
 
 class CumaLinear(nn.Module, BaseTunerLayer):
@@ -119,8 +123,10 @@ class CumaLinear(nn.Module, BaseTunerLayer):
         active = self.active_adapters
         if self.disable_adapters or not active or active[0] not in self.cuma_experts:
             return result
-        delta = self.cuma_experts[active[0]](hidden, self._gates(hidden, active[0]))
-        return result + delta.to(result.dtype)
+        experts, gates = self.cuma_experts[active[0]], self._gates(hidden, active[0])
+        call = current()
+        profile = call.profile_of_rows(hidden) if call is not None and experts.reads_profile else None
+        return result + experts(hidden, gates, profile).to(result.dtype)
 
     def _gates(self, hidden: Tensor, adapter_name: str) -> Tensor:
         owner = self.router_owner.get(adapter_name, self)

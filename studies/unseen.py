@@ -4,9 +4,9 @@
 
 Two families compete with their best member: CuMA whose router also reads the profile's named fields, and, to see what
 routing adds, a dense LoRA that reads the very same vector. Members are compared on the whole validation groups of
-splits 1 and 2. Then the best ones, CuMA as in the quickstart, and LoRA with a persona in the prompt meet on the test people of
-the unseen groups of splits 5 to 9, which nothing was chosen on. A method's answer is the mean of its seeds' answers.
-Statistical anchors stand beside them. Differences are paired by group; p-values are Holm's.
+splits 1 and 2. Then the best ones, CuMA as in the quickstart, and LoRA with a persona in the prompt meet on the test
+people of the unseen groups of splits 5 to 9, which nothing was chosen on. A method's answer is the mean of its seeds'
+answers. Statistical anchors stand beside them. Differences are paired by group; p-values are Holm's.
 """
 
 from __future__ import annotations

@@ -180,6 +180,23 @@ def report(
     typer.echo(str(page))
 
 
+@app.command(name="import-reference")
+def import_reference_adapter(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="An adapter saved by the authors' released code.")],
+    base: Annotated[str, typer.Option(help="The model it was trained on: a name, a folder or a Hub id.")],
+    output: Annotated[Path, typer.Option(help="Where our adapter goes.")],
+    top_k: Annotated[int | None, typer.Option(min=1, help="Experts a token, if its configuration is silent.")] = None,
+) -> None:
+    """Read an adapter of the authors' released code into ours; it computes the same."""
+    from cuma.reference_import import import_reference
+
+    config = import_reference(source, base, output, top_k=top_k)
+    typer.echo(
+        f"{output}  {config.num_experts} experts of rank {config.r}, {config.top_k} a token; its router reads "
+        f"{config.profile_dim} numbers about the person."
+    )
+
+
 @app.command()
 def card(run: RunFolder) -> None:
     """Write a run's model card, without publishing anything."""

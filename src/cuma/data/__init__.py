@@ -1,0 +1,1 @@
+"""From files that people have obtained, or own, to data sets in TRL's columns, with a card that counts every row."""

@@ -56,6 +56,18 @@ class Listed(StrEnum):
     BACKBONES = "backbones"
 
 
+class Buildable(StrEnum):
+    """What `cuma data build` can build."""
+
+    GSS = "gss"
+    WVS = "wvs"
+    WVB = "wvb"
+    COMMUNITY = "community"
+    PRISM = "prism"
+    GLOBAL_OPINIONS = "global_opinions"
+    OWN = "own"
+
+
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/quickstart/gss/cuma.")]
 
 
@@ -221,6 +233,81 @@ def push(
     typer.echo(push_to_hub(run, repo_id, private=private, revision=revision, keep_card=keep_card))
 
 
+data = typer.Typer(cls=_Verbs, no_args_is_help=True, help="Benchmarks and your own data: build, check, look.")
+app.add_typer(data, name="data")
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="OURS=THEIRS", help="Own data: a column of another name, as profile.age=AGE."),
+]
+
+
+def _pairs(texts: list[str] | None) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts or []]
+    if not all(ours and equals and theirs for ours, equals, theirs in pairs):
+        raise typer.BadParameter("takes OURS=THEIRS, such as answer=q1_answer", param_hint="--column")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+@data.command("build")
+def data_build(
+    name: Annotated[Buildable, typer.Argument(help="Which benchmark.", show_choices=True)],
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    source: Annotated[
+        Path | None, typer.Option(help="The file or folder that you obtained; gss and wvs need none.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="So many people, or conversations, from all groups.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Render at most so many answers as conversations.")] = 50_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and the sample.")] = 0,
+    holdout_groups: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Keep out for zero-shot tests, as country=Japan.")
+    ] = None,
+    group_by: Annotated[str, typer.Option(help="gss: the fields that make a group, as ethnicity,sex.")] = "",
+    column: Columns = None,
+    as_released: Annotated[bool, typer.Option("--as-released", help="wvb: the authors' text, its errors too.")] = False,
+) -> None:
+    """Make data sets in TRL's columns, with profiles and splits by person, and a card that counts every row."""
+    from cuma.data.base import Options
+    from cuma.data.build import build
+    from cuma.data.splits import parse_holdout
+
+    options = Options(
+        seed=seed,
+        sample=sample,
+        rows=rows,
+        holdout=parse_holdout(holdout_groups or ()),
+        as_released=as_released,
+        columns=_pairs(column),
+        group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
+    )
+    card = build(name.value, source, output, options)
+    typer.echo(f"Licence: {card['licence']}")
+    typer.echo(f"{card['rows_read']:,} rows read, {card['rows_kept']:,} used")
+    for reason, times in {**card["dropped"], **card["noted"]}.items():
+        typer.echo(f"  {times:>9,}  {reason}")
+    for split, sizes in card["splits"].items():
+        typer.echo(f"{split:11} {sizes['people']:,} people, {sizes['groups']:,} groups, {sizes['answers']:,} answers")
+    typer.echo(f"{output}  Next: cuma data sparsity {output}" if "survey" in card["tasks"] else f"{output}")
+
+
+@data.command("check")
+def data_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Your own JSONL, CSV, parquet or `datasets` folder.")],
+    column: Columns = None,
+) -> None:
+    """Show what is understood of your own data, which profile fields exist, and what cannot be used and why."""
+    from rich.console import Console
+
+    from cuma.data.check import page, summary
+    from cuma.data.own import understand
+
+    found = summary(understand(file, _pairs(column)))
+    Console().print(page(file, found))
+    if not found["rows_usable"]:
+        raise typer.Exit(EXIT_ERROR)
+
+
 @app.command("list")
 def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
     """Show the recipes, benchmarks or backbones that come with cuma."""
@@ -234,9 +321,10 @@ def _listed(what: Listed) -> list[tuple[str, str]]:
 
         return [(name, load_recipe(name).description) for name in packaged_recipes()]
     if what is Listed.BENCHMARKS:
-        from cuma.benchmarks.catalog import BENCHMARKS
+        from cuma.data.build import FROM_FILES, PACKAGED
 
-        return [(name, "") for name in sorted(BENCHMARKS)]
+        packaged = [(name, "packaged: nothing to download") for name in PACKAGED]
+        return packaged + [(name, f"cuma data build, from {text}") for name, text in FROM_FILES.items()]
     from cuma.backbones import BACKBONES
 
     return [(name, "") for name in sorted(BACKBONES)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -37,6 +37,7 @@ def assemble(
     seed: int,
     card: dict,
     train_cap: int | None = None,
+    unseen: Collection[str] = (),
 ) -> Survey:
     """Number the people, split them, and write the card.
 
@@ -44,13 +45,16 @@ def assemble(
     profiles: every group's label → its profile; sizes: how many groups each role gets.
     key: the survey's own identity of a person, which orders the numbering and is then left behind.
     train_cap: at most so many training people a group; the others are dropped and counted.
+    unseen: groups that are the test groups, in place of drawn ones; `sizes` is then about the others.
     """
     ids = [question.id for question in questions]
     rows_read = len(sieve.rows) + sum(sieve.dropped.values())
     sieve.keep((sieve.rows[ids] != NO_ANSWER).any(axis=1), f"answered none of the {len(ids)} questions")
     people = sieve.rows.sort_values(["group", *key])[["group", *ids]].reset_index(drop=True)
     people.insert(0, "person", people.index.to_numpy("int64"))
-    roles = split_groups(profiles, sizes, seed)
+    others = [label for label in profiles if label not in unseen]
+    roles: dict[str, Role] = {**split_groups(others, sizes, seed), **dict.fromkeys(unseen, "test")}
+    roles = {label: roles[label] for label in sorted(roles)}
     people.insert(2, "part", split_people(people, roles, seed))
     if train_cap is not None:
         sieve.rows = people
@@ -80,3 +84,11 @@ def _sizes(groups: tuple[Group, ...], people: pd.DataFrame) -> dict:
             if role in table.index
         },
     }
+
+
+def role_sizes(groups: int, usual: Mapping[Role, int], *, test: bool = True) -> dict[Role, int]:
+    """The `usual` proportions for another number of groups; without `test` nobody is held out for the final test."""
+    total = sum(usual.values())
+    validation = round(groups * usual["validation"] / total)
+    tested = round(groups * usual["test"] / total) if test else 0
+    return {"seen": groups - validation - tested, "validation": validation, "test": tested}

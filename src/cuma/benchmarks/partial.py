@@ -31,7 +31,11 @@ class FieldDropout:
 
     def __call__(self, group: Group) -> Profile:
         """The group's profile without the fields that were drawn."""
-        fields = group.profile.fields
+        return self.of(group.profile)
+
+    def of(self, profile: Profile) -> Profile:
+        """A profile without the fields that were drawn."""
+        fields = profile.fields
         kept = self._rng.random(len(fields)) >= self.probability
         return Profile(**{name: fields[name] for name, keep in zip(fields, kept, strict=True) if keep})
 

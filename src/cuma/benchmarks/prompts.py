@@ -45,12 +45,12 @@ def survey_messages(question: Question, order: Sequence[int], persona: str | Non
         )
     shown = [f"{LETTERS[place]}. {question.options[option]}" for place, option in enumerate(order)]
     return [
-        {"role": "system", "content": _persona(persona) if persona else _NOBODY},
+        {"role": "system", "content": as_persona(persona) if persona else _NOBODY},
         {"role": "user", "content": "\n".join([question.text, *shown, _INSTRUCTION])},
     ]
 
 
-def _persona(sentence: str) -> str:
+def as_persona(sentence: str) -> str:
     """The sentence turned to the model: "You are a White woman …". A ready sentence of another form is kept whole."""
     for article in ("A ", "An "):
         if sentence.startswith(article):

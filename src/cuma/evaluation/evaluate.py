@@ -17,7 +17,7 @@ from cuma.benchmarks.base import Survey
 from cuma.benchmarks.exemplars import Exemplars
 from cuma.benchmarks.partial import keep_fields
 from cuma.benchmarks.tensors import SurveyTokens
-from cuma.errors import RunError, UnsupportedError
+from cuma.errors import BenchmarkError, RunError, UnsupportedError
 from cuma.evaluation.predict import for_people, predict_cells
 from cuma.materials import Materials, profile_in_prompt
 from cuma.metrics import score
@@ -55,6 +55,11 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
         raise RunError(f"{folder} is not trained yet (status {run.info['status']!r}). Run `cuma train` on it first.")
     recipe = load_recipe(folder / "recipe.yaml")
     materials = materials or Materials.load(recipe)
+    if not materials.survey.questions:
+        raise BenchmarkError(
+            f"{recipe.data.benchmark} has no survey answers, which is what an evaluation compares with. Build one that "
+            "has (`cuma data build`), and train on it."
+        )
     started = time.monotonic()
     model = load_model(run, recipe, materials)
     try:

@@ -15,10 +15,12 @@ from cuma.benchmarks.answers import preference_pairs, survey_answers
 from cuma.benchmarks.base import Group
 from cuma.benchmarks.cells import survey_cells
 from cuma.benchmarks.partial import FieldDropout, full_profile
+from cuma.benchmarks.prompts import as_persona
 from cuma.benchmarks.tensors import SurveyTokens
+from cuma.errors import BenchmarkError
 from cuma.materials import Materials, profile_in_prompt
 from cuma.profile_table import ProfileTable
-from cuma.profiles import Profile
+from cuma.profiles import FIELDS, Profile
 from cuma.recipe_schema import DpoSection, GrpoSection, Recipe, TrainingSection
 from cuma.training.batches import PROFILE, tokenise_answers, tokenise_cells
 from cuma.training.rewards import REWARDS
@@ -48,8 +50,8 @@ def stage_trainer(
     """
     tokenizer = materials.backbone.tokenizer
     rows = stage_rows(stage, recipe, materials)
-    if table is not None and recipe.training.profile_dropout:
-        table = table.covering(rows[PROFILE])
+    if table is not None and (recipe.training.profile_dropout or materials.corpus is not None):
+        table = table.covering(rows[PROFILE])  # whoever the groups' own profiles do not describe
     common: dict[str, Any] = {"train_dataset": rows, "processing_class": tokenizer, "profile_table": table}
     if stage == "sft":
         return CumaSFTTrainer(model, sft_config(recipe, folder), **common)
@@ -61,6 +63,11 @@ def stage_trainer(
 
 def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
     """What one stage trains on: tokenised survey rows for sft, pairs for dpo, prompts with answers for grpo."""
+    own = _conversations(stage, recipe, materials)
+    if own is not None:
+        return _limited(own, recipe)
+    if not materials.survey.questions:
+        raise BenchmarkError(f"{recipe.data.benchmark} has neither rows for {stage!r} nor survey answers.")
     tokens = SurveyTokens(materials.backbone.tokenizer)
     if stage == "sft" and recipe.training.loss == "distribution":
         return tokenise_cells(_cells(recipe, materials), tokens)
@@ -77,6 +84,27 @@ def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
     if stage == "sft":
         return tokenise_answers(answers, tokens)
     return preference_pairs(answers, seed=recipe.seed) if stage == "dpo" else answers
+
+
+def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset | None:
+    """A built folder's own rows for a stage, each with its own person; None: the stage is made from survey answers."""
+    answers = materials.survey.questions and stage == "sft" and recipe.training.loss == "distribution"
+    rows = None if materials.corpus is None or answers else materials.corpus.training_rows(stage)
+    if rows is None:
+        return None
+    dropout = FieldDropout(recipe.training.profile_dropout, recipe.seed) if recipe.training.profile_dropout else None
+
+    def told(row: dict[str, Any]) -> dict[str, Any]:
+        profile = Profile.parse(row[PROFILE])
+        if dropout is not None:
+            profile = dropout.of(profile)
+        prompt = row["prompt"]
+        if profile_in_prompt(recipe) and profile and prompt[0]["role"] != "system":
+            prompt = [{"role": "system", "content": as_persona(profile.sentence)}, *prompt]
+        return {"prompt": prompt, PROFILE: {name: getattr(profile, name) for name in FIELDS}}
+
+    kept = ("prompt", "completion", "chosen", "rejected", PROFILE)
+    return rows.map(told, remove_columns=[name for name in rows.column_names if name not in kept])
 
 
 def _cells(recipe: Recipe, materials: Materials) -> Dataset:

@@ -200,7 +200,7 @@ def _train_stage(
     resume_from_checkpoint: Path | bool,
 ) -> None:
     table = materials.table_for(recipe)
-    if table is not None and kind == "sft":
+    if table is not None and kind == "sft" and materials.corpus is None:  # else the trainer fits on its rows
         model.fit_profiles(materials.group_embeds(table, ("seen",)))
     trainer = stage_trainer(kind, recipe, stage.checkpoints, model, materials, table)
     for callback in (PrinterCallback, ProgressCallback):

@@ -1,0 +1,112 @@
+"""A built folder, read again: its rows for the trainers, and its survey answers, if any, as a `Survey`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset, DatasetDict, load_from_disk
+
+from cuma.benchmarks.base import NO_ANSWER, WEIGHT, Group, Question, Role, Survey
+from cuma.data.splits import UNSEEN
+from cuma.data.write import CARD
+from cuma.errors import BenchmarkError
+from cuma.profiles import FIELDS, Profile
+
+HELD_OUT = "{} (held out)"
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """What `cuma data build` wrote."""
+
+    path: Path
+    card: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Corpus:
+        """Raises `BenchmarkError` if the folder was not built."""
+        path = Path(folder).expanduser()
+        try:
+            card = json.loads((path / CARD).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BenchmarkError(f"{folder} holds no benchmark. Make one with `cuma data build`.") from error
+        return cls(path, card)
+
+    def rows(self, task: str) -> DatasetDict | None:
+        """Split → rows of a task; None if the folder does not have it."""
+        folder = self.path / task
+        return load_from_disk(str(folder)) if folder.is_dir() else None
+
+    def training_rows(self, task: str) -> Dataset | None:
+        """The training rows of a task; None if there are none."""
+        splits = self.rows(task)
+        return None if splits is None else splits.get("train")
+
+    def survey(self) -> Survey:
+        """People, groups and answers.
+
+        A group's profile is what all its people have in common. Without a survey task there are no questions, and
+        nothing to evaluate by survey. Only the first answer of a person to a question counts.
+        """
+        rows = self.rows("survey")
+        table = _people(rows or next(filter(None, map(self.rows, self.card["tasks"]))))
+        questions = _questions(rows)
+        people = table.drop_duplicates("person_id", ignore_index=True)
+        weight = [WEIGHT] if rows is not None and WEIGHT in next(iter(rows.values())).column_names else []
+        answers = {question.id: _answers(table, question.id, people["person_id"]) for question in questions}
+        columns: dict[str, Any] = {"person": people.index.to_numpy("int64"), "group": people["label"]}
+        columns |= {"part": people["split"].replace(UNSEEN, "test"), **{name: people[name] for name in weight}}
+        groups = tuple(
+            Group(str(label), _shared(members["profile"]), _role(members["split"]))
+            for label, members in table.groupby("label", sort=True)
+        )
+        card = {**self.card, "source": f"built with `cuma data build {self.card['name']}`"}
+        return Survey(self.card["name"], questions, groups, pd.DataFrame({**columns, **answers}), card)
+
+
+def _people(splits: DatasetDict) -> pd.DataFrame:
+    tables = []
+    for split, rows in splits.items():
+        asked = [name for name in ("question_id", "answer", WEIGHT) if name in rows.column_names]
+        table = rows.select_columns(["profile", "person_id", "group", *asked]).to_pandas()
+        table["split"] = split
+        tables.append(table)
+    whole = pd.concat(tables, ignore_index=True)
+    # Held out by another field than the group's, a group has people on both sides.
+    both = whole["group"].isin(set(whole["group"][whole["split"] != UNSEEN])) & (whole["split"] == UNSEEN)
+    whole["label"] = whole["group"].where(~both, whole["group"].map(HELD_OUT.format))
+    return whole
+
+
+def _questions(splits: DatasetDict | None) -> tuple[Question, ...]:
+    found: dict[str, Question] = {}
+    for rows in (splits or {}).values():
+        for row in rows.select_columns(["question_id", "question", "options", "ordinal"]):
+            asked = Question(row["question_id"], row["question"], tuple(row["options"]), row["ordinal"])
+            if found.setdefault(asked.id, asked) != asked:
+                raise BenchmarkError(
+                    f"The question {asked.id!r} is asked in two ways. Give each way a question_id of its own."
+                )
+    return tuple(found.values())
+
+
+def _answers(table: pd.DataFrame, question: str, people: pd.Series) -> np.ndarray:
+    own = table[table["question_id"] == question].drop_duplicates("person_id").set_index("person_id")["answer"]
+    return own.reindex(people).fillna(NO_ANSWER).to_numpy("int64")
+
+
+def _shared(profiles: pd.Series) -> Profile:
+    first, *others = profiles
+    return Profile(**{name: first[name] for name in FIELDS if all(other[name] == first[name] for other in others)})
+
+
+def _role(splits: pd.Series) -> Role:
+    found = set(splits)
+    if found == {UNSEEN}:
+        return "test"
+    return "validation" if found == {"validation"} else "seen"

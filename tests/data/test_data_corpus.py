@@ -36,11 +36,17 @@ def built(folder: Path, rows: list[dict[str, Any]], **options: Any) -> Path:
 def survey_rows() -> list[dict[str, Any]]:
     return [
         {
-            "question_id": f"q{q}", "question": f"Is {q} a good number?", "options": ["Yes", "No"],
-            "answer": (person + q) % 2, "person_id": f"p{person}", "profile": {"country": COUNTRIES[person % 4], "age": 20 + person}, "weight": 1.5,
+            "question_id": f"q{number}",
+            "question": f"Is {number} a good number?",
+            "options": ["Yes", "No"],
+            "answer": (person + number) % 2,
+            "person_id": f"p{person}",
+            "profile": {"country": COUNTRIES[person % 4], "age": 20 + person},
+            "weight": 1.5,
         }
-        for person in range(60) for q in range(2)
-    ]  # fmt: skip
+        for person in range(60)
+        for number in range(2)
+    ]
 
 
 def conversation_rows() -> list[dict[str, Any]]:

@@ -79,10 +79,18 @@ def sniff_delimiter(header: str, required: Sequence[str]) -> str:
     """The delimiter under which a header line has most of the `required` columns, or else most columns."""
 
     def found(delimiter: str) -> tuple[int, int]:
-        names = next(csv.reader([header], delimiter=delimiter), [])
-        return len({name.strip() for name in names} & set(required)), len(names)
+        names = _cells(header, delimiter)
+        return len(set(names) & set(required)), len(names)
 
     return max(DELIMITERS, key=found)
+
+
+def _cells(header: str, delimiter: str) -> list[str]:
+    """The names in a header line; none if it is no CSV."""
+    try:
+        return [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
 
 
 def csv_rows(path: Path, required: Sequence[str], ledger: Ledger, hint: str = "") -> Iterator[dict[str, str]]:
@@ -93,9 +101,11 @@ def csv_rows(path: Path, required: Sequence[str], ledger: Ledger, hint: str = ""
     one that occurs twice.
     """
     source = lines(path, ledger)
-    header = next(source)
+    header = next(source, "")
     delimiter = sniff_delimiter(header, required)
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    names = _cells(header, delimiter)
+    if not names:
+        raise BenchmarkError(f"{path} has no header: its first line is no row of a CSV.")
     missing = [name for name in required if name not in names]
     if missing:
         raise BenchmarkError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,3 +150,30 @@ def test_few_shot_shows_training_people_of_the_same_group_only(materials: Materi
     assert Exemplars(marked, 4, seed=4)(seen, items[0]) != exemplars(seen, items[0])
     with pytest.raises(BenchmarkError, match="Held-out groups"):
         exemplars(held_out, items[0])
+
+
+@pytest.mark.parametrize("name", ["baselines/gss/full", "baselines/gss/prefix"])
+def test_an_interrupted_baseline_ends_with_the_same_weights(name: str, materials: Materials, tmp_path: Path) -> None:
+    options = (*SMALL, "training.max_steps=2", "training.save_steps=1", "training.learning_rate=1e-3")
+    run = train_run(load_recipe(name, options), tmp_path / "run", materials)
+    whole = load_file(run.adapter / "adapter_model.safetensors")
+    (stage,) = run.stages()
+    for folder in (run.adapter, stage.adapter, stage.checkpoints / "checkpoint-2"):
+        shutil.rmtree(folder)
+    run.update(status="training", stages=[])
+    again = train_run(load_recipe(name, options), tmp_path / "run", materials)
+    assert again.info["resumed"] is True
+    resumed = load_file(again.adapter / "adapter_model.safetensors")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(tensor, resumed[key]) for key, tensor in whole.items())
+
+
+def test_mixed_precision_keeps_what_is_trained_in_fp32(materials: Materials, tmp_path: Path) -> None:
+    options = (*SMALL, "training.bf16=true", "training.gradient_checkpointing=true", "training.logging_steps=1")
+    run = train_run(load_recipe("quickstart/gss/cuma", options), tmp_path / "run", materials)
+    tensors = load_file(run.adapter / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    moved = [tensor.abs().max() for key, tensor in tensors.items() if "lora_B" in key]
+    assert min(moved) > 0
+    (row,) = [row for row in run.stages()[0].read_log() if "loss" in row]
+    assert 0 < row["loss"] < 5

@@ -117,8 +117,10 @@ def test_two_processes_train_and_continue_what_one_would_train(tmp_path: Path) -
 
     shutil.rmtree(run.adapter)
     shutil.rmtree(run.stages()[0].checkpoints / "checkpoint-2")
-    run.update(status="training")
+    shutil.rmtree(run.stages()[0].adapter)
+    Run.open(together).update(status="training", stages=[])
     start()
+    assert Run.open(together).info["resumed"] is True
     again = load_file(run.adapter / "adapter_model.safetensors")
     assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from trl import DPOConfig, GRPOConfig, SFTConfig
 
@@ -23,6 +22,7 @@ from cuma.profile_table import ProfileTable
 from cuma.profiles import FIELDS, Profile
 from cuma.recipe_schema import DpoSection, GrpoSection, Recipe, TrainingSection
 from cuma.training.batches import PROFILE, tokenise_answers, tokenise_cells
+from cuma.training.processes import on_cpu, processes
 from cuma.training.rewards import REWARDS
 from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer, CumaSFTTrainer
 
@@ -132,8 +132,7 @@ def _passes(training: TrainingSection, rows: int) -> int:
     """How often training goes through the rows in max_steps; with epochs every row keeps what was drawn for it."""
     if training.max_steps is None:
         return 1
-    processes = PartialState().num_processes
-    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * processes
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * processes().num_processes
     return math.ceil(training.max_steps * batch / rows)
 
 
@@ -192,6 +191,7 @@ def _common(recipe: Recipe, stage: TrainingSection | DpoSection | GrpoSection, f
         "gradient_checkpointing": training.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if training.gradient_checkpointing else None,
         "bf16": training.bf16,
+        "use_cpu": on_cpu(),  # said outright, or bf16 is refused there
         "disable_tqdm": True,
         "report_to": list(training.report_to) or "none",
         "run_name": f"{training.run_name or recipe.name}/{folder.parent.name}",

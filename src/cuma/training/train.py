@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from peft.tuners.tuners_utils import DUMMY_TARGET_MODULES
 from transformers import PrinterCallback, ProgressCallback, set_seed
@@ -26,6 +25,7 @@ from cuma.recipe_schema import Recipe
 from cuma.runs import Run, Stage
 from cuma.training.checkpoints import newest_whole, require_whole
 from cuma.training.population import population
+from cuma.training.processes import processes
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
 from cuma.training.rewards import check_reward
 from cuma.training.stages import PART, ROLES, stage_folders, stage_trainer
@@ -67,20 +67,20 @@ def train_run(
             "`cuma train` saves adapters that every process holds whole, and FSDP shards them. Start it with plain "
             "torchrun (DDP), or use the trainers of cuma.training.trainers."
         )
-    processes = PartialState()
+    world = processes()
     check_trackers(recipe.training.report_to)
     check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
     if "grpo" in recipe.pipeline:
         check_reward(recipe, ANSWER_COLUMNS)
-    with processes.main_process_first():
+    with world.main_process_first():
         run = open_run(recipe, folder)
-    run.writes = processes.is_main_process
+    run.writes = world.is_main_process
     if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
         if run.info["status"] == "created":
             run.update(status="trained", trainable_parameters=0)
         return run
     if materials is None:
-        with processes.main_process_first():  # it fills the caches
+        with world.main_process_first():  # it fills the caches
             materials = Materials.load(recipe)
     run.update(status="training", **materials.provenance(), population=population(materials.survey, PART, ROLES))
     previous: Stage | None = None
@@ -96,10 +96,10 @@ def train_run(
                 take_off(model)  # the very backbone again, for the next stage or run
         previous = stage
     assert previous is not None
-    if processes.is_main_process:
+    if world.is_main_process:
         shutil.copytree(previous.adapter, run.adapter, dirs_exist_ok=True)
     run.update(status="trained")
-    processes.wait_for_everyone()
+    world.wait_for_everyone()
     return run
 
 
@@ -210,17 +210,17 @@ def _train_stage(
         trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure))
     trainer.add_callback(LogToStage(stage))
     trainer.add_callback(ProgressBar(f"{run.info['label']}: {kind}"))
-    processes = PartialState()
-    with processes.main_process_first():
-        checkpoint = _checkpoint(stage, resume_from_checkpoint, may_remove=processes.is_main_process)
-    if processes.is_main_process:
+    world = processes()
+    with world.main_process_first():
+        checkpoint = _checkpoint(stage, resume_from_checkpoint, may_remove=world.is_main_process)
+    if world.is_main_process:
         stage.rewind(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
     started = time.monotonic()
     with materials.kept_trunk(recipe, model):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if processes.is_main_process:
+    if world.is_main_process:
         save_adapter(model, stage.adapter)
-    processes.wait_for_everyone()  # the next stage reads it
+    world.wait_for_everyone()  # the next stage reads it
     # Of the last start alone if the stage was interrupted.
     seconds = {**run.info.get("seconds", {}), kind: round(time.monotonic() - started, 1)}
     run.update(

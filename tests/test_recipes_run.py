@@ -170,6 +170,7 @@ def test_an_interrupted_baseline_ends_with_the_same_weights(name: str, materials
 
 def test_mixed_precision_keeps_what_is_trained_in_fp32(materials: Materials, tmp_path: Path) -> None:
     options = (*SMALL, "training.bf16=true", "training.gradient_checkpointing=true", "training.logging_steps=1")
+    options += ("backbone.keep_frozen_layers=false", "training.warmup_steps=0")
     run = train_run(load_recipe("quickstart/gss/cuma", options), tmp_path / "run", materials)
     tensors = load_file(run.adapter / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}

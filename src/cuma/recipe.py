@@ -208,6 +208,11 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
             f"expected a multiple of 'grpo.num_generations', {recipe.grpo.num_generations}: one step holds whole sets "
             "of replies."
         )
+    if recipe.backbone.keep_frozen_layers and recipe.training.gradient_checkpointing:
+        raise RecipeError(
+            f"{source}: 'backbone.keep_frozen_layers' and 'training.gradient_checkpointing' are both true, but what is "
+            "kept is not there when layers are run again. Set one of them to false."
+        )
     if recipe.grpo.reward == "judge" and not recipe.judge.model:
         raise RecipeError(f"{source}: 'grpo.reward' is 'judge', but 'judge.model' names no model. Name the judge.")
 

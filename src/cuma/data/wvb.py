@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Value
+from tqdm import tqdm
 
 from cuma.data.base import MESSAGES, SPLITS, TASKS, WHO, Built, Ledger, Options, Task, message
 from cuma.data.reading import existing
@@ -196,7 +197,6 @@ class _Known:
         self.sentence = pa.array([profile.sentence for profile in profiles], type=pa.string())
         self.person = pa.array(people.ids, type=pa.string())
         self.country = pa.array(_countries(people), type=pa.string())
-        self.interview = {place: _interview(self.asked, profiles[place]) for place in np.unique(profile_of).tolist()}
 
     def who(self, rows: np.ndarray) -> dict[str, Any]:
         """The common columns of some people."""
@@ -244,12 +244,11 @@ class _Known:
 
     def _conversations(self, rows: np.ndarray, columns: np.ndarray) -> Dataset:
         prompts, completions = [], []
-        sentences = self.sentence.to_pylist()
         answers = self.people.answers[rows, columns].tolist()
-        places = self.profile_of[rows].tolist()
-        for place, column, answer in zip(places, columns.tolist(), answers, strict=True):
-            scale = self.scales[column]
-            prompts += [_json_prompt(scale, self.interview[place]), _letter_prompt(scale, sentences[place])]
+        cells = zip(self.profile_of[rows].tolist(), columns.tolist(), answers, strict=True)
+        for place, column, answer in tqdm(cells, desc="Write conversations", total=len(rows), unit=" rows"):
+            scale, profile = self.scales[column], self.profiles[place]
+            prompts += [_json_prompt(scale, _interview(self.asked, profile)), _letter_prompt(scale, profile.sentence)]
             score = json.dumps({_SCORE: scale.scores[answer]})
             completions += [[message("assistant", score)], [message("assistant", _LETTERS[answer])]]
         schema = SFT.arrow_schema

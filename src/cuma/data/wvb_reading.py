@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import random
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from pyarrow import csv as arrow_csv
 from tqdm import tqdm
 
 from cuma.data.base import Ledger
-from cuma.data.reading import check_text, csv_rows, lines, sniff_delimiter
+from cuma.data.reading import MAX_LINE, check_text, csv_rows, lines, sniff_delimiter
 from cuma.data.wvb_scales import Metadata, Scale, find
 from cuma.errors import BenchmarkError
 from cuma.profiles import Profile
@@ -47,8 +47,8 @@ _ODD = {
     TAKEN_OUT: "answer that answer_adjustment.json makes missing",
 }
 _UNKNOWN = -2
-_BLOCK = 16 * 2**20
-"""Bytes that are parsed at a time; no row may be longer."""
+_BLOCK = MAX_LINE + 2**20
+"""Bytes that are parsed at a time; every line that is read fits."""
 _WAVE = "WorldValuesBench needs wave 7 of the World Values Survey, the CSV (v5 or v6)."
 _COMPANIONS = ("country2continent.csv", "education2level.csv")
 """CSV files of WorldValuesBench that hold no people."""
@@ -165,7 +165,7 @@ def _looks_raw(path: Path) -> bool:
 def _read_raw(path: Path, metadata: Metadata, ledger: Ledger) -> Respondents:
     vocabulary: dict[str, list[str]] = {}
     encoders = _profile_encoders(metadata, vocabulary) | {s.id: _answer_encoder(s, raw=True) for s in metadata.scales}
-    ids, columns = _read_coded(path, encoders, ledger, "")
+    ids, columns = _read_coded(path, encoders, ledger)
     ledger.drop(f"{PERSON} {TWICE}, which several people share", int((ids == TWICE).sum()))
     stays = (ids != "") & (ids != TWICE)
     people = _respondents(ids[stays], {n: c[stays] for n, c in columns.items()}, metadata, vocabulary, [path])
@@ -185,11 +185,13 @@ def _read_tree(folder: Path, metadata: Metadata, ledger: Ledger) -> Respondents:
             if path is None:
                 raise BenchmarkError(f"{folder} has no {name}_{kind}_qa.tsv. Copy WorldValuesBench's whole tree.")
             paths.append(path)
-        ids, answers = _read_coded(paths[0], values, ledger, "")
+        ids, answers = _read_coded(paths[0], values, ledger)
         aside = Ledger()
-        theirs, profiles = _read_coded(paths[1], about, aside, "demographics: ")
-        ledger.dropped.update(aside.dropped)
-        ledger.noted.update(aside.noted)
+        theirs, profiles = _read_coded(paths[1], about, aside)
+        for reason, times in aside.dropped.items():
+            ledger.drop(f"demographics: {reason}", times)
+        for what, times in aside.noted.items():
+            ledger.note(f"demographics: {what}", times)
         row: dict[str, int] = {}
         for place, person in enumerate(theirs):
             row.setdefault(str(person), place)
@@ -329,16 +331,14 @@ def _header(path: Path, required: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _read_coded(
-    path: Path, encoders: Mapping[str, Encoder], ledger: Ledger, part: str
+    path: Path, encoders: Mapping[str, Encoder], ledger: Ledger
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The ids and the coded columns of a file, block by block; no text of a cell is kept but ids.
 
     Every row is counted as read; rows of another width and rows without an id (they come back with "") as dropped.
-    part: what the reasons begin with.
     """
     delimiter, names = _header(path, [PERSON, *encoders])
     wanted = {PERSON, *encoders}
-    unique = [name if name in wanted else f"\0{place}" for place, name in enumerate(names)]
     ragged: list[int] = []
 
     def skip(row: Any) -> str:
@@ -347,47 +347,68 @@ def _read_coded(
 
     cells = {name: _Cells(encode) for name, encode in encoders.items()}
     ids: list[str] = []
-    other_encoding = 0
     try:
         reader = arrow_csv.open_csv(
-            path,
-            read_options=arrow_csv.ReadOptions(column_names=unique, skip_rows=1, block_size=_BLOCK, use_threads=False),
+            _Lines(path, ledger),
+            read_options=arrow_csv.ReadOptions(
+                column_names=[name if name in wanted else f"\0{place}" for place, name in enumerate(names)],
+                block_size=_BLOCK,
+                use_threads=False,
+            ),
             parse_options=arrow_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip),
             convert_options=arrow_csv.ConvertOptions(
                 include_columns=[PERSON, *encoders],
-                column_types={name: pa.binary() for name in wanted},
+                column_types={name: pa.string() for name in wanted},
                 strings_can_be_null=False,
             ),
         )
         with reader, tqdm(desc=f"Read {path.name}", unit=" people") as bar:
             for batch in reader:
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-                ids += [_id(_text(raw)[0]) for raw in columns[PERSON].to_pylist()]
+                ids += map(_id, columns[PERSON].to_pylist())
                 for name, column in cells.items():
-                    other_encoding += column.add(columns[name])
+                    column.add(columns[name])
                 bar.update(batch.num_rows)
-    except pa.ArrowInvalid as error:
-        if "Empty CSV" not in str(error):
-            raise BenchmarkError(
-                f"{path} cannot be read as CSV: a row is longer than {_BLOCK // 2**20} MiB, or a quotation mark is not "
-                "closed. Download it again."
-            ) from None
+    except pa.ArrowInvalid:
+        # Arrow's own text may quote a row. It also comes for a file without rows.
+        if ids:
+            raise BenchmarkError(f"{path} cannot be read as CSV. Download it again.") from None
     ledger.read(len(ids) + len(ragged))
     people = np.array(ids, dtype=object)
-    ledger.drop(f"{part}row with more or fewer cells than the header", len(ragged))
-    ledger.drop(f"{part}row without {PERSON}", int((people == "").sum()))
-    ledger.note(f"{part}cell not in UTF-8, read as Windows-1252", other_encoding)
+    ledger.drop("row with more or fewer cells than the header", len(ragged))
+    ledger.drop(f"row without {PERSON}", int((people == "").sum()))
     if not ids:
-        raise BenchmarkError(f"{path} holds no people. Download it again.")
-    return people, {name: column.all() for name, column in cells.items()}
+        raise BenchmarkError(f"{path} holds no people that can be read. Download it again.")
+    return people, {name: np.concatenate(column.parts) for name, column in cells.items()}
 
 
-def _text(raw: bytes) -> tuple[str, bool]:
-    """Bytes as text, and whether they are UTF-8."""
-    try:
-        return raw.decode("utf-8"), True
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="replace"), False
+class _Lines(io.RawIOBase):
+    """The rows of a file as UTF-8 for arrow, without the header: a line a row, whatever its quotation marks say."""
+
+    def __init__(self, path: Path, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.lines = lines(path, ledger)
+        next(self.lines, None)
+        self.rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self.rest:
+            line = next(self.lines, None)
+            if line is None:
+                return 0
+            text = line.rstrip("\r\n").replace("\r", " ")
+            if text.count('"') % 2:
+                self.ledger.read()
+                self.ledger.drop("row with a quotation mark that is not closed")
+            elif text:
+                self.rest = f"{text}\n".encode()
+        size = min(len(buffer), len(self.rest))
+        buffer[:size] = self.rest[:size]
+        self.rest = self.rest[size:]
+        return size
 
 
 class _Cells:
@@ -395,22 +416,16 @@ class _Cells:
 
     def __init__(self, encode: Encoder) -> None:
         self.encode = encode
-        self.known: dict[bytes, int] = {}
+        self.known: dict[str, int] = {}
         self.parts: list[np.ndarray] = []
 
-    def add(self, column: Any) -> int:
-        """Code a block's cells. Returns how many were not UTF-8."""
+    def add(self, column: Any) -> None:
+        """Code a block's cells."""
         coded = column.dictionary_encode()
-        values = coded.dictionary.to_pylist()
-        for raw in values:
-            if raw not in self.known:
-                self.known[raw] = self.encode(_text(raw)[0])
-        indices = coded.indices.to_numpy(zero_copy_only=False)
-        table = np.array([self.known[raw] for raw in values], dtype=np.int32)
-        narrow = table.astype(np.int8) if len(table) and np.abs(table).max() < 128 else table
-        self.parts.append(narrow[indices] if len(table) else narrow)
-        odd = [place for place, raw in enumerate(values) if not _text(raw)[1]]
-        return sum(Counter(indices.tolist())[place] for place in odd) if odd else 0
-
-    def all(self) -> np.ndarray:
-        return np.concatenate(self.parts) if self.parts else np.empty(0, dtype=np.int8)
+        texts = coded.dictionary.to_pylist()
+        for text in texts:
+            if text not in self.known:
+                self.known[text] = self.encode(text)
+        codes = np.array([self.known[text] for text in texts], dtype=np.int32)
+        narrow = codes.astype(np.int8) if len(codes) and np.abs(codes).max() < 128 else codes
+        self.parts.append(narrow[coded.indices.to_numpy(zero_copy_only=False)] if len(codes) else narrow)

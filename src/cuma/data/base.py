@@ -13,7 +13,7 @@ from datasets import Dataset, Features, List, Value
 
 from cuma.profiles import FIELDS, Profile
 
-Task = Literal["sft", "dpo", "survey", "discrimination"]
+Task = Literal["sft", "dpo", "survey", "distribution", "discrimination"]
 SPLITS = ("train", "validation", "test", "unseen")
 """Nobody is in two of them. "unseen" holds the people of groups that were held out whole."""
 
@@ -40,9 +40,21 @@ TASKS: dict[Task, Features] = {
             **WHO,
         }
     ),
+    "distribution": Features(
+        {
+            "question_id": Value("string"),
+            "question": Value("string"),
+            "options": List(Value("string")),
+            "distribution": List(Value("float64")),
+            "ordinal": Value("bool"),
+            "source": Value("string"),
+            **WHO,
+        }
+    ),
     "discrimination": Features({"prompt": MESSAGES, "options": List(Value("string")), "answer": Value("int64"), **WHO}),
 }
-"""Columns of each task. A builder may put further columns between the task's own and those that say who asks."""
+"""Columns of each task. In "distribution" a row is a whole group's answers, which sum to 1, and person_id is null. A
+builder may put further columns between the task's own and those that say who asks."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +123,8 @@ class Built:
     """Folder → split → further tables, written as parquet: all coded answers of a survey, say."""
 
 
-def who(profile: Profile, person_id: str, group: str) -> dict[str, Any]:
-    """The columns that say who asks. person_id: a pseudonym within the data set."""
+def who(profile: Profile, person_id: str | None, group: str) -> dict[str, Any]:
+    """The columns that say who asks. person_id: a pseudonym within the data set; None: a whole group."""
     return {
         "profile": {name: getattr(profile, name) for name in FIELDS},
         "profile_text": profile.sentence,

@@ -48,12 +48,14 @@ TASKS: dict[Task, Features] = {
             "options": List(Value("string")),
             "distribution": List(Value("float64")),
             "ordinal": Value("bool"),
+            "source": Value("string"),
             **WHO,
         }
     ),
     "discrimination": Features({"prompt": MESSAGES, "options": List(Value("string")), "answer": Value("int64"), **WHO}),
 }
-"""Columns of each task. A builder may put further columns between the task's own and those that say who asks."""
+"""Columns of each task. In "distribution" a row is a whole group's answers, which sum to 1, and person_id is null. A
+builder may put further columns between the task's own and those that say who asks."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ class Built:
     """Folder → split → further tables, written as parquet: all coded answers of a survey, say."""
 
 
-def who(profile: Profile, person_id: str, group: str) -> dict[str, Any]:
-    """The columns that say who asks. person_id: a pseudonym within the data set."""
+def who(profile: Profile, person_id: str | None, group: str) -> dict[str, Any]:
+    """The columns that say who asks. person_id: a pseudonym within the data set; None: a whole group."""
     return {
         "profile": {name: getattr(profile, name) for name in FIELDS},
         "profile_text": profile.sentence,

@@ -1,0 +1,142 @@
+"""Reading a built folder's answers as counts of groups and, where there are people, as one row a person. No torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cuma.errors import BenchmarkError
+
+MISSING = -1
+
+
+@dataclass(frozen=True)
+class Question:
+    """A closed question."""
+
+    id: str
+    text: str
+    options: tuple[str, ...]
+    ordinal: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What groups answered."""
+
+    questions: tuple[Question, ...]
+    groups: tuple[str, ...]
+    """Sorted."""
+    group: NDArray[np.int64]
+    """[N people] index into `groups`; empty where there are no people."""
+    coded: NDArray[np.int64]
+    """[N people, Q] index into the question's options, -1 where not answered."""
+    shares: tuple[NDArray[np.float64], ...] | None
+    """Without people: per question [G, m], NaN where a group was not asked. None: there are people."""
+
+
+def read_answers(folder: Path) -> Answers:
+    """The answers of a built folder, all splits together.
+
+    Taken is the first that is there of: all coded answers ("answers" beside "questions"), the task "survey", the task
+    "distribution". Raises `BenchmarkError` if there is none, or it is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BenchmarkError(f"{folder} is no folder. Give the one that `cuma data build` wrote.")
+    try:
+        if (folder / "answers").is_dir() and (folder / "questions").is_dir():
+            return _from_wide(_parquet(folder / "answers"), _parquet(folder / "questions"))
+        if (folder / "survey").is_dir():
+            return _from_survey(_arrow(folder / "survey"))
+        if (folder / "distribution").is_dir():
+            return _from_distributions(_arrow(folder / "distribution"))
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        if isinstance(error, BenchmarkError):
+            raise
+        raise BenchmarkError(f"{folder} is damaged ({type(error).__name__}). Build it again.") from error
+    raise BenchmarkError(
+        f"{folder} has no survey answers (no survey, distribution or answers in it). Build a survey with `cuma data build`."
+    )
+
+
+def _parquet(folder: Path) -> pa.Table:
+    return pa.concat_tables(
+        [pq.read_table(path) for path in sorted(folder.glob("*.parquet"))], promote_options="default"
+    )
+
+
+def _arrow(task: Path) -> pa.Table:
+    """All splits of a saved `DatasetDict`, read without the library that wrote them."""
+    tables = []
+    for split in json.loads((task / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]:
+        state = json.loads((task / split / "state.json").read_text(encoding="utf-8"))
+        for file in state["_data_files"]:
+            with pa.memory_map(str(task / split / file["filename"])) as stream:
+                tables.append(pa.ipc.open_stream(stream).read_all().replace_schema_metadata())
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _index(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
+    """Sorted distinct texts, and each row's place among them."""
+    names, where = np.unique(np.asarray(column.cast(pa.string()).fill_null("").to_pylist(), dtype=object),
+                             return_inverse=True)  # fmt: skip
+    return [str(name) for name in names], where.ravel()
+
+
+def _asked(table: pa.Table) -> tuple[list[Question], NDArray[np.int64]]:
+    """The questions, and each row's. A question with other options under the same id is another question."""
+    found: dict[tuple[str, tuple[str, ...]], int] = {}
+    questions: list[Question] = []
+    ids, texts, options, ordinal = (table[n].to_pylist() for n in ("question_id", "question", "options", "ordinal"))
+    rows = []
+    for row, (name, listed) in enumerate(zip(ids, options, strict=True)):
+        key = (name, tuple(listed))
+        if key not in found:
+            found[key] = len(questions)
+            questions.append(Question(name, texts[row], key[1], bool(ordinal[row])))
+        rows.append(found[key])
+    return questions, np.array(rows, dtype=np.int64)
+
+
+def _from_survey(table: pa.Table) -> Answers:
+    questions, asked = _asked(table)
+    groups, group = _index(table["group"])
+    people, person = _index(table["person_id"])
+    coded = np.full((len(people), len(questions)), MISSING, dtype=np.int64)
+    answer = np.array(table["answer"].fill_null(MISSING).to_pylist(), dtype=np.int64)
+    sizes = np.array([len(question.options) for question in questions])
+    coded[person, asked] = np.where(answer < sizes[asked], answer, MISSING)
+    group_of = np.zeros(len(people), dtype=np.int64)
+    group_of[person] = group
+    return Answers(tuple(questions), tuple(groups), group_of, coded, None)
+
+
+def _from_wide(table: pa.Table, known: pa.Table) -> Answers:
+    questions = [
+        Question(row["question_id"], row["question"], tuple(row["options"]), bool(row["ordinal"]))
+        for row in known.select(["question_id", "question", "options", "ordinal"]).to_pylist()
+        if row["question_id"] in table.column_names
+    ]
+    groups, group = _index(table["group"])
+    coded = np.empty((len(table), len(questions)), dtype=np.int64)
+    for number, question in enumerate(questions):
+        column = table[question.id].fill_null(MISSING).to_numpy().astype(np.int64)
+        coded[:, number] = np.where((column >= 0) & (column < len(question.options)), column, MISSING)
+    return Answers(tuple(questions), tuple(groups), group, coded, None)
+
+
+def _from_distributions(table: pa.Table) -> Answers:
+    questions, asked = _asked(table)
+    groups, group = _index(table["group"])
+    shares = [np.full((len(groups), len(question.options)), np.nan) for question in questions]
+    for row, values in enumerate(table["distribution"].to_pylist()):
+        shares[asked[row]][group[row]] = values
+    nobody = np.zeros((0, len(questions)), dtype=np.int64)
+    return Answers(tuple(questions), tuple(groups), np.zeros(0, dtype=np.int64), nobody, tuple(shares))

@@ -308,6 +308,22 @@ def data_check(
         raise typer.Exit(EXIT_ERROR)
 
 
+@data.command("sparsity")
+def data_sparsity(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `cuma data build` wrote.")],
+    output: Annotated[Path | None, typer.Option(help="Where the page goes; left out: into the folder.")] = None,
+    permutations: Annotated[int, typer.Option(min=1, help="Of people between groups, for the p-values.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the permutations.")] = 0,
+) -> None:
+    """Is there anything to keep apart here? How far groups' answers differ, with a page and a heat map."""
+    from cuma.reports.sparsity_page import sparsity
+
+    found = sparsity(folder, output or folder, permutations=permutations, seed=seed)
+    for sentence in found["summary"]:
+        typer.echo(sentence)
+    typer.echo(f"{(output or folder) / 'sparsity.html'}")
+
+
 @app.command("list")
 def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
     """Show the recipes, benchmarks or backbones that come with cuma."""

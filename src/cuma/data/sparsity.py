@@ -62,7 +62,7 @@ def read_answers(folder: Path) -> Answers:
             raise
         raise BenchmarkError(f"{folder} is damaged ({type(error).__name__}). Build it again.") from error
     raise BenchmarkError(
-        f"{folder} has no survey answers (no survey, distribution or answers in it). Build a survey with `cuma data build`."
+        f"{folder} has no survey answers: no survey, distribution or answers in it. Build a survey benchmark."
     )
 
 

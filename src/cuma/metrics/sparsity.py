@@ -1,4 +1,4 @@
-"""Is there anything to keep apart? How far groups of people lie from each other, beside what chance alone would give."""
+"""Is there anything to keep apart? How far groups of people lie from each other, beside what chance alone gives."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def adjusted(p: ArrayLike) -> Floats:
 
 
 def value_space(options: int, ordinal: bool) -> Floats:
-    """Where each option stands in the value space [m, d]: on a scale in [0, 1], d = 1, or one-hot less the last, d = m-1."""
+    """Where each option stands in the value space [m, d]: on a scale in [0, 1], or one-hot less the last (d = m-1)."""
     if ordinal or options == 2:
         return np.linspace(0.0, 1.0, options)[:, None]
     return np.eye(options)[:, :-1]

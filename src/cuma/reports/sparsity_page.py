@@ -92,11 +92,12 @@ def measure(answers: Answers, permutations: int = 1000, seed: int = 0) -> dict[s
         entry["p"] = test.p if people else None
         entry["p_adjusted"] = None if value is None else float(value)
     overall = float(min(p)) if people else None
-    return _result(answers, left_out, per_question, np.stack(distances), np.stack(beyond), overall) | {
+    found = _result(answers, left_out, per_question, np.stack(distances), np.stack(beyond), overall) | {
         "permutations": permutations if people else None,
         "lone_question": min(1.0, len(asked) / (permutations + 1)) if people else None,
         "seed": seed,
     }
+    return {"summary": _summary(found), **found}
 
 
 def _shown(answers: Answers) -> tuple[Answers, int]:
@@ -172,7 +173,7 @@ def _result(
     squares = joint[upper][np.isfinite(joint[upper])]
     sizes = None if answers.shares is not None else np.bincount(answers.group, minlength=size).tolist()
     dividing = None if overall is None else sum(entry["p_adjusted"] <= LEVEL for entry in per_question)
-    found = {
+    return {
         "groups": list(answers.groups),
         "people": sizes,
         "groups_left_out": left_out,
@@ -191,7 +192,6 @@ def _result(
         "order": [int(place) for place in order],
         "questions": sorted(per_question, key=lambda entry: (-entry["jsd"], entry["question_id"])),
     }
-    return {"summary": _summary(found), **found}
 
 
 def _joint(answers: Answers) -> tuple[np.ndarray, int]:
@@ -220,14 +220,14 @@ def _summary(found: dict[str, Any]) -> list[str]:
     if found["differ"] is None:
         return [
             "How far the groups lie apart; whether by more than chance cannot be said",
-            f"{size} groups, {asked}: {scale}. There are no people in this data, only shares, so that chance can neither "
-            "be tested nor taken off.",
+            f"{size} groups, {asked}: {scale}. There are no people in this data, only shares, so that chance can "
+            "neither be tested nor taken off.",
             *_cluster_words(found),
         ]
     if not found["differ"]:
         words = [
             "No: nothing to keep apart",
-            f"No question divides the {size} groups by more than chance would (p = {_p(found)}, {asked}). One shared "
+            f"No question divides the {size} groups by more than chance would (p {_p(found)}, {asked}). One shared "
             "adapter loses nothing that these answers could show.",
         ]
         if found["lone_question"] > LEVEL:
@@ -236,16 +236,16 @@ def _summary(found: dict[str, Any]) -> list[str]:
     divide = found["questions_that_divide"]
     words = [
         "Yes: there is something to keep apart",
-        f"{divide} of {asked} divide{'s' if divide == 1 else ''} the {size} groups by more than chance (p = {_p(found)}), with {scale}, what "
-        "chance gives taken off.",
+        f"{divide} of {asked} divide{'s' if divide == 1 else ''} the {size} groups by more than chance "
+        f"(p {_p(found)}), with {scale}, what chance gives taken off.",
         *_cluster_words(found),
     ]
     if found["pairs_beyond_m"] is not None:
         share = found["pairs_beyond_m"]
         words.append(
-            f"By the paper’s stricter criterion, over all questions together, {share:.0%} of the pairs of groups lie so far "
-            f"apart that hardly anybody of one could be of the other (squared Mahalanobis distance above m = {found['m']}); "
-            f"the mean is {found['mahalanobis_mean']:.2f}."
+            f"By the paper’s stricter criterion, over all questions together, {share:.0%} of the pairs of groups lie "
+            "further apart than people usually do from their own group’s mean (squared Mahalanobis distance above "
+            f"m = {found['m']}); the mean is {found['mahalanobis_mean']:.2f}."
             + (" Groups differ, and their people overlap." if share < 0.05 else "")
         )
     return words
@@ -260,7 +260,7 @@ def _cluster_words(found: dict[str, Any]) -> list[str]:
 
 
 def _p(found: dict[str, Any]) -> str:
-    return f"{found['p']:.3f}" if found["p"] >= 0.001 else "under 0.001"
+    return f"= {found['p']:.3f}" if found["p"] >= 0.001 else "< 0.001"
 
 
 def render(found: dict[str, Any], name: str) -> str:

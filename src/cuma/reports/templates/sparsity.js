@@ -27,13 +27,13 @@
     Plotly.react(at, [{
       type: "heatmap", z: jsd.map((row) => row.map((value) => (value === null ? null : Math.max(value, 0)))), zmin: 0,
       zmax: Math.max(0.02, ...jsd.flat().filter((value) => value !== null)),
-      colorscale: "Cividis", reversescale: true, hoverongaps: false, xgap: few ? 1 : 0, ygap: few ? 1 : 0,
+      colorscale: [[0, colour("paper")], [0.5, colour("rival-1")], [1, colour("ink")]], hoverongaps: false, xgap: few ? 1 : 0, ygap: few ? 1 : 0,
       text: jsd.map((row, i) => row.map((value, j) => `${escape(groups[i])}<br>${escape(groups[j])}<br>${value === null ? "" : value.toFixed(3)} nats`)),
       hovertemplate: "%{text}<extra></extra>",
       colorbar: { title: { text: "nats" }, thickness: 12, outlinewidth: 0, len: 0.9 },
     }], {
       width, height: Math.max(side, 160) + left + 16, margin: { l: left, r: 74, t: 10, b: left + 6 }, shapes, dragmode: false,
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, sans-serif", size: 11, color: colour("soft") },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: colour("rule"), font: { family: "system-ui, sans-serif", size: 11, color: colour("soft") },
       hoverlabel: { font: { color: colour("ink") }, bgcolor: colour("paper"), align: "left" },
       xaxis: { ...axis, tickangle: -90 }, yaxis: { ...axis, range: [groups.length - 0.5, -0.5] },
     }, { displayModeBar: false, responsive: false, doubleClick: false });

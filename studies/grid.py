@@ -7,11 +7,16 @@ Three learning rates of each method compete on the whole validation groups of sp
 trained on splits 0 to 4 and measured on the test people of seen and of unseen groups; the control (shuffled profiles)
 takes CuMA's. Statistical anchors stand beside them. Intervals are Student's over the five splits; differences on unseen
 groups are paired by group, p-values are Holm's.
+
+Every finished run's scores are written into the result at once, under the digest of its recipe: a study that was
+stopped goes on from the checked-in file, without the folders of its runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,38 +51,103 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("runs/study"))
     arguments = parser.parse_args()
     for benchmark in arguments.benchmark:
-        study(benchmark, arguments.output_dir / benchmark)
+        Study(benchmark, arguments.output_dir / benchmark).run()
 
 
-def study(benchmark: str, home: Path) -> None:
-    """One benchmark's table."""
-    trials = {method: choose(benchmark, method, home) for method in METHODS}
-    chosen = {method: min(tried, key=lambda rate: tried[rate]["soft_emd"]) for method, tried in trials.items()}
-    rows = {split: split_row(benchmark, split, chosen, home) for split in SPLITS}
-    names = list(rows[SPLITS[0]])
-    result = {
-        "command": f"python studies/grid.py --benchmark {benchmark}",
-        "validation_groups_of_split_1": trials,
-        "learning_rates": chosen,
-        "splits": rows,
-        **{
-            side: {
-                name: {metric: interval([row[name][side][metric] for row in rows.values()]) for metric in METRICS}
-                for name in names
-                if side in rows[SPLITS[0]][name]
-            }
-            for side in ("seen", "unseen")
-        },
-        "unseen_cuma_minus": paired_by_group(
-            rows, "cuma", [name for name in names if name != "cuma" and rows[SPLITS[0]][name]["unseen_groups"]]
-        ),
-        "seed": 0,
-        "hardware": hardware(),
-        "versions": versions(),
-    }
-    write_json(Path("docs/results") / f"study-{benchmark}.json", result)
-    for key in ("learning_rates", "seen", "unseen", "unseen_cuma_minus"):
-        print(key, result[key])
+class Study:
+    """One benchmark's runs, and the table that they give."""
+
+    def __init__(self, benchmark: str, home: Path) -> None:
+        self.benchmark = benchmark
+        self.home = home
+        self.file = Path("docs/results") / f"study-{benchmark}.json"
+        self.result: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.runs: dict[str, dict[str, Any]] = self.result.get("runs", {})
+        self._materials: tuple[int, Materials] | None = None
+
+    def run(self) -> None:
+        """Do what is missing, then write the table."""
+        chosen = {method: self.choose(method) for method in METHODS}
+        rows = {split: self.split_row(split, chosen) for split in SPLITS}
+        unseen = [name for name in rows[SPLITS[0]] if rows[SPLITS[0]][name]["unseen_groups"]]
+        table = {
+            "learning_rates": chosen,
+            **{side: self.table(rows, side) for side in ("seen", "unseen")},
+            "unseen_cuma_minus": paired_by_group(rows, "cuma", [name for name in unseen if name != "cuma"]),
+        }
+        self.write(**table)
+        for key, value in table.items():
+            print(key, value)
+
+    def choose(self, method: str) -> str:
+        """The learning rate with the lowest soft EMD on the validation groups of the split that chooses."""
+        tried = {}
+        for rate in METHODS[method][2]:
+            recipe = recipe_of(self.benchmark, method, rate, CHOICE_SPLIT, "training.curve_steps=[200]")
+            tried[rate] = self.once(f"choice/{method}-{rate}", recipe, self.on_validation_groups)
+        return min(tried, key=lambda rate: tried[rate]["soft_emd"])
+
+    def split_row(self, split: int, chosen: dict[str, str]) -> dict[str, Any]:
+        """Method → side → metrics, of one split; the anchors, which take seconds, are computed anew each time."""
+        row = {
+            method: self.once(
+                f"split-{split}/{method}",
+                recipe_of(self.benchmark, method, rate, split, "training.curve_steps=[]"),
+                self.on_test_people,
+            )
+            for method, rate in {**chosen, CONTROL: chosen["cuma"]}.items()
+        }
+        reads_profiles = recipe_of(self.benchmark, "cuma", chosen["cuma"], split)
+        return {**row, **anchors(ANCHORS, self.materials(reads_profiles))}
+
+    def once(self, name: str, recipe: Recipe, measure: Callable[[Recipe, Path], dict[str, Any]]) -> dict[str, Any]:
+        """The scores of one run: those in the file if they are of this very recipe, else of a run trained now."""
+        known = self.runs.get(name, {})
+        if known.get("recipe") != recipe.digest:
+            self.runs[name] = {"recipe": recipe.digest, **measure(recipe, self.home / name)}
+            self.write()
+            print(name, self.runs[name].get("unseen", self.runs[name]), flush=True)
+        return {key: value for key, value in self.runs[name].items() if key != "recipe"}
+
+    def on_validation_groups(self, recipe: Recipe, folder: Path) -> dict[str, Any]:
+        """Train and measure on whole groups that nobody was trained on."""
+        materials = self.materials(recipe)
+        run = train_run(recipe, folder, materials, curve_point(recipe, materials, "validation", ("seen", "validation")))
+        return dict(next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)["unseen"])
+
+    def on_test_people(self, recipe: Recipe, folder: Path) -> dict[str, Any]:
+        """Train and measure on the test people of seen and of unseen groups."""
+        materials = self.materials(recipe)
+        train_run(recipe, folder, materials)
+        (evaluation,) = evaluate_run(folder, materials).evaluations()
+        return measured(pd.read_parquet(evaluation / "predictions.parquet"), materials)
+
+    def materials(self, recipe: Recipe) -> Materials:
+        """The parts that all runs of a split share; one split's at a time."""
+        split = recipe.data.split_seed
+        if self._materials is None or self._materials[0] != split:
+            self._materials = (split, Materials.load(recipe))
+        return self._materials[1]
+
+    def table(self, rows: dict[int, dict[str, Any]], side: str) -> dict[str, Any]:
+        """Method → metric → mean and interval over the splits."""
+        return {
+            name: {metric: interval([row[name][side][metric] for row in rows.values()]) for metric in METRICS}
+            for name in rows[SPLITS[0]]
+            if side in rows[SPLITS[0]][name]
+        }
+
+    def write(self, **table: Any) -> None:
+        """The file as it stands: the runs so far, and the table when all are there."""
+        self.result = {
+            "command": f"python studies/grid.py --benchmark {self.benchmark}",
+            **table,
+            "runs": self.runs,
+            "seed": 0,
+            "hardware": hardware(),
+            "versions": versions(),
+        }
+        write_json(self.file, self.result)
 
 
 def recipe_of(benchmark: str, method: str, rate: str, split: int, *more: str) -> Recipe:
@@ -86,39 +156,6 @@ def recipe_of(benchmark: str, method: str, rate: str, split: int, *more: str) ->
     control = ("data.shuffle_profiles=true",) if method == CONTROL else ()
     options = (*COMMON, *overrides, *control, f"training.learning_rate={rate}", f"data.split_seed={split}", *more)
     return load_recipe(f"quickstart/{benchmark}/{name}", options)
-
-
-def choose(benchmark: str, method: str, home: Path) -> dict[str, dict[str, float]]:
-    """Learning rate → scores on the validation groups of the split that chooses."""
-    materials: Materials | None = None
-    tried = {}
-    for rate in METHODS[method][2]:
-        recipe = recipe_of(benchmark, method, rate, CHOICE_SPLIT, "training.curve_steps=[200]")
-        folder = home / "choice" / f"{method}-{rate}"
-        if not (folder / "adapter").exists():
-            materials = materials or Materials.load(recipe)
-            train_run(recipe, folder, materials, curve_point(recipe, materials, "validation", ("seen", "validation")))
-        run = train_run(recipe, folder)
-        tried[rate] = next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)["unseen"]
-        print(method, rate, tried[rate], flush=True)
-    return tried
-
-
-def split_row(benchmark: str, split: int, chosen: dict[str, str], home: Path) -> dict[str, Any]:
-    """Method → side → metrics, of one split."""
-    row: dict[str, Any] = {}
-    materials: Materials | None = None
-    for method, rate in {**chosen, CONTROL: chosen["cuma"]}.items():
-        recipe = recipe_of(benchmark, method, rate, split, "training.curve_steps=[]")
-        materials = materials or Materials.load(recipe)
-        folder = home / f"split-{split}" / method
-        train_run(recipe, folder, materials)
-        (evaluation,) = evaluate_run(folder, materials).evaluations()
-        row[method] = measured(pd.read_parquet(evaluation / "predictions.parquet"), materials)
-    assert materials is not None
-    row |= anchors(ANCHORS, materials)
-    print(split, {name: of.get("unseen", {}).get("soft_emd") for name, of in row.items()}, flush=True)
-    return row
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""The verbs of `cuma data`: build, check, sparsity."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cuma.cli.shell import EXIT_ERROR
+
+
+class Buildable(StrEnum):
+    """What `cuma data build` can build."""
+
+    GSS = "gss"
+    WVS = "wvs"
+    WVB = "wvb"
+    COMMUNITY = "community"
+    PRISM = "prism"
+    GLOBAL_OPINIONS = "global_opinions"
+    OWN = "own"
+
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="OURS=THEIRS", help="Own data: a column of another name, as profile.age=AGE."),
+]
+
+
+def _pairs(texts: list[str] | None) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts or []]
+    if not all(ours and equals and theirs for ours, equals, theirs in pairs):
+        raise typer.BadParameter("takes OURS=THEIRS, such as answer=q1_answer", param_hint="--column")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def build_data(
+    name: Annotated[Buildable, typer.Argument(help="Which benchmark.", show_choices=True)],
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    source: Annotated[
+        Path | None, typer.Option(help="The file or folder that you obtained; gss and wvs need none.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="So many people, or conversations, from all groups.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Render at most so many answers as conversations.")] = 50_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and the sample.")] = 0,
+    holdout_groups: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Keep out for zero-shot tests, as country=Japan.")
+    ] = None,
+    group_by: Annotated[str, typer.Option(help="gss: the fields that make a group, as ethnicity,sex.")] = "",
+    column: Columns = None,
+    as_released: Annotated[bool, typer.Option("--as-released", help="wvb: the authors' text, its errors too.")] = False,
+) -> None:
+    """Make data sets in TRL's columns, with profiles and splits by person, and a card that counts every row."""
+    from cuma.data.base import Options
+    from cuma.data.build import build
+    from cuma.data.splits import parse_holdout
+
+    options = Options(
+        seed=seed,
+        sample=sample,
+        rows=rows,
+        holdout=parse_holdout(holdout_groups or ()),
+        as_released=as_released,
+        columns=_pairs(column),
+        group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
+    )
+    card = build(name.value, source, output, options)
+    typer.echo(f"Licence: {card['licence']}")
+    typer.echo(f"{card['rows_read']:,} rows read, {card['rows_kept']:,} used")
+    for reason, times in {**card["dropped"], **card["noted"]}.items():
+        typer.echo(f"  {times:>9,}  {reason}")
+    for split, sizes in card["splits"].items():
+        typer.echo(f"{split:11} {sizes['people']:,} people, {sizes['groups']:,} groups, {sizes['answers']:,} answers")
+    typer.echo(f"{output}  Next: cuma data sparsity {output}" if "survey" in card["tasks"] else f"{output}")
+
+
+def check_data(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Your own JSONL, CSV, parquet or `datasets` folder.")],
+    column: Columns = None,
+) -> None:
+    """Show what is understood of your own data, which profile fields exist, and what cannot be used and why."""
+    from rich.console import Console
+
+    from cuma.data.check import page, summary
+    from cuma.data.own import understand
+
+    found = summary(understand(file, _pairs(column)))
+    Console().print(page(file, found))
+    if not found["rows_usable"]:
+        raise typer.Exit(EXIT_ERROR)
+
+
+def measure_sparsity(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `cuma data build` wrote.")],
+    output: Annotated[Path | None, typer.Option(help="Where the page goes; left out: into the folder.")] = None,
+    permutations: Annotated[int, typer.Option(min=1, help="Of people between groups, for the p-values.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the permutations.")] = 0,
+) -> None:
+    """Is there anything to keep apart here? How far groups' answers differ, with a page and a heat map."""
+    from cuma.reports.sparsity_page import sparsity
+
+    found = sparsity(folder, output or folder, permutations=permutations, seed=seed)
+    for sentence in found["summary"]:
+        typer.echo(sentence)
+    typer.echo(f"{(output or folder) / 'sparsity.html'}")

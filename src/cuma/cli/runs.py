@@ -1,0 +1,104 @@
+"""Verbs that make runs and look at them: quickstart, train, evaluate, report."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Benchmark(StrEnum):
+    """Benchmarks that the quickstart has recipes for."""
+
+    GSS = "gss"
+    WVS = "wvs"
+
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/quickstart/gss/cuma.")]
+
+
+def quickstart(
+    benchmark: Annotated[Benchmark, typer.Option(help="US groups (gss) or countries (wvs).")] = Benchmark.GSS,
+    fast: Annotated[bool, typer.Option("--fast", help="CuMA and LoRA only, and fewer steps.")] = False,
+    output_dir: Annotated[Path, typer.Option(help="Where the runs and the page go.")] = Path("runs/quickstart"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training; the same seed gives the same table.")] = 0,
+) -> None:
+    """The method, end to end, on real people: a table and a page."""
+    from cuma.quickstart import run_quickstart
+
+    run_quickstart(benchmark=benchmark.value, fast=fast, output_dir=output_dir, seed=seed)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a name from `cuma list recipes`.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example training.learning_rate=1e-3.")
+    ] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="The run's folder; left out: runs/ and the name.")] = None,
+    resume_from_checkpoint: Annotated[
+        str,
+        typer.Option(
+            metavar="true|false|PATH",
+            help="Go on from the newest whole checkpoint, from the stage's start, or from a checkpoint.",
+        ),
+    ] = "true",
+) -> None:
+    """Train a recipe, or continue where it stopped."""
+    from cuma.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    folder = output_dir or Path("runs", loaded.name)
+    from cuma.training.train import train_run  # after the recipe is known to be sound: this takes seconds
+
+    resume = {"true": True, "false": False}.get(resume_from_checkpoint.lower(), Path(resume_from_checkpoint))
+    train_run(loaded, folder, resume_from_checkpoint=resume)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        typer.echo(f"{folder}  Next: cuma evaluate {folder}")
+
+
+def evaluate(
+    run: RunFolder,
+    partial_profiles: Annotated[
+        bool, typer.Option("--partial-profiles", help="Also with 0, 25, 50, 75 and 100 % of each profile's fields.")
+    ] = False,
+) -> None:
+    """Let a run answer for the test people, and score its answers."""
+    from cuma.runs import Run
+
+    Run.open(run)  # a wrong folder is told at once, before seconds of imports
+    from cuma.evaluation.evaluate import evaluate_partial, evaluate_run
+
+    evaluate_run(run)
+    if partial_profiles:
+        _print_partial(evaluate_partial(run))
+    typer.echo(f"{run}  Next: cuma report {run}")
+
+
+def _print_partial(measured: dict[str, Any]) -> None:
+    """A line for each share of the fields: soft EMD with its interval, seen and unseen groups."""
+    from rich.console import Console
+    from rich.table import Table
+
+    sides = [side for side in ("seen", "unseen") if side in measured]
+    table = Table("Fields known", *(f"Soft EMD, {side} groups" for side in sides))
+    for place, share in enumerate(measured["shares"]):
+        found = [measured[side][place] for side in sides]
+        table.add_row(f"{share:.0%}", *(f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for m in found))
+    Console().print(table)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or more runs' folders.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The page; left out: report.html in the run, or beside the runs.")
+    ] = None,
+) -> None:
+    """Write one self-contained page about one or more runs."""
+    from cuma.reports.render import write_report
+
+    page = output or (runs[0] if len(runs) == 1 else runs[0].parent) / "report.html"
+    write_report(runs, page)
+    typer.echo(str(page))

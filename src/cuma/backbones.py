@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from cuma.errors import BackboneError, ConfigError
 from cuma.hub import cache_folder, licence_of, locate, package_folder, quiet_loading, require_safetensors
+from cuma.quantization import quantization_options, stay_differentiable
 
 if TYPE_CHECKING:
     import torch
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 """Names for `dtype`; "auto" is what the weights were saved in."""
-
-QUANTIZATIONS = ("4bit", "8bit")
-"""Names for `quantization`: bitsandbytes' NF4 and LLM.int8."""
 
 PAD_CANDIDATES = ("<|finetune_right_pad_id|>", "<|pad|>", "[PAD]", "<pad>", "<|endoftext|>")
 """Tokens that may serve as padding in a tokenizer that names none, best first (Llama 3.1, Phi, BERT, T5, GPT)."""
@@ -104,7 +102,7 @@ def load_backbone(
         revision: branch, tag or commit on the Hub.
         dtype: one of `DTYPES`, or a torch dtype.
         device_map: as in transformers; None: the CPU.
-        quantization: one of `QUANTIZATIONS`, to hold the frozen weights in fewer bits; None: as they are.
+        quantization: one of `cuma.quantization.QUANTIZATIONS`, for frozen weights in fewer bits; None: as they are.
 
     Raises:
         BackboneError: the model is not here (the text says how to get it), incomplete, damaged, or only pickled; or
@@ -113,7 +111,7 @@ def load_backbone(
     """
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, or a torch.dtype; got {dtype!r}.")
-    reading = {"dtype": dtype, "device_map": device_map, **_quantized(quantization, dtype)}
+    reading = {"dtype": dtype, "device_map": device_map, **quantization_options(quantization, dtype)}
     packaged = BACKBONES.get(model_name_or_path)
     if packaged is not None:
         return _load_packaged(model_name_or_path, packaged, revision, reading)
@@ -121,23 +119,6 @@ def load_backbone(
     model, tokenizer = _read(model_name_or_path, located.folder, reading)
     licence = licence_of(model_name_or_path, located.folder)
     return _finish(model, tokenizer, model_name_or_path, licence, located.revision)
-
-
-def _quantized(quantization: str | None, dtype: str | torch.dtype) -> dict[str, Any]:
-    """transformers' option for weights in fewer bits, computed with in `dtype`."""
-    if quantization is None:
-        return {}
-    if quantization not in QUANTIZATIONS:
-        raise ConfigError(f"quantization must be one of {', '.join(QUANTIZATIONS)}, or None; got {quantization!r}.")
-    if package_folder("bitsandbytes") is None:
-        raise BackboneError(f"quantization={quantization!r} needs bitsandbytes: pip install 'cuma[quantized]'.")
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    compute = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
-    four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
-    options = four if quantization == "4bit" else {"load_in_8bit": True}
-    return {"quantization_config": BitsAndBytesConfig(**options)}
 
 
 def _load_packaged(name: str, packaged: PackagedModel, revision: str | None, reading: dict[str, Any]) -> Backbone:
@@ -247,6 +228,8 @@ def _read(name: str, folder: Path, reading: dict[str, Any]) -> tuple[PreTrainedM
             f"{name!r} lacks {len(absent)} weights that a causal language model of its kind has, or has them in "
             f"another shape ({', '.join(absent[:3])}). Take the complete model; an encoder or a classifier will not do."
         )
+    if "quantization_config" in reading:
+        stay_differentiable(model)
     return model, tokenizer
 
 

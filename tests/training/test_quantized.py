@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
@@ -63,6 +65,27 @@ def test_a_four_bit_base_is_trained_on_saved_and_loaded(
     model.save_pretrained(tmp_path / "adapter")
     again = PeftModel.from_pretrained(load_backbone(str(folder), quantization="4bit").model, str(tmp_path / "adapter"))
     torch.testing.assert_close(answers(again), after, rtol=0, atol=1e-5)
+
+
+def test_measuring_first_changes_nothing_of_the_gradients(folder: Path) -> None:
+    gradients = []
+    for measured in (False, True):
+        model = adapted(load_backbone(str(folder), quantization="4bit").model, profile_dim=384)
+        if measured:
+            answers(model)  # in eval mode: where bitsandbytes may pack weights into a form without a gradient
+        model.train()(input_ids=tokens(3), profile_embeds=people(3, dim=384), labels=tokens(3)).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+    assert any(gradient.abs().sum() > 0 for name, gradient in gradients[0].items() if "layers.0" in name)
+    torch.testing.assert_close(*gradients)
+
+
+def test_no_layer_may_pack_its_weights_for_inference(folder: Path) -> None:
+    layers = [m for m in load_backbone(str(folder), quantization="4bit").model.modules() if isinstance(m, Linear4bit)]
+    assert layers
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+    made = inspect.getsource(Linear4bit.forward)  # what it is that is switched off, on CPUs that have it
+    assert "self.support_avx512bf16_for_cpu" in made
+    assert "_convert_weight_packed_for_cpu" in made
 
 
 def test_an_unknown_quantization_is_named(folder: Path) -> None:

@@ -78,9 +78,7 @@ def test_it_goes_straight_into_trl(tmp_path: Path, name: str, backbone: Backbone
     tasks = [task for task in TRAINERS if (tmp_path / "built" / task).is_dir()]
     assert tasks == (["sft"] if name == "wvb" else ["sft", "dpo"])
     for task in tasks:
-        rows = (
-            load_from_disk(tmp_path / "built" / task)["train"].shuffle(seed=0).select(range(4))
-        )  # few: all are tokenised
+        rows = load_from_disk(tmp_path / "built" / task)["train"].shuffle(seed=0).select(range(4))
         config, stock, ours = TRAINERS[task]
         trainers = [(stock, plain, {})]
         if name in ("wvb", "prism"):  # one of the surveys and one of the preference data: the rest has the same columns

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cuma.data.base import Options
-from cuma.data.global_opinions import build, is_no_answer, is_ordinal
+from cuma.data.global_opinions import build
+from cuma.data.scales import is_no_answer, is_ordinal
 from cuma.data.write import write
 from cuma.errors import BenchmarkError
 
@@ -123,6 +124,27 @@ def test_splits_share_no_question_and_hold_out_countries(tmp_path):
     assert all(entry["question_split"] == where[entry["question"].casefold()] for entry in task["unseen"])
     with pytest.raises(BenchmarkError, match="nobody has that value"):
         build(tmp_path / "data.csv", Options(holdout=(("country", "Korea"),)))
+
+
+def test_conversations_end_in_a_letter_that_the_country_gives(tmp_path):
+    certain = {"France": [0, 0, 1.0, 0, 0], "Japan": [0, 0.5, 0.5, 0, 0]}
+    many = [f"Choice {n}" for n in range(12)]
+    rows = [row(f"How good is thing {n}?", certain) for n in range(200)]
+    rows.append(row("Too many?", {"France": [1.0] + [0.0] * 11}, many))
+    built = build(save(tmp_path / "data.csv", rows), Options(rows=150))
+    assert built.ledger.noted["distribution with more options than letters, not made a conversation"] == 1
+    said = {"France": [], "Japan": []}
+    for split, table in built.tasks["sft"].items():
+        assert len(table) <= 150
+        assert split != "train" or len(table) == 150
+        for entry in table:
+            assert entry["person_id"] is None
+            _, *options, _ = entry["prompt"][-1]["content"].split("\n")
+            named = dict(option.split(". ") for option in options)
+            said[entry["group"]].append(named[entry["completion"][0]["content"]])
+    assert set(said["France"]) == {"Somewhat bad"}
+    assert set(said["Japan"]) == {"Somewhat good", "Somewhat bad"}
+    assert 0.3 < said["Japan"].count("Somewhat bad") / len(said["Japan"]) < 0.7
 
 
 def test_sample_draws_questions_of_both_surveys(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -43,10 +44,19 @@ def wvb(folder: Path) -> Path:
     return folder
 
 
+def opinions(file: Path) -> Path:
+    shares = "defaultdict(<class 'list'>, {'France': [0.4, 0.6], 'Japan': [0.7, 0.3]})"
+    rows = [[f"Is thing {number} good?", shares, "['Yes', 'No']", "GAS"] for number in range(20)]
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([["question", "selections", "options", "source"], *rows])
+    return file
+
+
 SOURCES: dict[str, Callable[[Path], Path | None]] = {
     "wvb": lambda path: wvb(path / "wvb"),
     "prism": lambda path: write_prism(path / "prism", prism_people(), prism_talks()),
     "community": lambda path: write_community(path / "ca.csv", community_rows()),
+    "global_opinions": lambda path: opinions(path / "opinions.csv"),
     "gss": lambda path: None,
     "wvs": lambda path: None,
 }
@@ -76,7 +86,7 @@ def plain(model: Any) -> Any:
 def test_it_goes_straight_into_trl(tmp_path: Path, name: str, backbone: Backbone, encoder: ProfileEncoder) -> None:
     build(name, SOURCES[name](tmp_path), tmp_path / "built", Options(rows=200, sample=60))
     tasks = [task for task in TRAINERS if (tmp_path / "built" / task).is_dir()]
-    assert tasks == (["sft"] if name == "wvb" else ["sft", "dpo"])
+    assert tasks == (["sft"] if name in ("wvb", "global_opinions") else ["sft", "dpo"])
     for task in tasks:
         rows = load_from_disk(tmp_path / "built" / task)["train"].shuffle(seed=0).select(range(4))
         config, stock, ours = TRAINERS[task]

@@ -7,22 +7,25 @@ where a question is for everybody else.
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import itertools
 import math
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
-from cuma.data.base import TASKS, WHO, Built, Ledger, Options, who
+from cuma.benchmarks.base import Question
+from cuma.benchmarks.prompts import LETTERS
+from cuma.data.base import SPLITS, TASKS, WHO, Built, Ledger, Options, Task, who
+from cuma.data.letters import in_letters
+from cuma.data.literals import NotPlain, plain_literal
 from cuma.data.reading import csv_rows, existing
+from cuma.data.scales import is_no_answer, is_ordinal
 from cuma.data.splits import UNSEEN, assign, check_holdout, draw, held_out
 from cuma.errors import BenchmarkError
 from cuma.profiles import Profile
@@ -35,10 +38,6 @@ CITATION = (
 COLUMNS = ("question", "selections", "options", "source")
 TOLERANCE = 0.02
 """A distribution whose sum is further from 1 is wrong, not rounded."""
-MAX_LITERAL = 100_000
-"""Characters of the longest cell that is parsed; the data set's longest has some thousands."""
-MAX_DEPTH = 4
-"""Brackets within brackets; the data set has two."""
 MAX_NAME = 80
 """Characters of the longest country's name."""
 
@@ -63,53 +62,6 @@ COUNTRIES = {
 """The data set's short names, in lower case → names that read well in a sentence."""
 
 _SAMPLE = re.compile(r"\s*\(([^()]*\bsample)\)\s*$", re.IGNORECASE)
-_NO_ANSWER = re.compile(
-    r"dk|d/k|don't know|do not know|refused|refusal|refuse to answer|no answer|no response|no opinion given|unknown|"
-    r"not asked( in survey)?|not applicable|missing|declined? to answer|prefer not to (say|answer)|not available"
-)
-_SCALES = (
-    ("very good", "good", "somewhat good", "neither good nor bad", "somewhat bad", "bad", "very bad"),
-    ("very favorable", "mostly favorable", "somewhat favorable", "somewhat unfavorable", "mostly unfavorable",
-     "very unfavorable"),
-    ("strongly agree", "completely agree", "agree strongly", "agree", "mostly agree", "somewhat agree",
-     "neither agree nor disagree", "somewhat disagree", "mostly disagree", "disagree", "disagree strongly",
-     "completely disagree", "strongly disagree"),
-    ("very important", "rather important", "somewhat important", "fairly important", "not very important",
-     "not too important", "not at all important", "not important at all"),
-    ("a great deal", "quite a lot", "a fair amount", "some", "not very much", "not too much", "none at all",
-     "not at all"),
-    ("a lot", "some", "not too much", "not much", "nothing at all", "no confidence at all", "not at all"),
-    ("a lot of confidence", "some confidence", "not too much confidence", "no confidence at all"),
-    ("very satisfied", "somewhat satisfied", "somewhat dissatisfied", "very dissatisfied"),
-    ("very big problem", "moderately big problem", "small problem", "not a problem at all"),
-    ("a very big problem", "a moderately big problem", "a small problem", "not a problem at all"),
-    ("very serious", "somewhat serious", "not too serious", "not a problem", "not at all serious"),
-    ("major threat", "minor threat", "not a threat"),
-    ("very concerned", "somewhat concerned", "not too concerned", "not at all concerned"),
-    ("very worried", "somewhat worried", "not too worried", "not at all worried"),
-    ("very much", "a great deal", "a good deal", "somewhat", "not much", "a little", "not at all"),
-    ("very happy", "rather happy", "quite happy", "not very happy", "not at all happy"),
-    ("very likely", "somewhat likely", "somewhat unlikely", "not too likely", "very unlikely", "not at all likely"),
-    ("very proud", "quite proud", "not very proud", "not at all proud"),
-    ("very interested", "somewhat interested", "not very interested", "not at all interested"),
-    ("always", "almost always", "very often", "often", "frequently", "sometimes", "occasionally", "rarely",
-     "hardly ever", "almost never", "never"),
-    ("increase", "increased", "stay the same", "stayed the same", "kept the same", "about the same", "decrease",
-     "decreased"),
-    ("better", "about the same", "the same", "worse"),
-    ("improve a lot", "improve a little", "remain the same", "worsen a little", "worsen a lot"),
-    ("gotten better", "stayed about the same", "gotten worse"),
-    ("completely", "mostly", "somewhat", "a little", "not at all"),
-    ("strongly approve", "approve", "somewhat approve", "somewhat disapprove", "disapprove", "strongly disapprove"),
-    ("strongly favor", "favor", "somewhat favor", "somewhat oppose", "oppose", "strongly oppose"),
-    ("strongly support", "support", "somewhat support", "somewhat oppose", "oppose", "strongly oppose"),
-)  # fmt: skip
-"""Known ordered scales; a question may have any part of one, in either direction. Where words of one line are much
-alike ("agree", "mostly agree"), a question that has them in another order is taken for unordered."""
-
-
-class _NotPlain(Exception):
-    """A cell holds something else than lists, dicts, texts and numbers."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +81,10 @@ class _Question:
 
 
 def build(source: Path, options: Options) -> Built:
-    """The task "distribution": one row for every question and country.
+    """The task "distribution": one row for every question and country. The task "sft": the same rows as conversations.
+
+    A conversation's answer is one letter, drawn by the country's shares, as if one of its people had been met: nobody
+    did answer that, but a model trained on many of them learns the shares.
 
     source: the data set's CSV. `Options.sample` draws questions, from both surveys alike. Raises `BenchmarkError` for a
     file that is no such CSV, or has nothing usable in it.
@@ -164,12 +119,29 @@ def build(source: Path, options: Options) -> Built:
                 **who(profile, None, country),
             }
             rows.setdefault(UNSEEN if held_out(profile, options.holdout) else split, []).append(row)
-    splits = {split: Dataset.from_list(entries, features=FEATURES) for split, entries in rows.items()}
+    tasks: dict[Task, dict[str, Dataset]] = {
+        "distribution": {split: Dataset.from_list(entries, features=FEATURES) for split, entries in rows.items()},
+        "sft": {split: _conversations(split, entries, options, ledger) for split, entries in rows.items()},
+    }
     facts = {
         "questions": {split: len({row["question_id"] for row in entries}) for split, entries in sorted(rows.items())},
         "split_by": "question; unseen: country",
     }
-    return Built("global_opinions", {"distribution": splits}, ledger, (source,), LICENCE, CITATION, facts)
+    return Built("global_opinions", tasks, ledger, (source,), LICENCE, CITATION, facts)
+
+
+def _conversations(split: str, rows: list[dict[str, Any]], options: Options, ledger: Ledger) -> Dataset:
+    """At most `options.rows` of a split's rows: lettered options in an order by lot, and a letter by the shares."""
+    rng = np.random.default_rng([options.seed, SPLITS.index(split)])
+    lettered = [row for row in rows if len(row["options"]) <= len(LETTERS)]
+    ledger.note("distribution with more options than letters, not made a conversation", len(rows) - len(lettered))
+    conversations = []
+    for place in np.sort(rng.permutation(len(lettered))[: options.rows]):
+        row = lettered[place]
+        question = Question(row["question_id"], row["question"], tuple(row["options"]), row["ordinal"])
+        answer = int(rng.choice(len(row["options"]), p=row["distribution"]))
+        conversations.append(in_letters(question, {**row, "answer": answer}, rng)[0])
+    return Dataset.from_list(conversations, features=TASKS["sft"])
 
 
 def _file(source: Path) -> Path:
@@ -203,8 +175,8 @@ def _question(row: dict[str, str], ledger: Ledger) -> _Question | None:
         ledger.drop("no question")
         return None
     try:
-        listed = _plain(row["options"])
-    except _NotPlain:
+        listed = plain_literal(row["options"])
+    except NotPlain:
         ledger.drop("options that are no list of texts")
         return None
     if not isinstance(listed, list) or not all(isinstance(option, str | int | float) for option in listed):
@@ -216,8 +188,8 @@ def _question(row: dict[str, str], ledger: Ledger) -> _Question | None:
         return None
     start, end = row["selections"].find("{"), row["selections"].rfind("}")
     try:
-        selections = _plain(row["selections"][start : end + 1]) if start >= 0 else None
-    except _NotPlain:
+        selections = plain_literal(row["selections"][start : end + 1]) if start >= 0 else None
+    except NotPlain:
         selections = None
     if not isinstance(selections, dict):
         ledger.drop("selections that are no table of countries")
@@ -296,75 +268,3 @@ def _distribution(values: Any, options: int, substantive: Sequence[int], ledger:
     if total - mass > 1e-9:
         ledger.note("country: share of don't know or refused left out, rest renormalised")
     return tuple(value / mass for value in rest)
-
-
-def is_no_answer(option: str) -> bool:
-    """Whether an option says only that there is no answer: "DK/Refused", "Don't know (VOL)", "Missing; Unknown"."""
-    plain = re.sub(r"\([^()]*\)", " ", re.sub(r"[´`’‘]", "'", option.casefold()))
-    parts = [part.strip(" .-–") for part in re.split(r"[/;,]|\bor\b", plain)]
-    parts = [part for part in parts if part]
-    return bool(parts) and all(_NO_ANSWER.fullmatch(part) for part in parts)
-
-
-def is_ordinal(options: Sequence[str]) -> bool:
-    """Whether three or more options are known to be steps on a scale, else False.
-
-    They are if they stand in the order of a known scale, or in its reverse, without any other option; or if they begin
-    with whole numbers that go up or down by one, and some are nothing else ("1 Not at all", "2", …).
-    """
-    if len(options) < 3:
-        return False
-    numbers = [re.match(r"-?\d{1,3}(?![\d.,%:–-])", option) for option in options]
-    if all(numbers):
-        values = [int(match[0]) for match in numbers if match]
-        steps = {after - before for before, after in itertools.pairwise(values)}
-        return steps in ({1}, {-1}) and any(match[0] == match.string for match in numbers if match)
-    plain = [" ".join(re.sub(r"\([^()]*\)", " ", option.casefold()).split()).strip(" .") for option in options]
-    for scale in _SCALES:
-        if set(plain) <= set(scale):
-            places = [scale.index(option) for option in plain]
-            if places == sorted(places) or places == sorted(places, reverse=True):
-                return True
-    return False
-
-
-def _plain(text: str) -> Any:
-    """A list, dict, text or number from a Python literal; `nan` and `inf` are known. Never evaluates anything.
-
-    Raises `_NotPlain` for whatever else, for text too long or too deeply nested.
-    """
-    text = text.strip()
-    if len(text) > MAX_LITERAL:
-        raise _NotPlain
-    depth = 0
-    for char in text:
-        depth += (char in "([{") - (char in ")]}")
-        if depth > MAX_DEPTH:
-            raise _NotPlain
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's opinion of odd escapes in somebody's text
-            return _value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-        raise _NotPlain from error
-
-
-def _value(node: ast.expr) -> Any:
-    match node:
-        case ast.List(elts=items):
-            return [_value(item) for item in items]
-        case ast.Dict(keys=keys, values=values):
-            if not all(isinstance(key, ast.Constant) for key in keys):
-                raise _NotPlain
-            return {_value(key): _value(value) for key, value in zip(keys, values, strict=True) if key is not None}
-        case ast.Constant(value=str() as text):
-            return text
-        case ast.Constant(value=bool()):
-            raise _NotPlain
-        case ast.Constant(value=int() | float() as number):
-            return float(number) if isinstance(number, float) or abs(number) > 2**53 else number
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-            return -float(number)
-        case ast.Name(id="nan" | "inf" as name):
-            return float(name)
-    raise _NotPlain

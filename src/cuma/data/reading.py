@@ -31,7 +31,7 @@ def existing(path: str | Path) -> Path:
     """The path, if something is there. Raises `BenchmarkError`."""
     path = Path(path).expanduser()
     if not path.exists():
-        raise BenchmarkError(f"{path} does not exist. Give --source the file or folder that you have obtained.")
+        raise BenchmarkError(f"{path} does not exist. Name the file or folder that you have obtained.")
     return path
 
 

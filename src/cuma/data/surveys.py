@@ -10,9 +10,9 @@ from datasets import Dataset
 
 from cuma.benchmarks.base import NO_ANSWER, Group, Question, Survey
 from cuma.benchmarks.gss import ALL_QUESTIONS, GROUP_FIELDS, load_gss
-from cuma.benchmarks.prompts import LETTERS, letter_orders, survey_messages
 from cuma.benchmarks.wvs import load_wvs
-from cuma.data.base import SPLITS, TASKS, Built, Ledger, Options, Task, message, who
+from cuma.data.base import SPLITS, TASKS, Built, Ledger, Options, Task, who
+from cuma.data.letters import in_letters
 from cuma.data.splits import UNSEEN, check_holdout, draw, held_out
 from cuma.errors import BenchmarkError
 
@@ -68,7 +68,7 @@ def survey_tasks(survey: Survey, people: Any, options: Options) -> dict[Task, di
         tasks["survey"][split] = Dataset.from_list(its, features=TASKS["survey"])
         rng = np.random.default_rng([options.seed, SPLITS.index(split)])
         places = np.sort(rng.permutation(len(its))[: options.rows])
-        letters = [_in_letters(by_id[its[place]["question_id"]], its[place], rng) for place in places]
+        letters = [in_letters(by_id[its[place]["question_id"]], its[place], rng) for place in places]
         tasks["sft"][split] = Dataset.from_list([sft for sft, _ in letters], features=TASKS["sft"])
         tasks["dpo"][split] = Dataset.from_list([dpo for _, dpo in letters], features=TASKS["dpo"])
     return tasks
@@ -82,23 +82,4 @@ def _answer(name: str, question: Question, group: Group, person: int, answer: in
         "answer": answer,
         "ordinal": question.ordinal,
         **who(group.profile, f"{name}-{person}", group.id),
-    }
-
-
-def _in_letters(
-    question: Question, row: dict[str, Any], rng: np.random.Generator
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The answer as a conversation, and beside another letter, drawn uniformly; options stand in an order by lot."""
-    orders = letter_orders(len(question.options))
-    order = orders[rng.integers(len(orders))]
-    own = order.index(row["answer"])
-    other = (own + 1 + int(rng.integers(len(order) - 1))) % len(order)
-    common = {key: row[key] for key in ("profile", "profile_text", "person_id", "group")}
-    prompt = survey_messages(question, order)
-    said, unsaid = ([message("assistant", LETTERS[letter])] for letter in (own, other))
-    return {"prompt": prompt, "completion": said, **common}, {
-        "prompt": prompt,
-        "chosen": said,
-        "rejected": unsaid,
-        **common,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cuma.data.base import Options
+from cuma.data.corpus import Corpus
 from cuma.data.global_opinions import build
 from cuma.data.scales import is_no_answer, is_ordinal
 from cuma.data.write import write
@@ -145,6 +146,18 @@ def test_conversations_end_in_a_letter_that_the_country_gives(tmp_path):
     assert set(said["France"]) == {"Somewhat bad"}
     assert set(said["Japan"]) == {"Somewhat good", "Somewhat bad"}
     assert 0.3 < said["Japan"].count("Somewhat bad") / len(said["Japan"]) < 0.7
+
+
+def test_a_built_folder_trains_whole_countries(tmp_path):
+    options = Options(holdout=(("country", "Japan"),))
+    write(build(save(tmp_path / "data.csv", plain()), options), tmp_path / "built", options)
+    survey = Corpus.open(tmp_path / "built").survey()
+    assert {group.id: group.role for group in survey.groups} == {
+        "France": "seen",
+        "Japan": "test",
+        "South Korea": "seen",
+    }
+    assert not survey.questions
 
 
 def test_sample_draws_questions_of_both_surveys(tmp_path):

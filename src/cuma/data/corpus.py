@@ -80,6 +80,7 @@ def _people(splits: DatasetDict) -> pd.DataFrame:
     # Held out by another field than the group's, a group has people on both sides.
     both = whole["group"].isin(set(whole["group"][whole["split"] != UNSEEN])) & (whole["split"] == UNSEEN)
     whole["label"] = whole["group"].where(~both, whole["group"].map(HELD_OUT.format))
+    whole["person_id"] = whole["person_id"].fillna(whole["label"])  # a row that is about a whole group
     return whole
 
 

@@ -40,7 +40,7 @@ METHODS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 }
 """Method → packaged recipe, what is changed in it, and the learning rates that are tried."""
 CONTROL = "shuffled"
-ANCHORS = ("average", "counts", "logistic", "ridge")
+ANCHORS = ("average", "counts", "logistic", "process", "ridge")
 CHOICE_SPLIT, SPLITS = 1, (0, 1, 2, 3, 4)
 
 

@@ -23,7 +23,7 @@ from cuma.runs import read_json, write_json
 from cuma.training.train import train_run
 
 METHODS = ("cuma", "shuffled")
-ANCHORS = ("average", "logistic", "ridge")
+ANCHORS = ("average", "logistic", "process", "ridge")
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ FAMILIES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 """Family → what is tried: recipe and what is changed in it. CuMA's learning rate is the quickstart's, from three."""
 FIXED = {"cuma": ("quickstart/gss/cuma", ()), "lora": ("quickstart/gss/lora", ())}
-ANCHORS = ("average", "logistic", "ridge")
+ANCHORS = ("average", "logistic", "process", "ridge")
 CHOICE_SPLITS = (1, 2)
 
 

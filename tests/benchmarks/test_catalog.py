@@ -16,9 +16,10 @@ from cuma.errors import BenchmarkError
 
 GROUPS = {
     "gss": {"seen": 50, "validation": 10, "test": 15},
+    "gss-all": {"seen": 85, "validation": 17, "test": 25},
     "wvs": {"seen": 55, "validation": 10, "test": 15},
 }
-TABLES = {"gss": ["gss_abortion"], "wvs": ["wvs_immig", "wvs_justifbribe"]}
+TABLES = {"gss": ["gss_abortion"], "gss-all": ["gss_abortion"], "wvs": ["wvs_immig", "wvs_justifbribe"]}
 
 load = cache(load_benchmark)
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cuma.benchmarks.base import Survey, check_names
-from cuma.benchmarks.gss import load_gss
+from cuma.benchmarks.gss import load_gss, load_gss_all
 from cuma.benchmarks.wvs import load_wvs
 from cuma.errors import BenchmarkError
 
 BENCHMARKS: dict[str, Callable[..., Survey]] = {
     "gss": load_gss,
+    "gss-all": load_gss_all,
     "wvs": load_wvs,
 }
 

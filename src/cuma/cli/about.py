@@ -28,9 +28,10 @@ def _listed(what: Listed) -> list[tuple[str, str]]:
 
         return [(name, load_recipe(name).description) for name in packaged_recipes()]
     if what is Listed.BENCHMARKS:
-        from cuma.data.build import FROM_FILES, PACKAGED
+        from cuma.benchmarks.catalog import BENCHMARKS
+        from cuma.data.build import FROM_FILES
 
-        packaged = [(name, "packaged: nothing to download") for name in PACKAGED]
+        packaged = [(name, "packaged: nothing to download") for name in BENCHMARKS]
         return packaged + [(name, f"cuma data build, from {text}") for name, text in FROM_FILES.items()]
     from cuma.backbones import BACKBONES
 

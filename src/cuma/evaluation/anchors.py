@@ -6,12 +6,16 @@ a group's own training answers score, and how far the profile alone goes without
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from cuma.benchmarks.base import NO_ANSWER, Question, Survey
@@ -124,6 +128,13 @@ def _ridge(survey: Survey, embeddings: Floats | None) -> Shares:
     return _tuned(survey, lambda penalty: [_fit_ridge(inputs, table, penalty) for table in tables])
 
 
+def _gaussian_process(survey: Survey, embeddings: Floats | None) -> Shares:
+    """Gaussian process per option on one-hot profile fields: additive effects plus a smooth rest, of sizes that fit the
+    training answers best (marginal likelihood); clipped and renormalised."""
+    fields = one_hot_profiles(survey)
+    return [_fit_process(fields, table) for table in _training(survey)]
+
+
 def one_hot_profiles(survey: Survey) -> Floats:
     """[G, F]: one column for every (field, value) of the seen groups' profiles."""
     present = [set(group.profile.fields.items()) for group in survey.groups]
@@ -152,6 +163,25 @@ def _fit_ridge(inputs: Floats, table: Floats, penalty: float) -> Floats:
     model = Ridge(alpha=penalty)
     model.fit(inputs[fitted], table[fitted] / n[fitted, None], sample_weight=n[fitted] / n[fitted].mean())
     positive = np.maximum(model.predict(inputs), 0.0)
+    return np.asarray(positive / positive.sum(axis=1, keepdims=True))
+
+
+def _fit_process(fields: Floats, table: Floats) -> Floats:
+    """[G, m]: the noise of a group's share is that of a share of n answers, drawn towards the average where n is small."""
+    n = table.sum(axis=1)
+    fitted = n > 0
+    average = table.sum(axis=0) / table.sum()
+    smoothed = (table[fitted] + average) / (n[fitted, None] + 1)
+    predicted = np.zeros_like(table)
+    for option in range(table.shape[1]):
+        noise = smoothed[:, option] * (1 - smoothed[:, option]) / n[fitted]
+        kernel = ConstantKernel(0.01) * DotProduct(1.0, "fixed") + ConstantKernel(0.01) * RBF(2.0)
+        model = GaussianProcessRegressor(kernel, alpha=noise + 1e-8, n_restarts_optimizer=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a size at its bound: that part is not needed
+            model.fit(fields[fitted], table[fitted, option] / n[fitted] - average[option])
+        predicted[:, option] = model.predict(fields) + average[option]
+    positive = np.maximum(predicted, 0.0)
     return np.asarray(positive / positive.sum(axis=1, keepdims=True))
 
 
@@ -189,6 +219,11 @@ ANCHORS: dict[str, Anchor] = {
         "logistic regression",
         "An additive logistic regression on the fields of the profile, fitted to the training people's answers.",
         _logistic,
+    ),
+    "process": Anchor(
+        "Gaussian process",
+        "A Gaussian process on the fields of the profile, fitted to the training people's answers.",
+        _gaussian_process,
     ),
     "ridge": Anchor(
         "ridge regression",

@@ -167,7 +167,7 @@ def _fit_ridge(inputs: Floats, table: Floats, penalty: float) -> Floats:
 
 
 def _fit_process(fields: Floats, table: Floats) -> Floats:
-    """[G, m]: the noise of a group's share is that of a share of n answers, drawn towards the average where n is small."""
+    """[G, m]: a share of n answers has the noise of such a share, reckoned nearer to the average where n is small."""
     n = table.sum(axis=1)
     fitted = n > 0
     average = table.sum(axis=0) / table.sum()

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuma.errors import InvalidVerdictsError, JudgeError, JudgeRequestError, RequestLimitError
+from cuma.endpoint import RETRIES
+from cuma.errors import EndpointError, EndpointRequestError, InvalidVerdictsError, JudgeError, RequestLimitError
 from cuma.judge import Judge, Pair
-from cuma.judge.endpoint import RETRIES
 from cuma.judge.question import parse_verdict, question
 from cuma.profiles import Profile
 from judging import prefers, serving
@@ -205,7 +205,7 @@ def test_a_small_run_may_have_two_invalid_verdicts_whatever_its_size(tmp_path: P
 
 @pytest.mark.parametrize(("status", "asked"), [(500, RETRIES + 1), (429, RETRIES + 1), (400, 1), (401, 1), (404, 1)])
 def test_a_failing_server_is_an_error_and_no_tie(tmp_path: Path, status: int, asked: int) -> None:
-    with serving(lambda *_: status) as server, pytest.raises(JudgeRequestError, match=f"status {status}") as caught:
+    with serving(lambda *_: status) as server, pytest.raises(EndpointRequestError, match=f"status {status}") as caught:
         server.judge(tmp_path, workers=1).compare(pairs(1), progress=False)
     assert_silent(caught.value)
     assert set(server.keys) == {f"Bearer {KEY}"}  # so the server quoted it
@@ -228,16 +228,16 @@ def test_a_server_that_recovers_is_asked_again_by_the_client(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("answer", ["RAW: marzipan", "RAW: {}", 'RAW: {"choices": []}', 'RAW: "marzipan"', "RAW: "])
 def test_an_answer_of_another_form_is_an_error(tmp_path: Path, answer: str) -> None:
-    with serving(lambda *_: answer) as server, pytest.raises(JudgeRequestError, match="base_url") as caught:
+    with serving(lambda *_: answer) as server, pytest.raises(EndpointRequestError, match="base_url") as caught:
         server.judge(tmp_path).scores(pairs(1))
     assert_silent(caught.value)
 
 
 def test_a_server_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cuma.judge.endpoint.RETRIES", 0)  # else the client waits some seconds
+    monkeypatch.setattr("cuma.endpoint.RETRIES", 0)  # else the client waits some seconds
     with serving(good) as server:
         pass
-    with pytest.raises(JudgeRequestError, match="cannot be reached") as caught:
+    with pytest.raises(EndpointRequestError, match="cannot be reached") as caught:
         server.judge(tmp_path).scores(pairs(1))
     assert_silent(caught.value)
 
@@ -343,13 +343,13 @@ def test_without_a_key_only_this_machine_is_asked(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("OPENAI_API_KEY")
     with serving(good) as server:
         assert server.judge(tmp_path).scores(pairs(1)) == [1]
-        with pytest.raises(JudgeError, match="OPENAI_API_KEY is not set"):
+        with pytest.raises(EndpointError, match="OPENAI_API_KEY is not set"):
             server.judge(tmp_path, base_url=elsewhere(server.url))
 
 
 def test_a_key_in_the_wrong_place_is_refused_without_repeating_it(tmp_path: Path) -> None:
     for options in ({"api_key_env": KEY}, {"base_url": f"https://me:{KEY}@api.openai.com/v1"}, {"base_url": KEY}):
-        with pytest.raises(JudgeError) as caught:
+        with pytest.raises(EndpointError) as caught:
             Judge("m", max_requests=1, cache_dir=tmp_path, **options)
         assert_silent(caught.value)
 
@@ -361,7 +361,7 @@ def test_what_is_said_to_this_machine_stays_on_it(tmp_path: Path, monkeypatch: p
         with serving(good) as server:
             assert server.judge(tmp_path / "proxy").scores(pairs(1)) == [1]
         with serving(lambda *_: (307, other.url + "/chat/completions")) as server:
-            with pytest.raises(JudgeRequestError, match="status 307"):
+            with pytest.raises(EndpointRequestError, match="status 307"):
                 server.judge(tmp_path / "redirect").scores(pairs(1))
             assert server.bodies
         assert not other.bodies

@@ -41,7 +41,7 @@ class ProfileTable:
         return self.embeds[torch.tensor(rows, dtype=torch.long)]
 
     def covering(self, profiles: Iterable[Any]) -> ProfileTable:
-        """A table of these profiles as well. Those that are there keep their rows, so a shuffled table stays shuffled."""
+        """A table of these profiles as well. Those that are there keep their rows: a shuffled table stays shuffled."""
         other = ProfileTable(self.encoder, [*self.profiles, *profiles])
         kept = torch.tensor([other._row[profile] for profile in self.profiles], dtype=torch.long)
         other.embeds = other.embeds.clone()

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from worlds import answer_shares, draw_world, items, predictions
+from worlds import draw_world, items, predictions, true_spread
 
 from cuma.metrics import score
-from cuma.metrics.inference import deviations, holm, interval, p_value, people_deviations, resample
-from cuma.metrics.pairs import pairwise_jsd_sum
+from cuma.metrics.inference import deviations, interval, p_value, people_deviations, resample
 from cuma.metrics.sample import read_parts
 
 QUESTIONS = items(2)
 WORLDS, GROUPS, PEOPLE = 40, 30, 40
-
-
-def population_spread(groups: int = 1500) -> float:
-    """The spread of the world's model for infinitely many people in very many groups."""
-    rng = np.random.default_rng(99)
-    location = 0.8 * rng.normal(size=groups) + 0.4 * rng.normal(size=groups)
-    once = np.ones((groups, 1))
-    model = answer_shares(0.7 * location + 0.2 * rng.normal(size=groups), 2)
-    sums = [pairwise_jsd_sum(shares.T[:, :, None], once)[0] for shares in (model, answer_shares(location, 2))]
-    return float(sums[0] / sums[1])
 
 
 def test_about_95_percent_of_intervals_hold_the_truth():
@@ -31,7 +20,7 @@ def test_about_95_percent_of_intervals_hold_the_truth():
         found.append(score(predictions(world, world.model), QUESTIONS, draws=200, seed=seed)["seen"])
     plain = ("soft_emd", "accuracy", "alignment")
     wanted = {metric: np.mean([one[metric]["value"] for one in found]) for metric in plain}
-    wanted["spread"] = population_spread()
+    wanted["spread"] = true_spread()
     for metric, truth in wanted.items():
         held = np.mean([one[metric]["low"] <= truth <= one[metric]["high"] for one in found])
         assert held >= 0.82, f"{metric}: {held:.2f} of the intervals hold {truth:.3f}"  # 0.82 is 3.8 sd below 0.95

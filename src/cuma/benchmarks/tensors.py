@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+NO_TOKEN = -1
+"""Pads answer tokens."""
+
+
 class SurveyTokens:
     """Tokenises prompts and pads batches.
 
@@ -107,3 +111,19 @@ def answer_logits(model: Any, batch: Mapping[str, Tensor], **conditioning: Any) 
     )
     rows = torch.arange(len(last), device=last.device)
     return output.logits[rows, inverse].float(), output
+
+
+def survey_loss(logits: Tensor, answer_tokens: Tensor, answer_weights: Tensor) -> Tensor:
+    """−Σ w log p(letter) / Σ w: the letter loss of one respondent a row, for a whole cell at once.
+
+    Args:
+        logits: [B, V] fp32 next-token logits.
+        answer_tokens: [B, M], padded with -1.
+        answer_weights: [B, M], how many people (or which share) gave each answer.
+
+    Returns:
+        scalar.
+    """
+    log_p = logits.log_softmax(dim=-1).gather(-1, answer_tokens.clamp(min=0))
+    weights = answer_weights * (answer_tokens != NO_TOKEN)
+    return -(weights * log_p).sum() / weights.sum()

@@ -1,0 +1,248 @@
+"""The verb `evaluate`: measure a run, an adapter, a model, or a model behind a server."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cuma.evaluation.subject import Subject
+
+
+class Prompting(StrEnum):
+    """What the prompt says about who asks."""
+
+    PERSONA = "persona"
+    NONE = "none"
+    FEW_SHOT = "few_shot"
+
+
+class Answers(StrEnum):
+    """Where a served model's option probabilities come from."""
+
+    AUTO = "auto"
+    LOGPROBS = "logprobs"
+    SAMPLES = "samples"
+
+
+MEASURE, SERVER, JUDGE = "What is measured", "A model behind a server", "What the model writes"
+
+
+def evaluate(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN|MODEL]", help="A run's folder, a PEFT adapter's, a model's, or a Hub id."),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="Name, or a folder of `cuma data build`. Left out: the run's own.")
+    ] = None,
+    prompting: Annotated[
+        Prompting | None, typer.Option(help="What the prompt says about the person. Left out: as the run was trained.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Where a model that is no run gets one; left out: runs/measured/.")
+    ] = None,
+    partial_profiles: Annotated[
+        bool,
+        typer.Option(
+            "--partial-profiles",
+            help="Also with 0, 25, 50, 75 and 100 % of each profile's fields.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = False,
+    collapse: Annotated[
+        bool,
+        typer.Option("--collapse", help="Does it speak for one average, or stereotype?", rich_help_panel=MEASURE),
+    ] = False,
+    gradients: Annotated[
+        bool,
+        typer.Option("--gradients", help="Do groups' gradients conflict, and where?", rich_help_panel=MEASURE),
+    ] = False,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Paired differences from this evaluated run.", rich_help_panel=MEASURE),
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="An OpenAI-compatible server.", rich_help_panel=SERVER)
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Its model's name.", rich_help_panel=SERVER)] = None,
+    answers: Annotated[
+        Answers, typer.Option(help="Log-probabilities where offered, or samples.", rich_help_panel=SERVER)
+    ] = Answers.AUTO,
+    samples: Annotated[int, typer.Option(min=1, help="Replies to each prompt.", rich_help_panel=SERVER)] = 20,
+    max_requests: Annotated[
+        int, typer.Option(min=1, help="To the server, and to the judge.", rich_help_panel=SERVER)
+    ] = 20_000,
+    api_key_env: Annotated[
+        str, typer.Option(help="Environment variable with the key.", rich_help_panel=SERVER)
+    ] = "OPENAI_API_KEY",
+    workers: Annotated[int, typer.Option(min=1, help="Requests at once.", rich_help_panel=SERVER)] = 8,
+    send_profiles: Annotated[
+        bool,
+        typer.Option(
+            "--send-profiles", help="People's profiles may leave this machine for that server.", rich_help_panel=SERVER
+        ),
+    ] = False,
+) -> None:
+    """Let a model answer for the test people, and score its answers."""
+    _check(target, benchmark, endpoint, model)
+    if endpoint is not None:
+        subject = _served(
+            {
+                "url": endpoint, "model": model, "answers": answers.value, "samples": samples,
+                "api_key_env": api_key_env, "max_requests": max_requests, "workers": workers,
+                "send_profiles": send_profiles,
+            }, str(benchmark), prompting or Prompting.PERSONA, output_dir,
+        )  # fmt: skip
+    else:
+        subject = _local(str(target), benchmark, prompting, output_dir)
+    run = subject.run.path
+    _print_scores(subject)
+    if partial_profiles:
+        from cuma.evaluation.evaluate import evaluate_partial
+
+        _print_partial(evaluate_partial(run))
+    if collapse:
+        from cuma.evaluation.collapse import evaluate_collapse
+
+        _say([alarm["sentence"] for alarm in evaluate_collapse(subject)["alarms"]] or ["No alarm of mean collapse."])
+    if gradients:
+        from cuma.evaluation.gradients import evaluate_gradients
+
+        _say([evaluate_gradients(subject)["sentence"]])
+    if against:
+        from cuma.evaluation.differences import evaluate_differences
+
+        _print_differences(evaluate_differences(subject, against))
+    typer.echo(f"{run}  Next: cuma report {run}")
+
+
+def _check(target: str | None, benchmark: str | None, endpoint: str | None, model: str | None) -> None:
+    """Contradictions are told at once, before seconds of imports."""
+    if (target is None) == (endpoint is None):
+        raise typer.BadParameter("give a run or a model, or --endpoint with --model", param_hint="[RUN|MODEL]")
+    if (endpoint is None) != (model is None):
+        raise typer.BadParameter("--endpoint and --model go together", param_hint="--endpoint")
+    if benchmark is None and (endpoint is not None or not _is_run(str(target))):
+        if target is not None and _looks_like_a_run(target):
+            from cuma.runs import Run
+
+            Run.open(target)  # tells which runs are near
+        raise typer.BadParameter(
+            "is needed for a model that is no run, such as --benchmark gss", param_hint="--benchmark"
+        )
+    if benchmark is not None:
+        from cuma.benchmarks.catalog import check_benchmark
+
+        check_benchmark(benchmark)
+
+
+def _is_run(target: str) -> bool:
+    return Path(target, "run.json").is_file()
+
+
+def _looks_like_a_run(target: str) -> bool:
+    """Whether somebody who gives no benchmark can only have meant a run: no model, and no adapter."""
+    return not any(Path(target, name).is_file() for name in ("config.json", "adapter_config.json")) and "/" in target
+
+
+def _served(server: dict[str, Any], benchmark: str, prompting: Prompting, output_dir: Path | None) -> Subject:
+    from cuma.evaluation.served import Server, evaluate_server
+
+    return evaluate_server(Server(**server), benchmark, prompting.value, output_dir)
+
+
+def _local(target: str, benchmark: str | None, prompting: Prompting | None, output_dir: Path | None) -> Subject:
+    from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
+    from cuma.evaluation.subject import subject_of_model, subject_of_run
+
+    if _is_run(target):
+        subject = subject_of_run(Path(target), benchmark, prompting.value if prompting else None)
+        if benchmark is None and prompting is None:
+            evaluate_run(Path(target))
+            return subject_of_run(Path(target))
+    else:
+        told = (prompting or Prompting.PERSONA).value
+        subject = subject_of_model(target, str(benchmark), told, output_dir)
+    evaluate_subject(subject)
+    return subject
+
+
+def _say(sentences: list[str]) -> None:
+    for sentence in sentences:
+        typer.echo(f"• {sentence}")
+
+
+SHOWN = (
+    "soft_emd",
+    "noise_floor",
+    "accuracy",
+    "macro_f1",
+    "js_similarity",
+    "ece",
+    "spread",
+    "alignment",
+    "steerability",
+)
+
+
+def _print_scores(subject: Subject) -> None:
+    """The figures that matter most, seen and unseen groups; all of them are in scores.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cuma.runs import read_json
+
+    folder = subject.folder
+    scores = read_json(folder / "scores.json")
+    sides = [side for side in ("seen", "unseen") if side in scores]
+    table = Table("Metric", *(f"{side.capitalize()} groups" for side in sides))
+    for metric in SHOWN:
+        if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
+            table.add_row(metric, *(_figure(scores[side][metric]) for side in sides))
+    Console().print(table)
+    for side in sides:
+        if scores[side]["option_mass"].get("low_mass"):
+            mass = scores[side]["option_mass"]["value"]
+            typer.echo(f"⚠ On {side} groups only {mass:.0%} of the probability is on the answer letters.")
+    asked = scores.get("asked") or {}
+    told = f"from {asked['samples']} samples a prompt" if asked.get("samples") else f"from {asked.get('answers')}"
+    typer.echo(
+        f"Prompting: {asked.get('prompting')}; option probabilities {told}. Everything: {folder / 'scores.json'}"
+    )
+
+
+def _figure(entry: dict[str, Any]) -> str:
+    if entry["value"] is None:
+        return "–"
+    ends = "" if entry["low"] is None else f" [{entry['low']:.3f}, {entry['high']:.3f}]"
+    return f"{entry['value']:.3f}{ends}"
+
+
+def _print_differences(found: dict[str, Any]) -> None:
+    """Soft EMD of this run minus each other's, with Holm's p."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Against", "Groups", "Soft EMD, this minus that", "p", "p (Holm)", title=None)
+    for name, sides in found["differences"].items():
+        for side, metrics in sides.items():
+            entry = metrics["soft_emd"]
+            p, holm = (f"{entry[key]:.3f}" if entry[key] is not None else "–" for key in ("p", "p_holm"))
+            table.add_row(name, side, _figure(entry), p, holm)
+    Console().print(table)
+
+
+def _print_partial(measured: dict[str, Any]) -> None:
+    """A line for each share of the fields: soft EMD with its interval, seen and unseen groups."""
+    from rich.console import Console
+    from rich.table import Table
+
+    sides = [side for side in ("seen", "unseen") if side in measured]
+    table = Table("Fields known", *(f"Soft EMD, {side} groups" for side in sides))
+    for place, share in enumerate(measured["shares"]):
+        table.add_row(f"{share:.0%}", *(_figure(measured[side][place]) for side in sides))
+    Console().print(table)

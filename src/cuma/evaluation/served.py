@@ -1,0 +1,138 @@
+"""Measuring a model that stands behind an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cuma.benchmarks.cells import unsteered_cells
+from cuma.endpoint import Endpoint
+from cuma.errors import EndpointError
+from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
+from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
+from cuma.evaluation.evaluate import require_questions
+from cuma.evaluation.remote import How, RemoteModel, offered
+from cuma.evaluation.subject import Prompting, Subject, asked, measured_run
+from cuma.evaluation.write import people_rows, write_evaluation
+from cuma.materials import load_survey
+from cuma.recipe_schema import AdapterSection, BackboneSection, DataSection, Recipe
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a model is served, and how it may be asked."""
+
+    url: str
+    """Of any OpenAI-compatible server, such as http://localhost:8000/v1."""
+    model: str
+    """Its name there."""
+    answers: How | Literal["auto"] = "auto"
+    """Where option probabilities come from; "auto": from log-probabilities if the server gives them."""
+    samples: int = 20
+    """Replies to each prompt, where there are no log-probabilities."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key; a server on this machine needs none."""
+    max_requests: int = 20_000
+    """How often it may be asked."""
+    workers: int = 8
+    """Requests at once."""
+    send_profiles: bool = False
+    """Whether people's profiles, or other people's answers (few-shot), may leave this machine."""
+    timeout: float = 120.0
+    """Seconds to wait for an answer."""
+
+
+def evaluate_server(server: Server, benchmark: str, prompting: Prompting, folder: Path | None = None) -> Subject:
+    """Let a served model answer for the test people, and score its answers.
+
+    What it said is kept as it comes in: after an error, or a kill, the same call goes on.
+
+    Args:
+        server: the model.
+        benchmark: name or folder.
+        prompting: what the prompt says about the person.
+        folder: the run's; None: one in `runs/measured`.
+
+    Returns:
+        The run, with status "evaluated".
+
+    Raises:
+        EndpointError: people's data may not be sent there, the key is missing, or the answers hold no letters.
+        EndpointRequestError: the server failed. RequestLimitError: it was asked as often as it may be.
+    """
+    endpoint = Endpoint(
+        server.model,
+        role="model",
+        base_url=server.url,
+        api_key_env=server.api_key_env,
+        max_requests=server.max_requests,
+        timeout=server.timeout,
+    )
+    _check_sending(endpoint, server, prompting)
+    subject = measured_run(_recipe(server, benchmark, prompting), server.model, prompting, folder, _about(server))
+    done = subject.run.evaluation_of(subject.recipe.digest)
+    if done is None:
+        _evaluate(subject, server, endpoint)
+    return subject
+
+
+def _evaluate(subject: Subject, server: Server, endpoint: Endpoint) -> None:
+    run, recipe = subject.run, subject.recipe
+    survey = require_questions(load_survey(recipe)[0], recipe)
+    started = time.monotonic()
+    folder = run.evaluation(survey.name, recipe.digest)
+    cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
+    rows = cells + (unsteered_cells(survey).to_list() if steers(recipe) else [])
+    how = _how(server, endpoint, rows[0]["prompt"])
+    asked_about = fingerprint(rows_fingerprint(rows), server.url, server.model, how, server.samples)
+    log = AnswerLog(folder / "answers.jsonl", asked_about)
+    remote = RemoteModel(endpoint, how, server.samples, server.workers)
+    said = remote.answer(rows, log, f"{run.info['label']}: answering ({how})")
+    samples = server.samples if how == "samples" else None
+    silent = sum(not row.any() for row in said)
+    asked = {
+        "prompting": subject.prompting,
+        "answers": how,
+        "samples": samples,
+        "host": endpoint.host,
+        "silent": silent,
+    }
+    write_evaluation(run, recipe.digest, people_rows(rows, said, len(cells), survey), survey, None, asked)
+    log.close()
+    card = survey.card
+    run.update(
+        status="evaluated",
+        seconds={**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)},
+        data={key: card[key] for key in ("source", "citation", "licence")},
+        licences={server.model: "unknown", survey.name: card["licence"]},
+    )
+
+
+def _how(server: Server, endpoint: Endpoint, prompt: list[dict[str, str]]) -> How:
+    return offered(endpoint, prompt) if server.answers == "auto" else server.answers
+
+
+def _check_sending(endpoint: Endpoint, server: Server, prompting: Prompting) -> None:
+    if prompting == "none" or server.send_profiles or endpoint.is_local:
+        return
+    what = "people's profiles" if prompting == "persona" else "people's own answers"
+    raise EndpointError(
+        f"Prompting with {prompting} sends {what} to {endpoint.host}, somebody else's server. If the people agreed to "
+        "that, say --send-profiles. Otherwise ask with --prompting none, or a model on this machine."
+    )
+
+
+def _recipe(server: Server, benchmark: str, prompting: Prompting) -> Recipe:
+    recipe = Recipe(
+        kind="untrained",
+        adapter=AdapterSection(method="none"),
+        backbone=BackboneSection(model_name_or_path=server.model),
+        data=DataSection(profile_in="nowhere"),
+    )
+    return asked(recipe, benchmark, prompting)
+
+
+def _about(server: Server) -> dict[str, object]:
+    return {"server": {"url": server.url, "model": server.model, "answers": server.answers, "samples": server.samples}}

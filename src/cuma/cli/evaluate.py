@@ -131,9 +131,7 @@ def _check(target: str | None, benchmark: str | None, endpoint: str | None, mode
             from cuma.runs import Run
 
             Run.open(target)  # tells which runs are near
-        raise typer.BadParameter(
-            "is needed for a model that is no run, such as --benchmark gss", param_hint="--benchmark"
-        )
+        raise typer.BadParameter("is needed for a model that is no run, such as gss", param_hint="--benchmark")
     if benchmark is not None:
         from cuma.benchmarks.catalog import check_benchmark
 
@@ -165,7 +163,7 @@ def _local(target: str, benchmark: str | None, prompting: Prompting | None, outp
             evaluate_run(Path(target))
             return subject_of_run(Path(target))
     else:
-        told = (prompting or Prompting.PERSONA).value
+        told: Any = (prompting or Prompting.PERSONA).value
         subject = subject_of_model(target, str(benchmark), told, output_dir)
     evaluate_subject(subject)
     return subject
@@ -177,16 +175,8 @@ def _say(sentences: list[str]) -> None:
 
 
 SHOWN = (
-    "soft_emd",
-    "noise_floor",
-    "accuracy",
-    "macro_f1",
-    "js_similarity",
-    "ece",
-    "spread",
-    "alignment",
-    "steerability",
-)
+    "soft_emd", "noise_floor", "accuracy", "macro_f1", "js_similarity", "ece", "spread", "alignment", "steerability",
+)  # fmt: skip
 
 
 def _print_scores(subject: Subject) -> None:
@@ -209,10 +199,8 @@ def _print_scores(subject: Subject) -> None:
             mass = scores[side]["option_mass"]["value"]
             typer.echo(f"⚠ On {side} groups only {mass:.0%} of the probability is on the answer letters.")
     asked = scores.get("asked") or {}
-    told = f"from {asked['samples']} samples a prompt" if asked.get("samples") else f"from {asked.get('answers')}"
-    typer.echo(
-        f"Prompting: {asked.get('prompting')}; option probabilities {told}. Everything: {folder / 'scores.json'}"
-    )
+    told = f"{asked['samples']} samples a prompt" if asked.get("samples") else asked.get("answers")
+    typer.echo(f"Prompting: {asked.get('prompting')}; option probabilities from {told}. All: {folder / 'scores.json'}")
 
 
 def _figure(entry: dict[str, Any]) -> str:

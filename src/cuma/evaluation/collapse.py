@@ -104,12 +104,12 @@ def _alarms(side: str, found: dict[str, Any], texts: dict[str, str]) -> list[dic
 
 
 _SPREAD = (
-    "Mean collapse ({side} groups, {where}): groups are told apart {value:.2f} times [{low:.2f}, {high:.2f}] as much as "
-    "people's groups differ."
+    "Mean collapse ({side} groups, {where}): groups are told apart {value:.2f} times [{low:.2f}, {high:.2f}] as much "
+    "as people's groups differ."
 )
 _WITHIN = (
-    "Stereotyping ({side} groups, {where}): within a group the answers are {value:.2f} times [{low:.2f}, {high:.2f}] as "
-    "varied as people's; everyone in a group is made nearly the same."
+    "Stereotyping ({side} groups, {where}): within a group the answers are {value:.2f} times [{low:.2f}, {high:.2f}] "
+    "as varied as people's; everyone in a group is made nearly the same."
 )
 _ERASED = (
     "Erased ({side} groups): what is said for “{group}” fits the people of “{toward}” better than their own, by an EMD "

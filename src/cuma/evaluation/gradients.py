@@ -147,7 +147,7 @@ def _parameters(model: nn.Module, targets: Sequence[str], last_layers: int | Non
 
 def _would_be_adapted(model: nn.Module, targets: Sequence[str], last_layers: int | None) -> list[nn.Parameter]:
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    layers = list(base.get_decoder().layers)  # type: ignore[operator]
+    layers = list(base.get_decoder().layers)
     kept = layers if last_layers is None else layers[-last_layers:]
     modules = [module for layer in kept for name, module in layer.named_modules() if name.rpartition(".")[2] in targets]
     return [parameter for module in modules for name, parameter in module.named_parameters() if name.endswith("weight")]
@@ -182,10 +182,15 @@ def _gradient(
         batch = {name: t.to(device) for name, t in tokens.batch([tokens.prompt(row["prompt"]) for row in part]).items()}
         people = {} if asking.table is None else {"profile_embeds": asking.table([row["profile"] for row in part])}
         logits, _ = answer_logits(model, batch, **people)
-        for row, scores in zip(part, logits, strict=True):
-            letters = torch.tensor([tokens.letters(len(row["weights"]))], device=device)
-            weights = torch.tensor([row["weights"]], dtype=torch.float32, device=device)
-            (survey_loss(scores[None], letters, weights) / len(rows)).backward(retain_graph=True)
+        losses = [
+            survey_loss(
+                scores[None],
+                torch.tensor([tokens.letters(len(row["weights"]))], device=device),
+                torch.tensor([row["weights"]], dtype=torch.float32, device=device),
+            )
+            for row, scores in zip(part, logits, strict=True)
+        ]
+        (torch.stack(losses).sum() / len(rows)).backward()
     return {kind: _vector(parameters) for kind, parameters in kinds.items()}
 
 
@@ -210,10 +215,8 @@ def _vector(parameters: Sequence[nn.Parameter]) -> Tensor:
 def _result(
     found: Mapping[str, list[list[Tensor]]], sizes: Mapping[str, int], groups: list[str], seed: int
 ) -> dict[str, Any]:
-    cosines = {
-        kind: Cosines.of(np.stack([torch.stack(batches).numpy() for batches in vectors]), seed)
-        for kind, vectors in found.items()
-    }
+    stacked = {kind: np.stack([torch.stack(batches).numpy() for batches in found[kind]]) for kind in found}
+    cosines = {kind: Cosines.of(gradients, seed) for kind, gradients in stacked.items()}
     result: dict[str, Any] = {"seed": seed, "n_batches": N_BATCHES, "groups": groups, "n_groups": len(groups)}
     for kind in KINDS:
         result[kind] = {"parameters": sizes[kind], **cosines[kind].entries()} if kind in cosines else None

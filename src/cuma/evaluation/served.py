@@ -92,14 +92,10 @@ def _evaluate(subject: Subject, server: Server, endpoint: Endpoint) -> None:
     said = remote.answer(rows, log, f"{run.info['label']}: answering ({how})")
     samples = server.samples if how == "samples" else None
     silent = sum(not row.any() for row in said)
-    asked = {
-        "prompting": subject.prompting,
-        "answers": how,
-        "samples": samples,
-        "host": endpoint.host,
-        "silent": silent,
-    }
-    write_evaluation(run, recipe.digest, people_rows(rows, said, len(cells), survey), survey, None, asked)
+    how_asked = {"prompting": subject.prompting, "answers": how, "samples": samples, "silent": silent}
+    how_asked["host"] = endpoint.host
+    predictions = people_rows(rows, said, len(cells), survey)
+    write_evaluation(run, recipe.digest, predictions, survey, None, how_asked)
     log.close()
     card = survey.card
     run.update(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cuma.metrics.inference import deviations, interval
 from cuma.metrics.pointwise import Floats
@@ -31,7 +31,7 @@ class Cosines:
     @classmethod
     def of(cls, gradients: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Cosines:
         """From gradients [G groups, B batches, n]. The same seed draws the same groups, whatever the gradients."""
-        vectors = np.asarray(gradients, dtype=np.float32)
+        vectors: NDArray[Any] = np.asarray(gradients, dtype=np.float32)
         groups, batches, _ = vectors.shape
         matrix = _cosine(vectors.mean(axis=1))
         each = _cosine(vectors.reshape(groups * batches, -1)).reshape(groups, batches, groups, batches)
@@ -61,7 +61,7 @@ class Cosines:
         return entry(value, interval(value, deviations(value, drawn, drawn, len(self.matrix))))
 
 
-def _cosine(vectors: Floats) -> Floats:
+def _cosine(vectors: NDArray[Any]) -> Floats:
     """[N, N] of vectors [N, n]."""
     gram = (vectors @ vectors.T).astype(np.float64)
     length = np.sqrt(np.diag(gram))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from cuma.benchmarks.base import Question
 from cuma.errors import BenchmarkError
+from cuma.profiles import Profile
 
 LETTERS = "ABCDEFGHIJ"
 """What stands before the options and is answered: one token each at the start of an assistant turn, without a space."""
@@ -60,6 +61,13 @@ def as_persona(sentence: str) -> str:
         if sentence.startswith(article):
             return f"You are {article.lower()}{sentence.removeprefix(article).rstrip('.')}."
     return f"Answer as this person. {sentence}"
+
+
+def with_persona(prompt: Sequence[Message], profile: Profile) -> list[Message]:
+    """A conversation that says who asks, as its system message; one that has a system message is left as it is."""
+    if not profile or prompt[0]["role"] == "system":
+        return list(prompt)
+    return [{"role": "system", "content": as_persona(profile.sentence)}, *prompt]
 
 
 def parse_letter(reply: str, options: int) -> int | None:

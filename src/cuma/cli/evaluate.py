@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from cuma.evaluation.served import Server
     from cuma.evaluation.subject import Subject
 
 
@@ -65,6 +66,16 @@ def evaluate(
         list[Path] | None,
         typer.Option(metavar="RUN", help="Paired differences from this evaluated run.", rich_help_panel=MEASURE),
     ] = None,
+    replies: Annotated[
+        int, typer.Option(min=0, help="Let it reply to so many prompts: how varied is that?", rich_help_panel=JUDGE)
+    ] = 0,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Win rate of the replies, by this judge.", rich_help_panel=JUDGE),
+    ] = None,
+    judge_url: Annotated[
+        str, typer.Option(metavar="URL", help="The judge's OpenAI-compatible server.", rich_help_panel=JUDGE)
+    ] = "https://api.openai.com/v1",
     endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="An OpenAI-compatible server.", rich_help_panel=SERVER)
     ] = None,
@@ -88,19 +99,15 @@ def evaluate(
     ] = False,
 ) -> None:
     """Let a model answer for the test people, and score its answers."""
-    _check(target, benchmark, endpoint, model)
+    _check(target, benchmark, endpoint, model, judge, replies)
     if endpoint is not None:
-        subject = _served(
-            {
-                "url": endpoint, "model": model, "answers": answers.value, "samples": samples,
-                "api_key_env": api_key_env, "max_requests": max_requests, "workers": workers,
-                "send_profiles": send_profiles,
-            }, str(benchmark), prompting or Prompting.PERSONA, output_dir,
-        )  # fmt: skip
+        from cuma.evaluation.served import Server
+
+        served = Server(endpoint, str(model), answers.value, samples, api_key_env, max_requests, workers, send_profiles)
+        subject = _served(served, str(benchmark), prompting or Prompting.PERSONA, output_dir, replies)
     else:
-        subject = _local(str(target), benchmark, prompting, output_dir)
+        subject = _local(str(target), benchmark, prompting, output_dir, replies)
     run = subject.run.path
-    _print_scores(subject)
     if partial_profiles:
         from cuma.evaluation.evaluate import evaluate_partial
 
@@ -113,15 +120,21 @@ def evaluate(
         from cuma.evaluation.gradients import evaluate_gradients
 
         _say([evaluate_gradients(subject)["sentence"]])
-    if against:
+    if against and not judge:
         from cuma.evaluation.differences import evaluate_differences
 
         _print_differences(evaluate_differences(subject, against))
+    if judge:
+        _judged(subject, judge, judge_url, api_key_env, max_requests, workers, send_profiles, replies, against)
     typer.echo(f"{run}  Next: cuma report {run}")
 
 
-def _check(target: str | None, benchmark: str | None, endpoint: str | None, model: str | None) -> None:
+def _check(
+    target: str | None, benchmark: str | None, endpoint: str | None, model: str | None, judge: str | None, replies: int
+) -> None:
     """Contradictions are told at once, before seconds of imports."""
+    if judge is not None and not replies:
+        raise typer.BadParameter("judges replies: say how many, such as --replies 200", param_hint="--judge")
     if (target is None) == (endpoint is None):
         raise typer.BadParameter("give a run or a model, or --endpoint with --model", param_hint="[RUN|MODEL]")
     if (endpoint is None) != (model is None):
@@ -147,26 +160,88 @@ def _looks_like_a_run(target: str) -> bool:
     return not any(Path(target, name).is_file() for name in ("config.json", "adapter_config.json")) and "/" in target
 
 
-def _served(server: dict[str, Any], benchmark: str, prompting: Prompting, output_dir: Path | None) -> Subject:
-    from cuma.evaluation.served import Server, evaluate_server
+def _served(server: Server, benchmark: str, prompting: Prompting, output_dir: Path | None, replies: int) -> Subject:
+    from cuma.evaluation.served import evaluate_server, replies_of_server, subject_of_server
 
-    return evaluate_server(Server(**server), benchmark, prompting.value, output_dir)
+    told: Any = prompting.value
+    subject = subject_of_server(server, benchmark, told, output_dir)
+    if not replies or _has_questions(subject):
+        evaluate_server(server, subject)
+        _print_scores(subject)
+    if replies:
+        _print_replies(replies_of_server(server, subject, replies))
+    return subject
 
 
-def _local(target: str, benchmark: str | None, prompting: Prompting | None, output_dir: Path | None) -> Subject:
+def _local(
+    target: str, benchmark: str | None, prompting: Prompting | None, output_dir: Path | None, replies: int
+) -> Subject:
     from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
+    from cuma.evaluation.replies import evaluate_replies
     from cuma.evaluation.subject import subject_of_model, subject_of_run
 
     if _is_run(target):
         subject = subject_of_run(Path(target), benchmark, prompting.value if prompting else None)
-        if benchmark is None and prompting is None:
-            evaluate_run(Path(target))
-            return subject_of_run(Path(target))
     else:
         told: Any = (prompting or Prompting.PERSONA).value
         subject = subject_of_model(target, str(benchmark), told, output_dir)
-    evaluate_subject(subject)
+    if not replies or _has_questions(subject):
+        if _is_run(target) and benchmark is None and prompting is None:
+            evaluate_run(Path(target))
+        else:
+            evaluate_subject(subject)
+        _print_scores(subject)
+    if replies:
+        _print_replies(evaluate_replies(subject, replies))
     return subject
+
+
+def _has_questions(subject: Subject) -> bool:
+    from cuma.materials import load_survey
+
+    return bool(load_survey(subject.recipe)[0].questions)
+
+
+def _judged(
+    subject: Subject,
+    model: str,
+    url: str,
+    api_key_env: str,
+    max_requests: int,
+    workers: int,
+    send_profiles: bool,
+    replies: int,
+    against: list[Path] | None,
+) -> None:
+    from cuma.evaluation.win_rate import evaluate_win_rate
+    from cuma.judge import Judge
+    from cuma.runs import Run
+
+    if against and len(against) > 1:
+        raise typer.BadParameter("with --judge, name one run", param_hint="--against")
+    judge = Judge(
+        model,
+        base_url=url,
+        api_key_env=api_key_env,
+        max_requests=max_requests,
+        workers=workers,
+        send_profiles=send_profiles,
+    )
+    found = evaluate_win_rate(subject, judge, replies, Run.open(against[0]) if against else None)
+    typer.echo(
+        f"Win rate against {found['against']}, by {found['judge']}: {_figure(found['win_rate'])}; at equal length "
+        f"{_figure(found['length_controlled_win_rate'])}; p of an even match {_number(found['p'])}; the two orders agree "
+        f"on {found['position_consistency']:.0%} of {found['n']['judged']} pairs; {found['invalid']} invalid verdicts."
+    )
+
+
+def _print_replies(found: dict[str, Any]) -> None:
+    figures = ", ".join(f"{name} {_figure(found[name])}" for name in ("distinct_1", "distinct_2", "self_bleu"))
+    typer.echo(f"{found['texts']} replies; in {found['blocks']} blocks of {found['budget']} tokens: {figures}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _say(sentences: list[str]) -> None:
@@ -219,8 +294,7 @@ def _print_differences(found: dict[str, Any]) -> None:
     for name, sides in found["differences"].items():
         for side, metrics in sides.items():
             entry = metrics["soft_emd"]
-            p, holm = (f"{entry[key]:.3f}" if entry[key] is not None else "–" for key in ("p", "p_holm"))
-            table.add_row(name, side, _figure(entry), p, holm)
+            table.add_row(name, side, _figure(entry), _number(entry["p"]), _number(entry["p_holm"]))
     Console().print(table)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cuma.benchmarks.cells import unsteered_cells
 from cuma.endpoint import Endpoint
@@ -14,6 +14,7 @@ from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
 from cuma.evaluation.evaluate import require_questions
 from cuma.evaluation.remote import How, RemoteModel, offered
+from cuma.evaluation.replies import evaluate_replies, from_server
 from cuma.evaluation.subject import Prompting, Subject, asked, measured_run
 from cuma.evaluation.write import people_rows, write_evaluation
 from cuma.materials import load_survey
@@ -44,10 +45,8 @@ class Server:
     """Seconds to wait for an answer."""
 
 
-def evaluate_server(server: Server, benchmark: str, prompting: Prompting, folder: Path | None = None) -> Subject:
-    """Let a served model answer for the test people, and score its answers.
-
-    What it said is kept as it comes in: after an error, or a kill, the same call goes on.
+def subject_of_server(server: Server, benchmark: str, prompting: Prompting, folder: Path | None = None) -> Subject:
+    """A served model as a subject; its run is made, or goes on.
 
     Args:
         server: the model.
@@ -55,47 +54,50 @@ def evaluate_server(server: Server, benchmark: str, prompting: Prompting, folder
         prompting: what the prompt says about the person.
         folder: the run's; None: one in `runs/measured`.
 
+    Raises:
+        EndpointError: people's data may not be sent there, the key is missing, or the address is none.
+        RunError: the folder holds another run.
+    """
+    _check_sending(_endpoint(server), server, prompting)
+    return measured_run(_recipe(server, benchmark, prompting), server.model, prompting, folder, _about(server))
+
+
+def evaluate_server(server: Server, subject: Subject) -> Path:
+    """Let a served model answer for the test people, and score its answers.
+
+    What it said is kept as it comes in: after an error, or a kill, the same call goes on. A finished evaluation is left
+    alone.
+
+    Args:
+        server: the model.
+        subject: from `subject_of_server`.
+
     Returns:
-        The run, with status "evaluated".
+        The evaluation's folder.
 
     Raises:
-        EndpointError: people's data may not be sent there, the key is missing, or the answers hold no letters.
         EndpointRequestError: the server failed. RequestLimitError: it was asked as often as it may be.
+        EndpointError: the answers hold no letters. BenchmarkError: the benchmark has no survey answers.
     """
-    endpoint = Endpoint(
-        server.model,
-        role="model",
-        base_url=server.url,
-        api_key_env=server.api_key_env,
-        max_requests=server.max_requests,
-        timeout=server.timeout,
-    )
-    _check_sending(endpoint, server, prompting)
-    subject = measured_run(_recipe(server, benchmark, prompting), server.model, prompting, folder, _about(server))
-    done = subject.run.evaluation_of(subject.recipe.digest)
-    if done is None:
-        _evaluate(subject, server, endpoint)
-    return subject
-
-
-def _evaluate(subject: Subject, server: Server, endpoint: Endpoint) -> None:
     run, recipe = subject.run, subject.recipe
+    done = run.evaluation_of(recipe.digest)
+    if done is not None:
+        return done
     survey = require_questions(load_survey(recipe)[0], recipe)
     started = time.monotonic()
     folder = run.evaluation(survey.name, recipe.digest)
     cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
     rows = cells + (unsteered_cells(survey).to_list() if steers(recipe) else [])
-    how = _how(server, endpoint, rows[0]["prompt"])
+    endpoint = _endpoint(server)
+    how = offered(endpoint, rows[0]["prompt"]) if server.answers == "auto" else server.answers
     asked_about = fingerprint(rows_fingerprint(rows), server.url, server.model, how, server.samples)
     log = AnswerLog(folder / "answers.jsonl", asked_about)
     remote = RemoteModel(endpoint, how, server.samples, server.workers)
     said = remote.answer(rows, log, f"{run.info['label']}: answering ({how})")
-    samples = server.samples if how == "samples" else None
-    silent = sum(not row.any() for row in said)
-    how_asked = {"prompting": subject.prompting, "answers": how, "samples": samples, "silent": silent}
-    how_asked["host"] = endpoint.host
-    predictions = people_rows(rows, said, len(cells), survey)
-    write_evaluation(run, recipe.digest, predictions, survey, None, how_asked)
+    facts: dict[str, Any] = {"prompting": subject.prompting, "answers": how, "host": endpoint.host}
+    facts["samples"] = server.samples if how == "samples" else None
+    facts["silent"] = sum(not row.any() for row in said)
+    write_evaluation(run, recipe.digest, people_rows(rows, said, len(cells), survey), survey, None, facts)
     log.close()
     card = survey.card
     run.update(
@@ -104,10 +106,23 @@ def _evaluate(subject: Subject, server: Server, endpoint: Endpoint) -> None:
         data={key: card[key] for key in ("source", "citation", "licence")},
         licences={server.model: "unknown", survey.name: card["licence"]},
     )
+    return folder
 
 
-def _how(server: Server, endpoint: Endpoint, prompt: list[dict[str, str]]) -> How:
-    return offered(endpoint, prompt) if server.answers == "auto" else server.answers
+def replies_of_server(server: Server, subject: Subject, count: int) -> dict[str, Any]:
+    """`evaluate_replies` of a served model. Raises as it, and as `evaluate_server`."""
+    return evaluate_replies(subject, count, from_server(_endpoint(server), server.workers))
+
+
+def _endpoint(server: Server) -> Endpoint:
+    return Endpoint(
+        server.model,
+        role="model",
+        base_url=server.url,
+        api_key_env=server.api_key_env,
+        max_requests=server.max_requests,
+        timeout=server.timeout,
+    )
 
 
 def _check_sending(endpoint: Endpoint, server: Server, prompting: Prompting) -> None:

@@ -43,14 +43,13 @@ class Subject:
 
     @property
     def folder(self) -> Path:
-        """Where its evaluation is. Raises RunError if it is not evaluated yet."""
-        own = self.run.evaluation_of(self.recipe.digest)
-        evaluated = self.run.evaluations()
-        if own is None and len(evaluated) == 1:
-            own = evaluated[0]  # made before recipes had a key that they have now
-        if own is None:
+        """Where its evaluation is. Raises RunError if it is not evaluated like this yet."""
+        own = sorted((self.run.path / "evaluations").glob(f"*-{self.recipe.digest}"))
+        if not own and len(self.run.evaluations()) == 1:
+            own = self.run.evaluations()  # made before recipes had a key that they have now
+        if not own:
             raise RunError(f"{self.run.path} is not evaluated like this yet. Run `cuma evaluate` on it first.")
-        return own
+        return own[0]
 
     @property
     def adapter(self) -> Path | None:

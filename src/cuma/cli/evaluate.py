@@ -115,11 +115,11 @@ def evaluate(
     if collapse:
         from cuma.evaluation.collapse import evaluate_collapse
 
-        _say([alarm["sentence"] for alarm in evaluate_collapse(subject)["alarms"]] or ["No alarm of mean collapse."])
+        _print_alarms(evaluate_collapse(subject)["alarms"], subject.folder / "collapse.json")
     if gradients:
         from cuma.evaluation.gradients import evaluate_gradients
 
-        _say([evaluate_gradients(subject)["sentence"]])
+        typer.echo(f"• {evaluate_gradients(subject)['sentence']}")
     if against and not judge:
         from cuma.evaluation.differences import evaluate_differences
 
@@ -230,8 +230,9 @@ def _judged(
     found = evaluate_win_rate(subject, judge, replies, Run.open(against[0]) if against else None)
     typer.echo(
         f"Win rate against {found['against']}, by {found['judge']}: {_figure(found['win_rate'])}; at equal length "
-        f"{_figure(found['length_controlled_win_rate'])}; p of an even match {_number(found['p'])}; the two orders agree "
-        f"on {found['position_consistency']:.0%} of {found['n']['judged']} pairs; {found['invalid']} invalid verdicts."
+        f"{_figure(found['length_controlled_win_rate'])}; p of an even match {_number(found['p'])}; the two orders "
+        f"agree on {found['position_consistency']:.0%} of {found['n']['judged']} pairs; "
+        f"{found['invalid']} invalid verdicts."
     )
 
 
@@ -244,9 +245,16 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _say(sentences: list[str]) -> None:
-    for sentence in sentences:
-        typer.echo(f"• {sentence}")
+def _print_alarms(alarms: list[dict[str, Any]], file: Path) -> None:
+    """Those about all questions together, and how many others there are."""
+    whole = [alarm for alarm in alarms if alarm["question"] is None and alarm["kind"] != "erased"]
+    for alarm in whole:
+        typer.echo(f"⚠ {alarm['sentence']}")
+    erased = sum(alarm["kind"] == "erased" for alarm in alarms)
+    if erased:
+        typer.echo(f"⚠ {erased} groups are erased: what is said for them fits another group's people better.")
+    single = len(alarms) - len(whole) - erased
+    typer.echo(f"{single} alarms about single questions. All: {file}" if alarms else f"No alarm. All: {file}")
 
 
 SHOWN = (

@@ -60,7 +60,7 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
     try:
         asking = asking_of(model, recipe, materials, materials.survey)
         kinds = _parameters(model, recipe.adapter.target_modules, recipe.adapter.last_layers)
-        with _with_gradients(kinds):
+        with _with_gradients(kinds), materials.kept_trunk(recipe, model):
             for name in tqdm(groups, desc=f"{subject.run.info['label']}: gradients", unit="group"):
                 for rows in batches[name]:
                     for kind, vector in _gradient(asking, kinds, rows).items():

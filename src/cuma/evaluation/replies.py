@@ -64,9 +64,9 @@ def evaluate_replies(subject: Subject, count: int, write: Write | None = None, s
     log = AnswerLog(folder / "replies.jsonl", fingerprint(rows, subject.recipe.digest, adapter, MAX_TOKENS))
     label = f"{subject.run.info['label']}: replying"
     said = (write or _on_this_machine(subject))(rows, log, label)
-    table = pd.DataFrame(
-        [{**{name: row.get(name) for name in COLUMNS}, "reply": r} for row, r in zip(rows, said, strict=True)]
-    )
+    about = [{name: row[name] for name in ABOUT} for row in rows]
+    table = pd.DataFrame(about).assign(reply=said)
+    table["person"] = pd.factorize(table["person"])[0]  # a running number, not the data's own id; -1: a whole group
     write_parquet(folder / "replies.parquet", table)
     result = {**diversity(said, seed=seed), "seed": seed, "max_tokens": MAX_TOKENS}
     write_json(folder / "replies.json", result)

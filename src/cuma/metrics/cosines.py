@@ -35,9 +35,10 @@ class Cosines:
         groups, batches, _ = vectors.shape
         matrix = _cosine(vectors.mean(axis=1))
         each = _cosine(vectors.reshape(groups * batches, -1)).reshape(groups, batches, groups, batches)
-        between = np.nanmean(each, axis=(1, 3))
-        apart = ~np.eye(batches, dtype=bool)
-        within = np.array([np.nanmean(each[g, :, g][apart]) if batches > 1 else np.nan for g in range(groups)])
+        pairs = np.moveaxis(each, 2, 1).reshape(groups, groups, -1)  # all pairs of batches
+        between = _known_mean(pairs)
+        apart = ~np.eye(batches, dtype=bool).ravel()
+        within = _known_mean(np.stack([pairs[group, group][apart] for group in range(groups)]))
         rng = np.random.default_rng(seed)
         drawn_groups = rng.integers(groups, size=(draws, groups))
         times = np.stack([(drawn_groups == group).sum(axis=1) for group in range(groups)]).astype(np.float64)
@@ -59,6 +60,13 @@ class Cosines:
         value = self.value["between"] - other.value["between"]
         drawn = self.drawn["between"] - other.drawn["between"]
         return entry(value, interval(value, deviations(value, drawn, drawn, len(self.matrix))))
+
+
+def _known_mean(values: Floats) -> Floats:
+    """The mean over the last axis of what is not NaN; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=-1)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan)
 
 
 def _cosine(vectors: NDArray[Any]) -> Floats:

@@ -55,13 +55,16 @@ def self_bleu(texts: Sequence[Sequence[str]]) -> float:
 
     Texts of fewer than four tokens take part as references only. NaN with fewer than two texts, or none that long.
     """
-    grams = [[Counter(_grams(text, n)) for n in range(1, ORDERS + 1)] for text in texts]
+    if len(texts) < 2:
+        return float("nan")
+    grams = [[Counter(_grams(text, n)) for text in texts] for n in range(1, ORDERS + 1)]
+    most = [_two_largest(counts) for counts in grams]
+    lengths = [len(text) for text in texts]
     scores = [
-        _bleu(len(text), grams[place], [grams[other] for other in range(len(texts)) if other != place],
-              [len(other) for number, other in enumerate(texts) if number != place])
-        for place, text in enumerate(texts)
-        if len(text) >= ORDERS and len(texts) > 1
-    ]  # fmt: skip
+        _bleu(place, [counts[place] for counts in grams], most, lengths)
+        for place in range(len(texts))
+        if lengths[place] >= ORDERS
+    ]
     return float(np.mean(scores)) if scores else float("nan")
 
 
@@ -69,18 +72,28 @@ def _grams(text: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(text[start : start + n]) for start in range(len(text) - n + 1)]
 
 
-def _bleu(length: int, own: list[Counter], others: list[list[Counter]], lengths: list[int]) -> float:
+def _two_largest(counts: list[Counter]) -> dict[tuple[str, ...], tuple[int, int, int]]:
+    """n-gram → how often the text with most of it has it, which text that is, and how often the next one has it."""
+    found: dict[tuple[str, ...], tuple[int, int, int]] = {}
+    for place, own in enumerate(counts):
+        for gram, count in own.items():
+            best, whose, next_best = found.get(gram, (0, -1, 0))
+            found[gram] = (count, place, best) if count > best else (best, whose, max(next_best, count))
+    return found
+
+
+def _bleu(place: int, own: list[Counter], most: list[dict], lengths: list[int]) -> float:
     """Papineni et al. 2002: the geometric mean of clipped precisions, times the brevity penalty."""
     logs = []
-    for n in range(ORDERS):
-        most: Counter = Counter()
-        for other in others:
-            most |= other[n]
-        shared = sum(min(count, most[gram]) for gram, count in own[n].items())
-        logs.append(np.log((shared or SMOOTHING) / sum(own[n].values())))
-    closest = min(lengths, key=lambda other: (abs(other - length), other))
-    penalty = min(0.0, 1 - closest / length)
-    return float(np.exp(np.mean(logs) + penalty))
+    for grams, largest in zip(own, most, strict=True):
+        shared = 0
+        for gram, count in grams.items():
+            best, whose, next_best = largest[gram]
+            shared += min(count, next_best if whose == place else best)
+        logs.append(np.log((shared or SMOOTHING) / sum(grams.values())))
+    length, others = lengths[place], lengths[:place] + lengths[place + 1 :]
+    closest = min(others, key=lambda other: (abs(other - length), other))
+    return float(np.exp(np.mean(logs) + min(0.0, 1 - closest / length)))
 
 
 def diversity(texts: Sequence[str], budget: int = BUDGET, seed: int = 0) -> dict[str, Any]:

@@ -66,6 +66,14 @@ def evaluate(
         list[Path] | None,
         typer.Option(metavar="RUN", help="Paired differences from this evaluated run.", rich_help_panel=MEASURE),
     ] = None,
+    profile_field: Annotated[
+        bool,
+        typer.Option(
+            "--profile-field",
+            help="Send profiles as the request's field `profile`, as cuma serve takes it.",
+            rich_help_panel=SERVER,
+        ),
+    ] = False,
     replies: Annotated[
         int, typer.Option(min=0, help="Let it reply to so many prompts: how varied is that?", rich_help_panel=JUDGE)
     ] = 0,
@@ -103,8 +111,19 @@ def evaluate(
     if endpoint is not None:
         from cuma.evaluation.served import Server
 
-        served = Server(endpoint, str(model), answers.value, samples, api_key_env, max_requests, workers, send_profiles)
-        subject = _served(served, str(benchmark), prompting or Prompting.PERSONA, output_dir, replies)
+        served = Server(
+            endpoint,
+            str(model),
+            answers=answers.value,
+            samples=samples,
+            api_key_env=api_key_env,
+            max_requests=max_requests,
+            workers=workers,
+            send_profiles=send_profiles,
+            profile_field=profile_field,
+        )
+        told = prompting or (Prompting.NONE if profile_field else Prompting.PERSONA)
+        subject = _served(served, str(benchmark), told, output_dir, replies)
     else:
         subject = _local(str(target), benchmark, prompting, output_dir, replies)
     run = subject.run.path

@@ -37,6 +37,8 @@ class RemoteModel:
     """Replies to each prompt, where there are no log-probabilities."""
     workers: int = 8
     """Requests at once."""
+    profile_field: bool = False
+    """Whether the row's profile goes along as the request's field `profile`, as `cuma serve` takes it."""
 
     def answer(self, rows: Sequence[dict[str, Any]], log: AnswerLog, progress: str | None) -> list[np.ndarray]:
         """Probability of each option (not letter, not renormalised) of each row.
@@ -69,14 +71,19 @@ class RemoteModel:
 
     def _row(self, row: dict[str, Any]) -> list[float]:
         count = len(row["order"])
-        shown = self._logprobs(row["prompt"], count) if self.how == "logprobs" else self._sampled(row["prompt"], count)
+        extra = with_profile(row) if self.profile_field else {}
+        shown = (
+            self._logprobs(row["prompt"], count, extra)
+            if self.how == "logprobs"
+            else self._sampled(row["prompt"], count, extra)
+        )
         options = [0.0] * count
         for place, option in enumerate(row["order"]):  # order[i] is the option under letter i
             options[option] = shown[place]
         return options
 
-    def _logprobs(self, prompt: list[dict[str, str]], count: int) -> list[float]:
-        answer = self.endpoint.complete(prompt, LOGPROBS)
+    def _logprobs(self, prompt: list[dict[str, str]], count: int, extra: dict[str, Any]) -> list[float]:
+        answer = self.endpoint.complete(prompt, LOGPROBS | extra)
         found = letters_in(answer, count)
         if found is None:
             raise EndpointError(
@@ -84,11 +91,11 @@ class RemoteModel:
             )
         return found
 
-    def _sampled(self, prompt: list[dict[str, str]], count: int) -> list[float]:
+    def _sampled(self, prompt: list[dict[str, str]], count: int, extra: dict[str, Any]) -> list[float]:
         counts, replies = [0.0] * count, 0
         while replies < self.samples:  # some servers give one reply whatever n says
             options = {"n": self.samples - replies, "temperature": 1.0, "top_p": 1.0, "max_completion_tokens": 8}
-            for choice in self.endpoint.complete(prompt, options).choices[: self.samples - replies]:
+            for choice in self.endpoint.complete(prompt, options | extra).choices[: self.samples - replies]:
                 replies += 1
                 letter = parse_letter(choice.message.content or "", count)
                 if letter is not None:
@@ -107,6 +114,11 @@ class RemoteModel:
 LOGPROBS: dict[str, Any] = {
     "logprobs": True, "top_logprobs": TOP, "max_completion_tokens": 1, "temperature": 1.0, "top_p": 1.0,
 }  # fmt: skip
+
+
+def with_profile(row: dict[str, Any]) -> dict[str, Any]:
+    """The request's further fields that say who asks; absent fields are left out."""
+    return {"extra_body": {"profile": {name: value for name, value in row["profile"].items() if value is not None}}}
 
 
 def offered(endpoint: Endpoint, prompt: list[dict[str, str]]) -> How:

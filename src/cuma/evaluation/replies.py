@@ -22,6 +22,7 @@ from cuma.errors import BenchmarkError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model
 from cuma.evaluation.predict import Asking
+from cuma.evaluation.remote import with_profile
 from cuma.evaluation.subject import Subject
 from cuma.evaluation.write import write_parquet
 from cuma.materials import Materials, load_survey, profile_in_prompt
@@ -175,12 +176,13 @@ def _generated(asking: Asking, rows: list[dict[str, Any]], log: AnswerLog, progr
     return said
 
 
-def from_server(endpoint: Endpoint, workers: int) -> Write:
+def from_server(endpoint: Endpoint, workers: int, profile_field: bool = False) -> Write:
     """Replies of a served model, several at a time."""
 
     def write(rows: list[dict[str, Any]], log: AnswerLog, progress: str) -> list[str]:
         def reply(number: int) -> None:
-            options = {"temperature": 0.0, "max_completion_tokens": MAX_TOKENS}
+            options: dict[str, Any] = {"temperature": 0.0, "max_completion_tokens": MAX_TOKENS}
+            options |= with_profile(rows[number]) if profile_field else {}
             log.put(str(number), endpoint.complete(rows[number]["prompt"], options).choices[0].message.content or "")
 
         pool = ThreadPoolExecutor(workers)

@@ -18,7 +18,8 @@ from cuma.evaluation.replies import evaluate_replies, from_server
 from cuma.evaluation.subject import Prompting, Subject, asked, measured_run
 from cuma.evaluation.write import people_rows, write_evaluation
 from cuma.materials import load_survey
-from cuma.recipe_schema import AdapterSection, BackboneSection, DataSection, Recipe
+from cuma.recipe import build_recipe
+from cuma.recipe_schema import Recipe
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Server:
     """Requests at once."""
     send_profiles: bool = False
     """Whether people's profiles, or other people's answers (few-shot), may leave this machine."""
+    profile_field: bool = False
+    """Whether each profile goes along as the request's field `profile`: for `cuma serve`, whose routers read it."""
     timeout: float = 120.0
     """Seconds to wait for an answer."""
 
@@ -90,9 +93,11 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
     rows = cells + (unsteered_cells(survey).to_list() if steers(recipe) else [])
     endpoint = _endpoint(server)
     how = offered(endpoint, rows[0]["prompt"]) if server.answers == "auto" else server.answers
-    asked_about = fingerprint(rows_fingerprint(rows), server.url, server.model, how, server.samples)
+    asked_about = fingerprint(
+        rows_fingerprint(rows), server.url, server.model, how, server.samples, server.profile_field
+    )
     log = AnswerLog(folder / "answers.jsonl", asked_about)
-    remote = RemoteModel(endpoint, how, server.samples, server.workers)
+    remote = RemoteModel(endpoint, how, server.samples, server.workers, server.profile_field)
     said = remote.answer(rows, log, f"{run.info['label']}: answering ({how})")
     facts: dict[str, Any] = {"prompting": subject.prompting, "answers": how, "host": endpoint.host}
     facts["samples"] = server.samples if how == "samples" else None
@@ -111,7 +116,7 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
 
 def replies_of_server(server: Server, subject: Subject, count: int) -> dict[str, Any]:
     """`evaluate_replies` of a served model. Raises as it, and as `evaluate_server`."""
-    return evaluate_replies(subject, count, from_server(_endpoint(server), server.workers))
+    return evaluate_replies(subject, count, from_server(_endpoint(server), server.workers, server.profile_field))
 
 
 def _endpoint(server: Server) -> Endpoint:
@@ -126,22 +131,26 @@ def _endpoint(server: Server) -> Endpoint:
 
 
 def _check_sending(endpoint: Endpoint, server: Server, prompting: Prompting) -> None:
-    if prompting == "none" or server.send_profiles or endpoint.is_local:
+    told = prompting != "none" or server.profile_field
+    if not told or server.send_profiles or endpoint.is_local:
         return
-    what = "people's profiles" if prompting == "persona" else "people's own answers"
+    what = "people's own answers" if prompting == "few_shot" and not server.profile_field else "people's profiles"
     raise EndpointError(
-        f"Prompting with {prompting} sends {what} to {endpoint.host}, somebody else's server. If the people agreed to "
-        "that, say --send-profiles. Otherwise ask with --prompting none, or a model on this machine."
+        f"That sends {what} to {endpoint.host}, somebody else's server. If the people agreed to it, say "
+        "--send-profiles. Otherwise ask with --prompting none, or a model on this machine."
     )
 
 
 def _recipe(server: Server, benchmark: str, prompting: Prompting) -> Recipe:
-    recipe = Recipe(
-        kind="untrained",
-        adapter=AdapterSection(method="none"),
-        backbone=BackboneSection(model_name_or_path=server.model),
-        data=DataSection(profile_in="nowhere"),
-    )
+    routed = server.profile_field  # to a recipe, a router elsewhere is a router
+    tree = {
+        "name": "measured",
+        "kind": "trained" if routed else "untrained",
+        "adapter": {"method": "cuma" if routed else "none"},
+        "backbone": {"model_name_or_path": server.model},
+        "data": {"benchmark": benchmark, "profile_in": "router" if routed else "nowhere"},
+    }
+    recipe = build_recipe(tree, server.model)
     return asked(recipe, benchmark, prompting)
 
 

@@ -14,8 +14,8 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from cuma.benchmarks.catalog import check_benchmark
 from cuma.errors import AdapterError, RunError
 from cuma.machine import hardware, versions
-from cuma.recipe import load_recipe
-from cuma.recipe_schema import AdapterSection, BackboneSection, DataSection, EncoderSection, Recipe
+from cuma.recipe import build_recipe, load_recipe
+from cuma.recipe_schema import Recipe
 from cuma.runs import Run
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.manifest import sha256
@@ -107,19 +107,21 @@ def subject_of_model(
         RunError: the folder holds another run.
     """
     info: dict[str, Any] = {}
-    sections: dict[str, Any] = {"adapter": AdapterSection(method="none"), "kind": "untrained"}
+    tree: dict[str, Any] = {"adapter": {"method": "none"}, "kind": "untrained"}
     name, where = model, "nowhere"
     if (Path(model) / CONFIG_NAME).is_file():
         config = PeftConfig.from_pretrained(model)
         name, info = _of_adapter(Path(model), config)
         if isinstance(config, CumaConfig):
-            sections |= _mixture(config)
+            tree |= _mixture(config)
             where = "router" if config.needs_profile else "nowhere"
         elif config.is_prompt_learning:
-            sections["evaluation"] = replace(Recipe().evaluation, padding_side="right")  # PEFT ignores position_ids
-    sections["backbone"] = BackboneSection(model_name_or_path=name, **backbone)
-    data = DataSection(benchmark=benchmark, profile_in=cast(Any, where))
-    recipe = asked(Recipe(data=data, **sections), benchmark, prompting)
+            tree["evaluation"] = {"padding_side": "right"}  # PEFT ignores position_ids
+    tree |= {
+        "backbone": {"model_name_or_path": name, **backbone},
+        "data": {"benchmark": benchmark, "profile_in": where},
+    }
+    recipe = asked(build_recipe({"name": "measured", **tree}, model), benchmark, prompting)
     return measured_run(recipe, Path(model).name, prompting, folder, info)
 
 
@@ -136,14 +138,14 @@ def _of_adapter(folder: Path, config: PeftConfig) -> tuple[str, dict[str, Any]]:
 def _mixture(config: CumaConfig) -> dict[str, Any]:
     """What a recipe must say of a mixture so that its router gets its profiles."""
     spec = config.profile_encoder or {}
-    encoder = EncoderSection(
-        model_name_or_path=spec.get("id") or "minilm",
-        revision=spec.get("revision"),
-        template=spec.get("template") or "{profile}",
-        fields=bool(spec.get("fields")),
-    )
-    adapter = AdapterSection(method="cuma", router_input=cast(Any, config.router_input), top_k=1)
-    return {"adapter": adapter, "encoder": encoder, "kind": "trained"}
+    encoder = {
+        "model_name_or_path": spec.get("id") or "minilm",
+        "revision": spec.get("revision"),
+        "template": spec.get("template") or "{profile}",
+        "fields": bool(spec.get("fields")),
+    }
+    adapter = {"method": "cuma", "router_input": config.router_input, "num_experts": config.num_experts}
+    return {"adapter": {**adapter, "top_k": config.top_k}, "encoder": encoder, "kind": "trained"}
 
 
 def measured_run(

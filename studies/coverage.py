@@ -22,22 +22,22 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "metrics"))
 from worlds import World, draw_world, items, predictions, true_spread
 
 from cuma.machine import hardware
-from cuma.metrics import METRICS, compare, score
+from cuma.metrics import METRICS, score_many
 
-SIZES = {"few groups": (15, 80), "many groups": (50, 60)}
+SIZES = {"few groups": (15, 80), "many groups": (40, 60)}
 """Name → groups, people in each on average."""
 
 
 def measure(groups: int, people: int, worlds: int, draws: int) -> dict[str, Any]:
     """Coverage of every metric's interval, and of a paired difference's."""
-    questions = items(4)
+    questions = items(2)
     found: dict[str, list[tuple[float, float, float]]] = {}
     for seed in range(worlds):
         world = draw_world(seed, questions, groups, people)
         told = predictions(world, world.model)
         rival = predictions(world, rival_model(world, seed))
-        scores = score(told, questions, draws=draws, seed=seed)["seen"]
-        paired = compare(told, rival, questions, draws=draws, seed=seed)["seen"]
+        both = score_many({"model": told, "rival": rival}, questions, reference="rival", draws=draws, seed=seed)
+        scores, paired = both["scores"]["model"]["seen"], both["differences"]["model"]["seen"]
         for metric in METRICS:
             for name, entry in ((metric, scores[metric]), (f"{metric}, paired", paired[metric])):
                 if entry["low"] is not None:
@@ -64,7 +64,7 @@ def _covered(rows: np.ndarray, truth: float | None) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=500)
-    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--output", type=Path, default=Path("docs/results/coverage.json"))
     options = parser.parse_args()
     result: dict[str, Any] = {"worlds": options.worlds, "draws": options.draws, "hardware": hardware()["cpu"]}

@@ -138,7 +138,7 @@ def _require_known(key: Any, section: str, source: Path | str, extra: tuple[str,
 
 
 def build_recipe(tree: Mapping[str, Any], source: str) -> Recipe:
-    """A recipe from its sections and keys as a file would have them. source: what errors call it. Raises RecipeError."""
+    """A recipe from sections and keys as a file has them. source: what errors call it. Raises RecipeError."""
     values = {**tree, "label": tree.get("label") or tree["name"]}
     for name, section in SECTIONS.items():
         values[name] = _validated(section, values.get(name, {}), f"{name}.", source)

@@ -158,8 +158,11 @@ def measured_run(
     """
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-._") or "model"
     benchmark = Path(recipe.data.benchmark).name
-    name = f"{slug}-{benchmark}-{prompting}"
+    routed = recipe.data.profile_in in ("router", "both")
+    name = f"{slug}-{benchmark}-{prompting}" + ("-routed" if routed else "")
     words = {"persona": "persona", "none": "told nothing", "few_shot": "few-shot"}[prompting]
+    if routed:
+        words = "routed" if prompting == "none" else f"routed, {words}"
     label = f"{model} ({words})"
     recipe = replace(recipe, name=name, label=label, description=f"Measured as it is, on {benchmark}: {words}.")
     folder = folder or MEASURED / name

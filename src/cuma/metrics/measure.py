@@ -35,6 +35,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Every metric, and where it can lie; intervals are cut there."""
 METRICS = tuple(BOUNDS)
+SQUARED = ("jsd", "kl")
+"""Metrics that are skewed like squares."""
 BETWEEN_GROUPS = ("spread", "alignment")
 """Metrics that one group alone does not have."""
 

@@ -41,7 +41,8 @@ def evaluate(
         str | None, typer.Option(help="Name, or a folder of `cuma data build`. Left out: the run's own.")
     ] = None,
     prompting: Annotated[
-        Prompting | None, typer.Option(help="What the prompt says about the person. Left out: as the run was trained.")
+        Prompting | None,
+        typer.Option(help="What the prompt says about who asks. Left out: as the run was trained, else persona."),
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Where a model that is no run gets one; left out: runs/measured/.")
@@ -302,6 +303,8 @@ def _print_scores(subject: Subject) -> None:
             typer.echo(f"⚠ On {side} groups only {mass:.0%} of the probability is on the answer letters.")
     asked = scores.get("asked") or {}
     told = f"{asked['samples']} samples a prompt" if asked.get("samples") else asked.get("answers")
+    if asked.get("template") == "plain":
+        typer.echo("The model has no chat template: it was asked in plain paragraphs.")
     typer.echo(f"Prompting: {asked.get('prompting')}; option probabilities from {told}. All: {folder / 'scores.json'}")
 
 

@@ -11,7 +11,7 @@ from cuma.adapter_files import load_adapter
 from cuma.benchmarks.base import Survey
 from cuma.benchmarks.cells import survey_cells
 from cuma.benchmarks.exemplars import Exemplars
-from cuma.benchmarks.tensors import SurveyTokens
+from cuma.benchmarks.tensors import PLAIN_TEMPLATE, SurveyTokens
 from cuma.evaluation.predict import Asking, predict_cells
 from cuma.evaluation.subject import Subject
 from cuma.materials import Materials, profile_in_prompt
@@ -66,8 +66,14 @@ def cells_of(recipe: Recipe, survey: Survey, part: str, roles: tuple[str, ...]) 
 
 
 def asking_of(model: Any, recipe: Recipe, materials: Materials, survey: Survey) -> Asking:
-    """The model with its tokens and, for a router that reads profiles, its people's embeddings."""
-    tokens = SurveyTokens(materials.backbone.tokenizer, recipe.evaluation.padding_side)
+    """The model with its tokens and, for a router that reads profiles, its people's embeddings.
+
+    A model without a chat template is asked in `PLAIN_TEMPLATE`.
+    """
+    tokenizer = materials.backbone.tokenizer
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    tokens = SurveyTokens(tokenizer, recipe.evaluation.padding_side)
     table = _table(model, recipe, materials)
     if table is not None:
         table = table.covering([*(group.profile for group in survey.groups), Profile()])

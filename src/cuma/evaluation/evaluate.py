@@ -15,6 +15,7 @@ from cuma.adapter_files import take_off
 from cuma.benchmarks.base import Survey
 from cuma.benchmarks.cells import NOBODY, unsteered_cells
 from cuma.benchmarks.partial import keep_fields
+from cuma.benchmarks.tensors import PLAIN_TEMPLATE
 from cuma.errors import BenchmarkError, RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, cells_of, load_model, predict, steers
@@ -82,7 +83,9 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     finally:
         if isinstance(model, PeftModel):
             take_off(model)  # the very backbone again, for the next run
-    asked = {"prompting": subject.prompting, "answers": "logits", "samples": None, **subject.facts}
+    asked = {"prompting": subject.prompting, "answers": "logits", "samples": None}
+    if materials.backbone.tokenizer.chat_template == PLAIN_TEMPLATE:
+        asked["template"] = "plain"
     write_evaluation(run, recipe.digest, predictions, survey, routing, asked)
     log.close()
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}

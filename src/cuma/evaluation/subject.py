@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,8 +32,6 @@ class Subject:
 
     run: Run
     recipe: Recipe
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """Goes into scores.json under "asked", beside the prompting."""
 
     @property
     def prompting(self) -> Prompting:

@@ -19,7 +19,8 @@ def print_replies(found: dict[str, Any]) -> None:
 
 def number(value: float | None) -> str:
     """Three digits, or a dash."""
-    return "–" if value is None else f"{value:.3f}"
+    text = "–" if value is None else f"{value:.3f}"
+    return text.removeprefix("-") if text == "-0.000" else text
 
 
 def print_alarms(alarms: list[dict[str, Any]], file: Path) -> None:
@@ -69,8 +70,8 @@ def figure(entry: dict[str, Any]) -> str:
     """An estimate with its interval."""
     if entry["value"] is None:
         return "–"
-    ends = "" if entry["low"] is None else f" [{entry['low']:.3f}, {entry['high']:.3f}]"
-    return f"{entry['value']:.3f}{ends}"
+    ends = "" if entry["low"] is None else f" [{number(entry['low'])}, {number(entry['high'])}]"
+    return number(entry["value"]) + ends
 
 
 def print_differences(found: dict[str, Any]) -> None:

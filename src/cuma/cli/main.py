@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cuma.cli import about, adapters, data, runs
+from cuma.cli import about, adapters, data, evaluate, runs
 from cuma.cli.shell import Verbs
 
 VERBS: dict[str, Callable[..., Any]] = {
     "quickstart": runs.quickstart,
     "train": runs.train,
-    "evaluate": runs.evaluate,
+    "evaluate": evaluate.evaluate,
     "report": runs.report,
     "import-reference": adapters.import_reference_adapter,
     "card": adapters.card,

@@ -132,6 +132,23 @@ def predict_people(
     return for_people(cells, materials.survey, part)
 
 
+def predict_groups(
+    model: Any, recipe: Recipe, materials: Materials, survey: Survey
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What a model answers for the tested groups of a survey with other profiles, and how it routes them.
+
+    Args:
+        model: the backbone with an adapter, or without.
+        recipe: says where the profile goes.
+        materials: the loaded parts.
+        survey: the benchmark with changed groups.
+
+    Returns:
+        cells and routing, as `predict_cells` gives them.
+    """
+    return _predict(model, recipe, materials, "test", TEST_ROLES, every_order=True, survey=survey)
+
+
 def load_model(run: Run, recipe: Recipe, materials: Materials) -> Any:
     """The run's model: the shared backbone, with the run's adapter if it has one."""
     if recipe.adapter.method == "none":

@@ -18,6 +18,9 @@ ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
 
 PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
 PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
+MEASUREMENTS = ("topology", "collapse", "gradients")
+"""Files beside scores.json that a report shows where they are there."""
+LOGGED = ("loss", "gate_entropy", "effective_experts", "dead_experts", "expert_group_mi")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,12 @@ class Method:
     """Columns group, seen, layer, expert, gate; None for a method without experts."""
     curve: pd.DataFrame
     """Columns step, seen, soft_emd, spread; empty for a method that was not trained."""
+    log: pd.DataFrame
+    """What the trainer logged: stage, step, and loss and the gates' figures where there are any; may be empty."""
+    recipe: dict[str, Any]
+    """The recipe as it was written: nested sections."""
+    measured: dict[str, Any]
+    """What further measurements left beside the scores: "topology", "collapse", "gradients", where they were made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,23 +119,26 @@ def _evaluations(runs: Sequence[Run]) -> list[Path]:
 
 def _method(run: Run, folder: Path, reference: str) -> Method:
     routing = folder / "routing.parquet"
+    recipe = yaml.safe_load(run.recipe_text) or {}
     return Method(
         name=run.info["name"],
         label=run.info["label"],
-        role=_role(run, reference),
+        role=_role(run, recipe, reference),
         info=run.info,
         predictions=_predictions(folder / "predictions.parquet"),
         routing=pd.read_parquet(routing) if routing.exists() else None,
         curve=_curve(run),
+        log=_log(run),
+        recipe=recipe,
+        measured={name: read_json(file) for name in MEASUREMENTS if (file := folder / f"{name}.json").is_file()},
     )
 
 
-def _role(run: Run, reference: str) -> Role:
+def _role(run: Run, recipe: dict[str, Any], reference: str) -> Role:
     if run.info["name"] == reference:
         return "reference"
     if run.info["kind"] == "anchor":
         return "anchor"
-    recipe = yaml.safe_load(run.recipe_text) or {}
     return "control" if recipe.get("data", {}).get("shuffle_profiles", False) else "rival"
 
 
@@ -151,6 +163,18 @@ def _curve(run: Run) -> pd.DataFrame:
     table = table.astype({"step": int, "seen": bool, "soft_emd": float, "spread": float})  # None: not defined there
     table = table.drop_duplicates(["step", "seen"], keep="last")
     return table.sort_values(["seen", "step"], ascending=[False, True], ignore_index=True)
+
+
+def _log(run: Run) -> pd.DataFrame:
+    """The trainer's own log of all stages; when a step was logged twice (a resumed run), the last."""
+    rows = [
+        {"stage": stage.path.name, "step": record["step"], **{key: record.get(key) for key in LOGGED}}
+        for stage in run.stages()
+        for record in stage.read_log()
+        if any(key in record for key in LOGGED)
+    ]
+    table = pd.DataFrame(rows, columns=["stage", "step", *LOGGED]).astype(dict.fromkeys(LOGGED, float))
+    return table.drop_duplicates(["stage", "step"], keep="last").sort_values(["stage", "step"], ignore_index=True)
 
 
 def _people(methods: Sequence[Method]) -> pd.DataFrame:

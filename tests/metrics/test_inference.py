@@ -6,7 +6,7 @@ import numpy as np
 from worlds import answer_shares, draw_world, items, predictions
 
 from cuma.metrics import score
-from cuma.metrics.inference import interval, resample
+from cuma.metrics.inference import deviations, holm, interval, p_value, people_deviations, resample
 from cuma.metrics.pairs import pairwise_jsd_sum
 from cuma.metrics.sample import read_parts
 
@@ -74,15 +74,20 @@ def test_the_resampled_answers_scatter_as_a_multinomial_does():
 def test_an_interval_has_the_variance_of_the_draws_that_keep_their_people():
     rng = np.random.default_rng(0)
     kept, noise = rng.normal(size=4000), rng.normal(size=4000)
-    low, high = interval(7.0, kept, kept + noise + 5, groups=1000)
+    low, high = interval(7.0, deviations(7.0, kept, kept + noise + 5, groups=1000))
     assert abs((high + low) / 2 - 7) < 0.1
     assert abs((high - low) / 3.92 - 1) < 0.05
 
 
 def test_there_is_no_interval_without_something_to_resample():
     draws = np.random.default_rng(0).normal(size=100)
-    assert interval(0.0, draws, draws, groups=1) is None
-    assert interval(float("nan"), draws, draws, groups=9) is None
+    assert deviations(0.0, draws, draws, groups=1) is None
+    assert deviations(float("nan"), draws, draws, groups=9) is None
     undefined = np.where(np.arange(100) < 6, np.nan, draws)
-    assert interval(0.0, undefined, draws, groups=9) is None
-    assert interval(0.3, np.full(100, 0.3), np.full(100, 0.3), groups=9) == (0.3, 0.3)
+    assert deviations(0.0, undefined, draws, groups=9) is None
+    assert people_deviations(0.0, undefined, people=9) is None
+    assert people_deviations(0.0, draws, people=1) is None
+    assert interval(0.0, None) is None
+    assert p_value(0.0, None) is None
+    same = np.full(100, 0.3)
+    assert interval(0.3, deviations(0.3, same, same, groups=9)) == (0.3, 0.3)

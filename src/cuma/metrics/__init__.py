@@ -1,18 +1,23 @@
 """Measures of how well predictions represent groups of people: pure functions on arrays and tables, without torch."""
 
-from cuma.metrics.cells import METRICS
 from cuma.metrics.collapse import alignment, spread
-from cuma.metrics.noise import chance_diversity, noise_floor
+from cuma.metrics.measure import METRICS
+from cuma.metrics.noise import chance_diversity, noise_floor, sampler_floor
 from cuma.metrics.pointwise import (
     LOW_OPTION_MASS,
     accuracy,
+    brier,
     distinct_n,
+    ece,
     emd,
     entropy,
     js_distance,
+    js_similarity,
     jsd,
+    kl,
     low_option_mass,
     macro_f1,
+    normalised_entropy,
 )
 from cuma.metrics.scores import compare, score, score_many
 from cuma.metrics.win_rate import length_controlled_win_rate
@@ -22,17 +27,23 @@ __all__ = [
     "METRICS",
     "accuracy",
     "alignment",
+    "brier",
     "chance_diversity",
     "compare",
     "distinct_n",
+    "ece",
     "emd",
     "entropy",
     "js_distance",
+    "js_similarity",
     "jsd",
+    "kl",
     "length_controlled_win_rate",
     "low_option_mass",
     "macro_f1",
     "noise_floor",
+    "normalised_entropy",
+    "sampler_floor",
     "score",
     "score_many",
     "spread",

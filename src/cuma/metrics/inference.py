@@ -45,17 +45,22 @@ class Draws:
     """Per block of features, [F, S, B]: weighted sums over the people of each slot."""
 
 
-def resample(people: People, blocks: Sequence[Floats], draws: int, seed: int) -> Draws:
+def resample(people: People, blocks: Sequence[Floats], draws: int, seed: int, *, keep_groups: bool = False) -> Draws:
     """Draws groups with replacement and, anew for every slot, people of its group with replacement.
+
+    keep_groups: every group stands in its own slot in every draw, and only people are drawn.
 
     blocks: features [P, F]. Each is multiplied by itself, so that a method's figures are the same to the last bit
     whichever other methods are scored beside it. People of a group who gave the same answers are drawn as one kind (a
-    multinomial draw over kinds is the same as drawing the people), with the mean of what a method said of them.
+    multinomial draw over kinds is the same as drawing the people), with the mean of what a method said of them. With
+    survey weights people with different weights are different kinds.
     """
     starts, sizes, means = _kinds(people, blocks)
     groups = len(people.groups)
     rng = np.random.default_rng(seed)
     slots = rng.integers(groups, size=(groups, draws))
+    if keep_groups:
+        slots = np.repeat(np.arange(groups)[:, None], draws, axis=1)
     flat = slots.ravel()
     sums = tuple(np.zeros((block.shape[1], flat.size)) for block in blocks)
     for group in range(groups):
@@ -73,6 +78,8 @@ def _kinds(people: People, blocks: Sequence[Floats]) -> tuple[NDArray[np.int64],
     """Each group's distinct patterns of answers: where a group's start [G+1], people of each [N], mean features."""
     group_of = np.repeat(np.arange(len(people.groups)), np.diff(people.starts))
     keys = np.column_stack([group_of, people.answers])
+    if people.weighted:
+        keys = np.column_stack([keys, np.unique(people.weight, return_inverse=True)[1]])
     kinds, kind_of, sizes = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
     starts = np.searchsorted(kinds[:, 0], np.arange(len(people.groups) + 1))
     order = np.argsort(kind_of.ravel(), kind="stable")
@@ -81,8 +88,8 @@ def _kinds(people: People, blocks: Sequence[Floats]) -> tuple[NDArray[np.int64],
     return starts, sizes, means
 
 
-def interval(value: float, kept: Floats, drawn: Floats, groups: int) -> tuple[float, float] | None:
-    """Low and high end of the 95 % interval around `value`.
+def deviations(value: float, kept: Floats, drawn: Floats, groups: int) -> Floats | None:
+    """The draws, centred on 0 and scaled to the right variance: how the estimate `value` scatters.
 
     kept [B]: the metric with groups drawn and their people kept; drawn [B]: with people drawn too, on the same groups.
     None where there is nothing to resample: under 2 groups, or a metric undefined here or in over 5 % of the draws.
@@ -92,7 +99,44 @@ def interval(value: float, kept: Floats, drawn: Floats, groups: int) -> tuple[fl
         return None
     around = drawn[defined] - drawn[defined].mean()
     wanted, got = kept[defined].std(), around.std()
-    few = np.sqrt(groups / (groups - 1)) * t.ppf((1 + LEVEL) / 2, groups - 1) / norm.ppf((1 + LEVEL) / 2)
-    scale = few * wanted / got if got > 0 else 0.0
-    low, high = value + scale * np.quantile(around, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return np.asarray(around * (_few(groups) * wanted / got if got > 0 else 0.0))
+
+
+def people_deviations(value: float, drawn: Floats, people: int) -> Floats | None:
+    """`deviations` of a metric of one group, or of groups that are the only ones of interest.
+
+    drawn [B]: the metric with people drawn. people: how many there are (in the smallest group).
+    """
+    defined = np.isfinite(drawn)
+    if people < 2 or not np.isfinite(value) or defined.mean() < 1 - MAX_UNDEFINED:
+        return None
+    return np.asarray((drawn[defined] - drawn[defined].mean()) * _few(people))
+
+
+def interval(value: float, around: Floats | None) -> tuple[float, float] | None:
+    """Low and high end of the 95 % interval around `value`; None where there are no deviations."""
+    if around is None:
+        return None
+    low, high = value + np.quantile(around, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def p_value(value: float, around: Floats | None) -> float | None:
+    """Two-sided p of "the truth is 0": how often chance deviates as much as `value`, (k+1)/(B+1)."""
+    if around is None:
+        return None
+    return float((1 + (np.abs(around) >= abs(value)).sum()) / (1 + len(around)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for several comparisons (Holm 1979): rejecting those up to α errs at all with probability α."""
+    order = np.argsort(p_values, kind="stable")
+    steps = (len(p_values) - np.arange(len(p_values))) * np.asarray(p_values, dtype=np.float64)[order]
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(p) for p in adjusted]
+
+
+def _few(units: int) -> float:
+    """By how much a bootstrap of so few units must be widened: the plug-in variance, and Student's t for the normal."""
+    return float(np.sqrt(units / (units - 1)) * t.ppf((1 + LEVEL) / 2, units - 1) / norm.ppf((1 + LEVEL) / 2))

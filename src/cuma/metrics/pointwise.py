@@ -69,6 +69,42 @@ def js_distance(p: ArrayLike, q: ArrayLike) -> Floats:
     return np.asarray(np.sqrt(jsd(p, q)))
 
 
+def js_similarity(p: ArrayLike, q: ArrayLike) -> Floats:
+    """1 - `js_distance`, GlobalOpinionQA's score: 1 is equal, 1 - √ln 2 ≈ 0.17 has nothing in common."""
+    return np.asarray(1 - js_distance(p, q))
+
+
+def kl(p: ArrayLike, q: ArrayLike, least: float = 0.0) -> Floats:
+    """Kullback–Leibler divergence of q from p in nats, Σ p ln(p/q), of distributions [..., m]; returns [...].
+
+    Infinite where q is 0 and p is not. least: probabilities of q below it count as it.
+    """
+    first, second = _pair(p, q)
+    # rel_entr is -p where q is above p, so that the sum can be just below 0
+    return np.maximum(rel_entr(first, np.maximum(second, least)).sum(axis=-1), 0.0)
+
+
+def normalised_entropy(p: ArrayLike) -> Floats:
+    """`entropy` over its largest value, ln m: 0 is certain, 1 is uniform, whatever the number of options."""
+    return np.asarray(entropy(p) / np.log(np.asarray(p).shape[-1]))
+
+
+def brier(p: ArrayLike, answers: ArrayLike) -> Floats:
+    """Brier score in [0, 2] of distributions [n, m] against answers [n]: Σ_k (p_k - 1[answer = k])²; returns [n]."""
+    shares, truth = distributions(p, "p"), np.asarray(answers)
+    return np.asarray(((shares - np.eye(shares.shape[-1])[truth]) ** 2).sum(axis=-1))
+
+
+def ece(confidence: ArrayLike, hits: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error: over equally wide bins, the share of answers times |accuracy - mean confidence|.
+
+    confidence: [n], the largest probability. hits: [n], whether its option was the answer.
+    """
+    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(hits, dtype=np.float64)
+    which = np.minimum((sure * bins).astype(np.int64), bins - 1)
+    return float(np.abs(np.bincount(which, right - sure, minlength=bins)).sum() / len(sure))
+
+
 def entropy(p: ArrayLike) -> Floats:
     """Shannon entropy in nats of distributions [..., m]; returns [...]."""
     return np.asarray(entr(distributions(p, "p")).sum(axis=-1))

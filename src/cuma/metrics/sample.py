@@ -18,6 +18,12 @@ from cuma.errors import BenchmarkError
 from cuma.metrics.pointwise import Floats, distributions, entropy
 
 COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
+WEIGHT = "weight"
+"""Optional column: the person's survey weight."""
+UNSTEERED = "unsteered"
+"""Optional column: what the model says to a question when it is not told who asks."""
+BINS = 10
+"""Of confidence, for the calibration error."""
 
 
 class QuestionLike(Protocol):
@@ -63,6 +69,13 @@ class People:
     """[P]"""
     answers: NDArray[np.int64]
     """[P, Q], -1 where a person did not answer."""
+    weight: Floats
+    """[P] survey weights, their mean 1; all 1 where the survey has none."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether people count differently."""
+        return bool((self.weight != 1.0).any())
 
     @property
     def column_question(self) -> NDArray[np.int64]:
@@ -75,10 +88,27 @@ class People:
         return slice(first, first + len(self.scales[question].options))
 
     def features(self) -> Floats:
-        """[P, K+Q]: the answer as a one-hot vector, then whether the person answered."""
+        """[P, K+Q]: the answer as a one-hot vector, then whether the person answered; times the person's weight."""
         which = np.concatenate([np.arange(len(scale.options)) for scale in self.scales])
         chosen = self.answers[:, self.column_question] == which
-        return np.concatenate([chosen, self.answers >= 0], axis=1).astype(np.float64)
+        return np.concatenate([chosen, self.answers >= 0], axis=1) * self.weight[:, None]
+
+    def effective_counts(self) -> list[NDArray[np.int64]]:
+        """Per question [G, m]: how many people gave each answer.
+
+        With survey weights, the weighted shares of Kish's effective number of people, (Σw)² / Σw², in whole people: the
+        weighted answers scatter about as much as those of so few people who all count alike.
+        """
+        starts, answered = self.starts[:-1], self.answers >= 0
+        features = self.features()
+        squares = np.add.reduceat(answered * self.weight[:, None] ** 2, starts, axis=0)
+        tables = []
+        for question in range(len(self.scales)):
+            sums = np.add.reduceat(features[:, self.columns(question)], starts, axis=0)
+            total = sums.sum(axis=1, keepdims=True)
+            kept = np.where(total > 0, total / np.where(total > 0, squares[:, question, None], 1.0), 0.0)
+            tables.append(_whole(sums * kept))
+        return tables
 
     def same_as(self, other: People) -> bool:
         """Whether both hold the same people, groups and answers."""
@@ -87,7 +117,16 @@ class People:
             and np.array_equal(self.starts, other.starts)
             and np.array_equal(self.person, other.person)
             and np.array_equal(self.answers, other.answers)
+            and np.array_equal(self.weight, other.weight)
         )
+
+
+def _whole(table: Floats) -> NDArray[np.int64]:
+    """Rows [G, m] in whole numbers whose sum is the rounded sum: the largest remainders are rounded up."""
+    down = np.floor(table + 1e-9)
+    left = np.rint(table.sum(axis=1)) - down.sum(axis=1)
+    rank = np.argsort(np.argsort(down - table, axis=1, kind="stable"), axis=1)
+    return np.asarray(down + (rank < left[:, None]), dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +136,15 @@ class Said:
     base: Floats
     """[K, G]: the distribution given to each group's first person who answered (zeros in empty cells)."""
     features: Floats
-    """[P, 2K+3Q], zeros where unanswered: prediction minus base, one-hot argmax; hit, entropy, option mass.
+    """[P, 3K+4Q+BINS], zeros where unanswered, times the person's weight: prediction minus base, one-hot argmax, the
+    same where it is the person's answer; hit, entropy, option mass, Brier score; in each bin of confidence, hits minus
+    confidence.
 
     Where a method says the same of a whole group, the first block is exactly zero, and so are differences between
     groups that were told the same: no rounding is mistaken for diversity.
     """
+    unsteered: Floats | None
+    """[K]: what it says to each question when it is not told who asks; None where that was not measured."""
 
     @property
     def one_voice(self) -> bool:
@@ -129,9 +172,13 @@ def read_parts(
 def _read(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> tuple[People, Said]:
     if rows.duplicated(["person", "question_id"]).any():
         raise BenchmarkError("The predictions hold a person's answer to one question twice; expected one row for each.")
-    pairs = rows[["group", "person"]].drop_duplicates().sort_values(["group", "person"], kind="stable")
+    weighed = [WEIGHT] if WEIGHT in rows.columns else []
+    pairs = rows[["group", "person", *weighed]].drop_duplicates().sort_values(["group", "person"], kind="stable")
     if pairs["person"].duplicated().any():
-        raise BenchmarkError("The predictions put one person into two groups; number people across the whole survey.")
+        raise BenchmarkError(
+            "The predictions put one person into two groups, or give them two weights; number people across the whole "
+            "survey."
+        )
     groups, sizes = np.unique(pairs["group"].to_numpy(dtype=object), return_counts=True)
     person = pairs["person"].to_numpy(dtype=np.int64)
     index = pd.Index(person)
@@ -144,10 +191,32 @@ def _read(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> tuple[People, Said]:
         mass[who, number] = cell["option_mass"]
         shares.append(_shares(cell, who, len(person), scale))
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    people = People(scales, tuple(groups.tolist()), starts, person, answers)
+    people = People(scales, tuple(groups.tolist()), starts, person, answers, _weight(pairs))
     if not np.isfinite(mass).all():
         raise BenchmarkError("The predictions hold an option_mass that is not a number; evaluate the run again.")
-    return people, _said(people, shares, mass)
+    return people, _said(people, shares, mass, _unsteered(rows, scales))
+
+
+def _weight(pairs: pd.DataFrame) -> Floats:
+    if WEIGHT not in pairs.columns:
+        return np.ones(len(pairs))
+    weight = pairs[WEIGHT].to_numpy(dtype=np.float64)
+    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise BenchmarkError("The predictions hold a survey weight that is negative, or none that is above 0.")
+    return weight / weight.mean()
+
+
+def _unsteered(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> Floats | None:
+    """[K]: one distribution a question, the same for everybody; zeros for a question that nobody answered."""
+    if UNSTEERED not in rows.columns:
+        return None
+    parts = []
+    for scale in scales:
+        told = {tuple(said) for said in rows.loc[rows["question_id"] == scale.id, UNSTEERED]}
+        if len(told) > 1:
+            raise BenchmarkError(f"Question {scale.id!r} has two answers of a model that is not told who asks.")
+        parts.append(distributions(told.pop(), f"question {scale.id!r}") if told else np.zeros(len(scale.options)))
+    return np.concatenate(parts)
 
 
 def _shares(cell: pd.DataFrame, who: NDArray[np.intp], people: int, scale: Scale) -> Floats:
@@ -167,23 +236,38 @@ def _shares(cell: pd.DataFrame, who: NDArray[np.intp], people: int, scale: Scale
     return shares
 
 
-def _said(people: People, shares: list[Floats], mass: Floats) -> Said:
+def _said(people: People, shares: list[Floats], mass: Floats, unsteered: Floats | None) -> Said:
     answered = people.answers >= 0
     group_of = np.repeat(np.arange(len(people.groups)), np.diff(people.starts))
-    base, deviations, greedy, hits, spent = [], [], [], [], []
+    base, deviations, greedy, correct, hits, spent, briers = [], [], [], [], [], [], []
+    calibration = np.zeros((len(group_of), BINS))
     for number, said in enumerate(shares):
         there = answered[:, number]
         first = np.zeros((len(people.groups), said.shape[1]))
         rows = np.flatnonzero(there)
         with_answers, at = np.unique(group_of[rows], return_index=True)
         first[with_answers] = said[rows[at]]
-        guess = said.argmax(axis=1)
+        guess, truth = said.argmax(axis=1), people.answers[:, number]
+        hit = (guess == truth) & there
+        point = np.eye(said.shape[1])[guess]
         base.append(first.T)
         deviations.append((said - first[group_of]) * there[:, None])
-        greedy.append(np.eye(said.shape[1])[guess] * there[:, None])
-        hits.append((guess == people.answers[:, number]) & there)
+        greedy.append(point * there[:, None])
+        correct.append(point * hit[:, None])
+        hits.append(hit)
         uncertain = np.zeros(len(said))
         uncertain[rows] = entropy(said[rows]) if len(rows) else 0.0
         spent.append(uncertain)
-    columns = [*deviations, *greedy, np.stack(hits, axis=1), np.stack(spent, axis=1), mass * answered]
-    return Said(np.concatenate(base), np.concatenate(columns, axis=1).astype(np.float64))
+        briers.append(((said - np.eye(said.shape[1])[truth]) ** 2).sum(axis=1) * there)
+        confidence = said.max(axis=1)
+        of = confidence_bin(confidence)
+        calibration[rows, of[rows]] += hit[rows] - confidence[rows]
+    each = [np.stack(values, axis=1) for values in (hits, spent, briers)]
+    columns = [*deviations, *greedy, *correct, each[0], each[1], mass * answered, each[2], calibration]
+    features = np.concatenate(columns, axis=1) * people.weight[:, None]
+    return Said(np.concatenate(base), features, unsteered)
+
+
+def confidence_bin(confidence: Floats) -> NDArray[np.int64]:
+    """Which of `BINS` equally wide bins each confidence in [0, 1] lies in."""
+    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)

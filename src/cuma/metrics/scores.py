@@ -10,25 +10,14 @@ import numpy as np
 import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
-from cuma.metrics.cells import METRICS, Answers, Cells, measure, pair_sum
-from cuma.metrics.inference import Draws, interval, resample
+from cuma.metrics.cells import Answers, Cells
+from cuma.metrics.inference import Draws, deviations, holm, interval, p_value, resample
+from cuma.metrics.measure import BOUNDS, METRICS, measure, pair_sum
 from cuma.metrics.pointwise import Floats, low_option_mass
 from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
 from cuma.metrics.truth import Truth
 
 PARTS = ("seen", "unseen")
-
-BOUNDS: dict[str, tuple[float, float]] = {
-    "soft_emd": (0.0, 1.0),
-    "noise_floor": (0.0, 1.0),
-    "argmax_emd": (0.0, 1.0),
-    "accuracy": (0.0, 1.0),
-    "entropy": (0.0, np.inf),
-    "option_mass": (0.0, 1.0),
-    "spread": (0.0, np.inf),
-    "alignment": (-1.0, 1.0),
-}
-"""Where a metric can lie; intervals are cut there."""
 
 Questions = Sequence[QuestionLike | Mapping[str, Any]]
 
@@ -60,7 +49,8 @@ def compare(
 ) -> dict[str, Any]:
     """Paired differences a - b of every metric, on the same draws of the same people.
 
-    Returns {"seen": {metric: {"value", "low", "high"}}, "unseen": …, "draws", "seed"}, for parts that both predict.
+    Returns {"seen": {metric: {"value", "low", "high", "p", "p_holm"}}, "unseen": …, "draws", "seed"}, for parts that
+    both predict.
     """
     both = score_many({"a": predictions_a, "b": predictions_b}, questions, reference="b", draws=draws, seed=seed)
     return {**both["differences"]["a"], "draws": draws, "seed": seed}
@@ -75,8 +65,9 @@ def score_many(
 ) -> dict[str, Any]:
     """Scores of many methods on shared draws, and every other method's paired difference from `reference`.
 
-    Returns {"scores": {method: as `score`}, "differences": {method: {part: {metric: {"value", "low", "high"}}}}},
-    differences as method - reference, empty without a reference. Results do not depend on the order of methods or rows.
+    Returns {"scores": {method: as `score`}, "differences": {method: {part: {metric: {"value", "low", "high", "p",
+    "p_holm"}}}}}, differences as method - reference, empty without a reference. p_holm is p after Holm's correction for
+    the methods that are compared, by part and metric. Results do not depend on the order of methods or rows.
     BenchmarkError if methods were evaluated on different people.
     """
     if reference is not None and reference not in methods:
@@ -94,10 +85,11 @@ def score_many(
         groups = len(people.groups)
         for name, result in measured.items():
             scores[name][part] = _numbers(result, groups)
-            scores[name]["n"][part] = _sizes(people)
+            scores[name]["n"][part] = sizes(people)
         for name in differences:
             if name in measured and reference in measured:
                 differences[name][part] = _differences(measured[name], measured[reference], groups)
+        _correct([found[part] for found in differences.values() if part in found])
     return {"scores": scores, "differences": differences}
 
 
@@ -122,10 +114,10 @@ def _measure_all(people: People, methods: Mapping[str, Said], draws: int, seed: 
     results = {}
     for block, (name, said) in enumerate(methods.items(), start=1):
         cells = Cells.of(people, sums[0])
-        answers = Answers.of(cells, sums[block], said.base[:, :, None])
+        answers = Answers.of(cells, sums[block], said.base[:, :, None], said.unsteered)
         once = np.ones((len(people.groups), 1))
         pairs = pair_sum(cells, answers.predicted, once)
-        value = measure(cells, answers, once, truth.floor, pairs, truth.diversity)
+        value = measure(cells, answers, once, truth.floors, pairs, truth.diversity)
         estimates = {metric: float(array[0]) for metric, array in value.items()}
         results[name] = Measured(estimates, {}, {})
         if drawn is not None:
@@ -138,21 +130,22 @@ def _redo(
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """The metrics over draws: with groups drawn and their people kept, and with people drawn too."""
     pairs = pair_sum(cells, answers.predicted, draws.times)
-    kept = measure(cells, answers, draws.times, truth.floor, pairs, truth.kept)
+    kept = measure(cells, answers, draws.times, truth.floors, pairs, truth.kept)
     slots = Cells.of(cells.people, draws.sums[0])
-    again = Answers.of(slots, draws.sums[block], said.base[:, draws.slots])
+    again = Answers.of(slots, draws.sums[block], said.base[:, draws.slots], said.unsteered)
     once = np.ones(draws.slots.shape)
     if not said.one_voice:  # otherwise drawing people leaves the predictions as they are
         pairs = pair_sum(slots, again.predicted, once)
-    return kept, measure(slots, again, once, truth.floor[:, draws.slots, 0], pairs, truth.drawn)
+    floors = (truth.floors[0][:, draws.slots, 0], truth.floors[1][:, draws.slots, 0])
+    return kept, measure(slots, again, once, floors, pairs, truth.drawn)
 
 
 def _numbers(result: Measured, groups: int) -> dict[str, dict[str, Any]]:
     scores: dict[str, dict[str, Any]] = {}
     for metric in METRICS:
         value = result.value[metric]
-        ends = interval(value, result.kept[metric], result.drawn[metric], groups) if result.kept else None
-        scores[metric] = _entry(value, ends, BOUNDS[metric])
+        around = deviations(value, result.kept[metric], result.drawn[metric], groups) if result.kept else None
+        scores[metric] = entry(value, interval(value, around), BOUNDS[metric])
     mass = scores["option_mass"]
     mass["low_mass"] = low_option_mass(result.value["option_mass"])
     return scores
@@ -162,21 +155,32 @@ def _differences(one: Measured, other: Measured, groups: int) -> dict[str, dict[
     entries = {}
     for metric in METRICS:
         value = one.value[metric] - other.value[metric]
-        ends = None
+        around = None
         if one.kept:
             kept, drawn = one.kept[metric] - other.kept[metric], one.drawn[metric] - other.drawn[metric]
-            ends = interval(value, kept, drawn, groups)
-        entries[metric] = _entry(value, ends, (-np.inf, np.inf))
+            around = deviations(value, kept, drawn, groups)
+        p = p_value(value, around)
+        entries[metric] = {**entry(value, interval(value, around)), "p": p, "p_holm": p}
     return entries
 
 
-def _entry(value: float, ends: tuple[float, float] | None, bounds: tuple[float, float]) -> dict[str, Any]:
-    """The JSON form: None for what is undefined."""
+def _correct(methods: list[dict[str, dict[str, Any]]]) -> None:
+    """Holm's correction of each metric's p over the methods that have one."""
+    for metric in METRICS:
+        tested = [found[metric] for found in methods if found[metric]["p"] is not None]
+        for difference, p in zip(tested, holm([difference["p"] for difference in tested]), strict=True):
+            difference["p_holm"] = p
+
+
+def entry(
+    value: float, ends: tuple[float, float] | None, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> dict[str, Any]:
+    """An estimate's JSON form: None for what is undefined."""
     low, high = (None, None) if ends is None else (max(ends[0], bounds[0]), min(ends[1], bounds[1]))
     return {"value": value if np.isfinite(value) else None, "low": low, "high": high}
 
 
-def _sizes(people: People) -> dict[str, int]:
+def sizes(people: People) -> dict[str, int]:
     """Groups and people with any answer, and the cells (group × question) left out because nobody answered."""
     answered = np.add.reduceat(people.answers >= 0, people.starts[:-1], axis=0)
     return {"groups": len(people.groups), "people": len(people.person), "empty_cells": int((answered == 0).sum())}

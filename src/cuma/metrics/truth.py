@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuma.metrics.cells import Cells, pair_sum
+from cuma.metrics.cells import Cells
 from cuma.metrics.inference import Draws
-from cuma.metrics.noise import chance_diversity, noise_floor
+from cuma.metrics.measure import pair_sum
+from cuma.metrics.noise import chance_diversity, noise_floor, sampler_floor
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import People
 
@@ -17,8 +18,8 @@ from cuma.metrics.sample import People
 class Truth:
     """Noise floors, and the spread's denominator with chance removed: as observed, and over bootstrap draws."""
 
-    floor: Floats
-    """[Q, G, 1]: noise floor of every cell, 0 in empty ones."""
+    floors: tuple[Floats, Floats]
+    """[Q, G, 1] each: noise floor and sampler floor of every cell, 0 in empty ones."""
     diversity: Floats
     """[1]: Σ JSD between observed groups, less its mean under permuted labels."""
     kept: Floats
@@ -30,12 +31,15 @@ class Truth:
     def of(cls, people: People, sums: Floats, draws: Draws | None, seed: int) -> Truth:
         """From the sums [K+Q, G, 1] of `People.features`, and draws whose first block are these features."""
         cells = Cells.of(people, sums)
-        floors, chance = [], []
-        for number, (scale, k) in enumerate(cells.scales()):
-            counts = np.rint(sums[k, :, 0]).T
-            floors.append(np.nan_to_num(noise_floor(counts, scale.ordinal, seed=(seed, number))))
+        floors: tuple[list[Floats], list[Floats]] = ([], [])
+        chance = []
+        tables = people.effective_counts()
+        for number, (scale, counts) in enumerate(zip(people.scales, tables, strict=True)):
+            floors[0].append(np.nan_to_num(noise_floor(counts, scale.ordinal, seed=(seed, number))))
+            floors[1].append(np.nan_to_num(sampler_floor(counts, scale.ordinal, seed=(seed, number))))
             chance.append(chance_diversity(counts, seed=(seed, number)))
-        shares = chance_shares(cells.n[:, :, 0], np.array(chance))
+        n = np.stack([counts.sum(axis=1) for counts in tables]).astype(np.float64)
+        shares = chance_shares(n, np.array(chance))
         once = np.ones((len(people.groups), 1))
         observed = pair_sum(cells, cells.observed, once) - sum(chance)
         kept = drawn = np.zeros(0)
@@ -46,7 +50,8 @@ class Truth:
             slots = Cells.of(people, draws.sums[0])
             twice = between + _between_slots(shares, there)
             drawn = pair_sum(slots, slots.observed, np.ones(draws.slots.shape)) - twice
-        return cls(np.stack(floors)[:, :, None], observed, kept, drawn)
+        both = (np.stack(floors[0])[:, :, None], np.stack(floors[1])[:, :, None])
+        return cls(both, observed, kept, drawn)
 
 
 def chance_shares(n: Floats, chance: Floats) -> Floats:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from cuma.metrics.cells import METRICS
+from cuma.metrics.measure import METRICS
 from cuma.metrics.pointwise import LOW_OPTION_MASS
 from cuma.metrics.scores import score_many
 from cuma.reports.privacy import people_text

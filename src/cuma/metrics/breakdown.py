@@ -1,0 +1,129 @@
+"""The same metrics question by question and group by group, and how unequally groups are served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma.metrics.cells import Answers, Cells
+from cuma.metrics.inference import interval, people_deviations, resample
+from cuma.metrics.measure import BETWEEN_GROUPS, BOUNDS, METRICS, measure
+from cuma.metrics.pointwise import Floats
+from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
+from cuma.metrics.scores import PARTS, entry, score
+from cuma.metrics.truth import Truth
+
+MIN_PEOPLE = 11
+"""A smaller group is too small to be called the worst served: its EMD is mostly noise, and it could be recognised."""
+OF_ONE_GROUP = tuple(metric for metric in METRICS if metric not in BETWEEN_GROUPS)
+INEQUALITY = ("worst_group", "group_gap", "group_inequity")
+
+Questions = Sequence[QuestionLike | Mapping[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupDraws:
+    """One group's metrics: the estimates, and over draws of its people ([B] each; empty without draws)."""
+
+    people: int
+    answers: int
+    value: dict[str, float]
+    drawn: dict[str, Floats]
+
+
+def break_down(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """What stands in scores.json beside `score`: by_question, by_group, and each side's inequality.
+
+    By question, groups and people are drawn as in `score`. By group, people of the group are drawn. The inequality is
+    about the groups that are there (with at least `MIN_PEOPLE` people), which are therefore not drawn, and their people
+    are: the largest soft EMD, its distance from the smallest, and the standard deviation over groups. Sampling noise
+    inflates all three.
+
+    Returns {"by_question": {side: {question: {"n", metric: …}}}, "by_group": {side: {group: …}}, "inequality": {side:
+    {"worst_group", "group_gap", "group_inequity"}}}. BenchmarkError if the table breaks the documented form.
+    """
+    found: dict[str, Any] = {"by_question": _by_question(predictions, questions, draws, seed), "by_group": {}}
+    found["inequality"] = {}
+    parts = read_parts(predictions, questions)
+    for side in PARTS:
+        if side in parts:
+            groups = group_draws(*parts[side], draws, seed)
+            found["by_group"][side] = {name: _entries(group) for name, group in groups.items()}
+            found["inequality"][side] = _inequality(groups)
+    return found
+
+
+def _by_question(predictions: pd.DataFrame, questions: Questions, draws: int, seed: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for question in questions:
+        name = Scale.of(question).id
+        alone = score(predictions[predictions["question_id"] == name], [question], draws=draws, seed=seed)
+        for side in PARTS:
+            if side in alone:
+                found.setdefault(side, {})[name] = {"n": alone["n"][side], **alone[side]}
+    return found
+
+
+def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, GroupDraws]:
+    """Each group's metrics, with its people drawn."""
+    blocks = [people.features(), said.features]
+    sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]
+    truth = Truth.of(people, sums[0], None, seed)
+    cells = Cells.of(people, sums[0])
+    answers = Answers.of(cells, sums[1], said.base[:, :, None], said.unsteered)
+    again: tuple[Cells, Answers] | None = None
+    if draws:
+        drawn = resample(people, blocks, draws, seed, keep_groups=True)
+        slots = Cells.of(people, drawn.sums[0])
+        again = slots, Answers.of(slots, drawn.sums[1], said.base[:, :, None], said.unsteered)
+    groups, answered = {}, people.answers >= 0
+    for number, name in enumerate(people.groups):
+        floors = (truth.floors[0][:, number : number + 1], truth.floors[1][:, number : number + 1])
+        value = {metric: float(array[0]) for metric, array in _of_one(cells, answers, number, floors).items()}
+        rows = slice(people.starts[number], people.starts[number + 1])
+        over = _of_one(*again, number, floors) if again else {}
+        groups[name] = GroupDraws(int(rows.stop - rows.start), int(answered[rows].sum()), value, over)
+    return groups
+
+
+def _of_one(cells: Cells, answers: Answers, group: int, floors: tuple[Floats, Floats]) -> dict[str, Floats]:
+    one = cells.at(group)
+    once, nothing = np.ones((1, one.n.shape[2])), np.zeros(1)
+    return measure(one, answers.at(group), once, floors, nothing, nothing)
+
+
+def _entries(group: GroupDraws) -> dict[str, Any]:
+    entries: dict[str, Any] = {"n": {"people": group.people, "answers": group.answers}}
+    for metric in OF_ONE_GROUP:
+        value = group.value[metric]
+        around = people_deviations(value, group.drawn[metric], group.people) if group.drawn else None
+        entries[metric] = entry(value, interval(value, around), BOUNDS[metric])
+    return entries
+
+
+def _inequality(groups: Mapping[str, GroupDraws]) -> dict[str, Any]:
+    large = {name: group for name, group in groups.items() if group.people >= MIN_PEOPLE}
+    if len(large) < 2:
+        return {name: entry(np.nan, None) for name in INEQUALITY}
+    emd = np.array([group.value["soft_emd"] for group in large.values()])
+    drawn = None
+    if all(group.drawn for group in large.values()):
+        drawn = np.stack([group.drawn["soft_emd"] for group in large.values()])
+    smallest = min(group.people for group in large.values())
+
+    def about(statistic: Callable[[Floats], Floats]) -> dict[str, Any]:
+        value = float(statistic(emd[:, None])[0])
+        around = None if drawn is None else people_deviations(value, statistic(drawn), smallest)
+        return entry(value, interval(value, around), (0.0, 1.0))
+
+    names = list(large)
+    worst, best = names[int(emd.argmax())], names[int(emd.argmin())]
+    return {
+        "worst_group": {**about(lambda values: values.max(axis=0)), "group": worst},
+        "group_gap": {**about(lambda values: np.ptp(values, axis=0)), "worst": worst, "best": best},
+        "group_inequity": about(lambda values: values.std(axis=0, ddof=1)),
+    }

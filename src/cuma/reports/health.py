@@ -15,12 +15,12 @@ from cuma.reports.topology import layer_labels, natural
 DEAD = 0.001
 """An expert is called unused when its mean share of the mixture stays below this in a layer."""
 FIGURES = (
-    ("loss", "Training loss"),
-    ("effective_experts", "Effective experts"),
-    ("dead_experts", "Experts that no token chose"),
-    ("expert_group_mi", "Expert–person information, nats"),
+    ("loss", "Training loss", "curves"),
+    ("effective_experts", "Effective experts", "health-curves"),
+    ("dead_experts", "Experts that no token chose", "health-curves"),
+    ("expert_group_mi", "Information between expert and person, nats", "health-curves"),
 )
-"""Logged figures that are drawn over the steps."""
+"""Logged figures that are drawn over the steps, and where on the page."""
 
 
 def usage(routing: pd.DataFrame) -> tuple[list[str], np.ndarray]:
@@ -74,17 +74,17 @@ def _sentence(method: Method, shares: np.ndarray, unused: int) -> str:
     return text
 
 
-def training_payload(evidence: Evidence) -> list[dict[str, Any]]:
+def training_panels(evidence: Evidence) -> list[dict[str, Any]]:
     """Panels of the trainers' own log: loss and the gates' figures over steps, each stage after the one before."""
     panels = []
-    for key, title in FIGURES:
+    for key, title, box in FIGURES:
         lines = [
             series(number_, frame["at"], frame[key])
             for number_, method in enumerate(evidence.methods)
             if len(frame := _steps(method.log).dropna(subset=[key]))
         ]
         if lines:
-            panels.append({"key": key, "title": title, "series": lines, "lines": []})
+            panels.append({"box": box, "title": title, "series": lines, "lines": []})
     return panels
 
 

@@ -76,7 +76,10 @@ def _embedding_sentence(found: Mapping[str, Any]) -> str:
     test = mantel_of(found, "gates", "embeddings")
     if test is None:
         return ""
-    return f"Gate distances and distances between the profiles’ embeddings: {number(test.correlation, 2)}, {_against_chance(test)}."
+    return (
+        "Gate distances go with distances between the profiles’ embeddings at "
+        f"{number(test.correlation, 2)}, {_against_chance(test)}."
+    )
 
 
 def _partial_sentence(found: Mapping[str, Any]) -> str:
@@ -84,8 +87,8 @@ def _partial_sentence(found: Mapping[str, Any]) -> str:
     if test is None:
         return ""
     return (
-        f"With the embeddings held fixed, gates and people’s answers still go together at {number(test.correlation, 2)}, "
-        f"{_against_chance(test)}: that much of the routing is not in the embedding already."
+        "With the embeddings held fixed, gate distances go with distances between people’s answers at "
+        f"{number(test.correlation, 2)}, {_against_chance(test)}."
     )
 
 
@@ -98,9 +101,9 @@ def _against_chance(test: Mantel) -> str:
 def _neighbour_sentence(found: Mapping[str, Any]) -> str:
     shared, k = found["neighbours"]["shared"], found["neighbours"]["k"]
     return (
-        f"Of the {k} groups nearest to a group in gate space, {_percent(shared['answers'])} are among the {k} nearest by "
-        f"people’s answers and {_percent(shared['embeddings'])} among the {k} nearest by embedding; chance alone gives "
-        f"{_percent(shared['chance'])}."
+        f"Of the {k} groups nearest to a group in gate space, {_percent(shared['answers'])} are among the {k} nearest "
+        f"by people’s answers and {_percent(shared['embeddings'])} among the {k} nearest by embedding; chance alone "
+        f"gives {_percent(shared['chance'])}."
     )
 
 

@@ -85,7 +85,7 @@ def _start(groups: list[dict[str, Any]]) -> dict[str, int]:
     return {"group": max(unseen, key=lambda i: float(np.abs(cells[i] - mean).sum())), "question": question}
 
 
-def curves_payload(evidence: Evidence, table: pd.DataFrame) -> list[dict[str, Any]]:
+def curve_panels(evidence: Evidence, table: pd.DataFrame) -> list[dict[str, Any]]:
     """Four panels (soft EMD and spread, seen and unseen groups); none when no method was measured while training."""
     trained = [(i, method) for i, method in enumerate(evidence.methods) if not method.curve.empty]
     panels = []
@@ -96,7 +96,7 @@ def curves_payload(evidence: Evidence, table: pd.DataFrame) -> list[dict[str, An
             if drawn:
                 rows = table[table["side"] == side]
                 lines = _floor_and_anchors(rows) if metric == "soft_emd" else _spread_lines()
-                panels.append({"title": f"{name}, {side} groups", "series": drawn, "lines": lines})
+                panels.append({"box": "curves", "title": f"{name}, {side} groups", "series": drawn, "lines": lines})
     return panels
 
 

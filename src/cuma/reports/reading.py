@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
-from cuma.errors import RunError
+from cuma.errors import RunError, suggestion
 from cuma.runs import Run, read_json
 
 Role = Literal["reference", "rival", "control", "anchor"]
@@ -65,19 +65,27 @@ class Evidence:
         return tuple(method for method in self.methods if method.role == role)
 
 
-def read_evidence(runs: Sequence[Path], reference: str = "cuma") -> Evidence:
-    """Read the run folders. `reference`: the name (run.json) of the run that the others are compared with.
+def read_evidence(runs: Sequence[Path], reference: str | None = None) -> Evidence:
+    """Read the run folders.
 
-    Raises RunError when there is nothing to read, or when the runs were not evaluated on the same people and questions.
+    Args:
+        runs: the folders.
+        reference: the name (run.json) of the run that the others are compared with; None: the one called "cuma", else
+            the first mixture, else the first model.
+
+    Raises:
+        RunError: nothing to read, no run of that name, or runs that were evaluated on different people or questions.
     """
     if not runs:
         raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
     opened = [Run.open(Path(path)) for path in runs]
     folders = _evaluations(opened)
-    methods = [_method(run, folder, reference) for run, folder in zip(opened, folders, strict=True)]
-    names = [method.name for method in methods]
+    _tell_apart(opened)
+    names = [run.info["name"] for run in opened]
     if len(set(names)) < len(names):
         raise RunError(f"Two runs of one report have the same name; got {', '.join(names)}. Leave one out.")
+    chosen = _reference(opened, reference)
+    methods = [_method(run, folder, chosen) for run, folder in zip(opened, folders, strict=True)]
     scores = [read_json(folder / "scores.json") for folder in folders]
     for name, score in zip(names, scores, strict=True):
         if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
@@ -85,6 +93,30 @@ def read_evidence(runs: Sequence[Path], reference: str = "cuma") -> Evidence:
     methods.sort(key=lambda method: ROLES.index(method.role))
     people = _people(methods)
     return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people)
+
+
+def _tell_apart(runs: Sequence[Run]) -> None:
+    """Runs of one name from different folders get the folder's name too, as far as that tells them apart."""
+    names = [run.info["name"] for run in runs]
+    for run in runs:
+        folder, parent = run.path.resolve().name, run.path.resolve().parent.name
+        if names.count(run.info["name"]) > 1:
+            where = folder if folder != run.info["name"] else parent
+            run.info |= {"name": f"{run.info['name']}@{where}", "label": f"{run.info['label']} ({where})"}
+
+
+def _reference(runs: Sequence[Run], wanted: str | None) -> str | None:
+    """The name of the run that the others are compared with; None among anchors alone."""
+    names = [run.info["name"] for run in runs]
+    if wanted is not None:
+        if wanted not in names:
+            raise RunError(f"No run is called {wanted!r}. {suggestion(wanted, names)}")
+        return wanted
+    if "cuma" in names:
+        return "cuma"
+    models = [run for run in runs if run.info["kind"] != "anchor"]
+    mixtures = [run for run in models if _recipe(run).get("adapter", {}).get("method") == "cuma"]
+    return next((run.info["name"] for run in (*mixtures, *models)), None)
 
 
 def newest_evaluation(run: Run) -> Path | None:
@@ -117,9 +149,9 @@ def _evaluations(runs: Sequence[Run]) -> list[Path]:
     return [folders[name] for folders in held]
 
 
-def _method(run: Run, folder: Path, reference: str) -> Method:
+def _method(run: Run, folder: Path, reference: str | None) -> Method:
     routing = folder / "routing.parquet"
-    recipe = yaml.safe_load(run.recipe_text) or {}
+    recipe = _recipe(run)
     return Method(
         name=run.info["name"],
         label=run.info["label"],
@@ -134,7 +166,12 @@ def _method(run: Run, folder: Path, reference: str) -> Method:
     )
 
 
-def _role(run: Run, recipe: dict[str, Any], reference: str) -> Role:
+def _recipe(run: Run) -> dict[str, Any]:
+    """The recipe as written, without defaults."""
+    return yaml.safe_load(run.recipe_text) or {}
+
+
+def _role(run: Run, recipe: dict[str, Any], reference: str | None) -> Role:
     if run.info["name"] == reference:
         return "reference"
     if run.info["kind"] == "anchor":

@@ -13,6 +13,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from cuma.metrics import emd
 from cuma.metrics.topology import MIN_GROUPS, Mantel, gate_distances, mantel, principal_axes
+from cuma.reports.learned import learned_payload
 from cuma.reports.plots import true_answers
 from cuma.reports.reading import Evidence, Method
 
@@ -88,13 +89,15 @@ def agreement_sentence(label: str, found: Mantel | None) -> str:
 
 
 def topology_payload(evidence: Evidence) -> list[dict[str, Any]]:
-    """One entry per mixture: groups, positions, gates per layer, explained variance, the sentence."""
+    """One entry per mixture: groups, positions, gates per layer, variance, the sentence; `learned`: topology.json."""
     shown = set(true_answers(evidence)["group"])
     entries = []
     for number, method in enumerate(evidence.methods):
         space = gate_space(method, shown)
         if space is not None:
-            entries.append(_entry(number, method.label, space, agreement(space, evidence)))
+            found = method.measured.get("topology")
+            learned = None if found is None else learned_payload(found, space.groups, layer_labels(space.layers))
+            entries.append(_entry(number, method.label, space, agreement(space, evidence)) | {"learned": learned})
     return entries
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from worlds import answer_shares, draw_world, items, predictions
 
 from cuma.metrics import score
-from cuma.metrics.inference import deviations, holm, interval, p_value, people_deviations, resample
+from cuma.metrics.inference import deviations, interval, p_value, people_deviations, resample
 from cuma.metrics.pairs import pairwise_jsd_sum
 from cuma.metrics.sample import read_parts
 

@@ -121,7 +121,7 @@ def test_only_anchors_still_make_a_page(runs: list[Path], tmp_path: Path) -> Non
     anchors = [run for run in runs if run.name.startswith("anchor")]
     page = without_plotly(write_report(anchors, tmp_path / "report.html", draws=DRAWS).read_text(encoding="utf-8"))
     data = data_of(page)
-    assert data["curves"] == []
+    assert data["panels"] == []
     assert data["topology"] == []
     assert 'id="curves"' not in page
     assert 'id="map"' not in page

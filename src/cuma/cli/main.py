@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuma.cli import about, adapters, data, runs
+from cuma.cli import about, adapters, data, harness, runs
 from cuma.cli.shell import Verbs
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -16,6 +16,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "train": runs.train,
     "evaluate": runs.evaluate,
     "report": runs.report,
+    "lm-eval": harness.lm_eval,
     "import-reference": adapters.import_reference_adapter,
     "card": adapters.card,
     "push": adapters.push,

@@ -64,6 +64,9 @@ def evaluate(
     partial_profiles: Annotated[
         bool, typer.Option("--partial-profiles", help="Also with 0, 25, 50, 75 and 100 % of each profile's fields.")
     ] = False,
+    topology: Annotated[
+        bool, typer.Option("--topology", help="Also what a mixture's router learned (topology.json).")
+    ] = False,
 ) -> None:
     """Let a run answer for the test people, and score its answers."""
     from cuma.runs import Run
@@ -74,6 +77,12 @@ def evaluate(
     evaluate_run(run)
     if partial_profiles:
         _print_partial(evaluate_partial(run))
+    if topology:
+        from cuma.evaluation.topology import measure_topology
+        from cuma.reports.learned import sentences
+
+        for sentence in sentences(measure_topology(run)):
+            typer.echo(f"• {sentence}")
     typer.echo(f"{run}  Next: cuma report {run}")
 
 

@@ -17,8 +17,12 @@ from cuma.reports.topology import GateSpace, answer_distances
 
 NEIGHBOURS = 5
 PERMUTATIONS = 999
-TABLES = (("gates", "answers", None), ("gates", "embeddings", None), ("answers", "embeddings", None),
-          ("gates", "answers", "embeddings"))  # fmt: skip
+TABLES: tuple[tuple[str, str, str | None], ...] = (
+    ("gates", "answers", None),
+    ("gates", "embeddings", None),
+    ("answers", "embeddings", None),
+    ("gates", "answers", "embeddings"),
+)
 """Which tables of distances are compared; the last one: beyond what the embeddings explain."""
 
 
@@ -48,7 +52,7 @@ def describe(space: GateSpace, evidence: Evidence, embeds: Floats, seed: int = 0
         "permutations": PERMUTATIONS,
         "groups": list(space.groups),
         "seen": [bool(sides[group]) for group in space.groups],
-        "mantel": [_mantel(spaces.distances, *names, seed) for names in TABLES],
+        "mantel": [_mantel(spaces.distances, names, seed) for names in TABLES],
         "layers": [_layer(number, space, spaces, seed) for number in range(len(space.layers))],
         "maps": _maps(spaces),
         "neighbours": {
@@ -88,7 +92,8 @@ def _filled(groups: Sequence[str], ids: Sequence[str], shares: dict[tuple[str, s
     return np.concatenate(blocks, axis=1)
 
 
-def _mantel(tables: dict[str, Floats], first: str, second: str, given: str | None, seed: int) -> dict[str, Any]:
+def _mantel(tables: dict[str, Floats], names: tuple[str, str, str | None], seed: int) -> dict[str, Any]:
+    first, second, given = names
     found = mantel(tables[first], tables[second], None if given is None else tables[given], PERMUTATIONS, seed)
     return {"of": first, "with": second, "given": given, "found": None if found is None else asdict(found)}
 

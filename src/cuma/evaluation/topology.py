@@ -166,6 +166,6 @@ def _twins(
         pairs += bool(both)
         for question in both:
             model += list(np.array(movement["answers"][question]) - before[change.group, question])
-            truth += list(people[other, question] - people[change.group, question])  # type: ignore[index]
+            truth += list(people[other, question] - people[change.group, question])
     differ = len(model) > 2 and np.std(model) > 0 and np.std(truth) > 0
     return {"n": pairs, "correlation": float(np.corrcoef(model, truth)[0, 1]) if differ else None}

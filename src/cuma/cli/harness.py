@@ -13,7 +13,7 @@ def lm_eval(
         typer.Argument(metavar="WORDS...", help="As for `lm-eval`, such as: run --model cuma --tasks cuma_gss"),
     ] = None,
 ) -> None:
-    """lm-evaluation-harness with the model type "cuma" and surveys as tasks; its words go behind --."""
+    """lm-evaluation-harness with the model type "cuma" and surveys as tasks. Its own help: cuma lm-eval -h."""
     from cuma.harness.command import run_harness
 
     run_harness(arguments or [])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cuma.reports.tables import SIDES, Side, cell_text, shown_columns, side_title
+from cuma.reports.tables import COLUMNS, MORE_COLUMNS, SIDES, Column, Side, cell_text, shown_columns, side_title
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,9 +50,9 @@ def rich_table(table: pd.DataFrame, side: Side, width: int = WHOLE_WIDTH) -> Tab
     return drawn
 
 
-def markdown_table(table: pd.DataFrame, side: Side) -> str:
+def markdown_table(table: pd.DataFrame, side: Side, wanted: tuple[Column, ...] = COLUMNS) -> str:
     """The rows of one side as a Markdown table under its caption. `table`: a `comparison_table`."""
-    columns = shown_columns(table)
+    columns = shown_columns(table, wanted)
     lines = [f"**{side_title(table, side)}**", ""]
     lines.append("| Method | " + " | ".join(column.heading for column in columns) + " |")
     lines.append("|---|" + "---:|" * len(columns))
@@ -64,8 +64,10 @@ def markdown_table(table: pd.DataFrame, side: Side) -> str:
 
 
 def markdown_tables(table: pd.DataFrame) -> str:
-    """Every side's table in Markdown."""
-    return "\n\n".join(markdown_table(table, side) for side in SIDES if (table["side"] == side).any()) + "\n"
+    """Every side's table in Markdown, then the other metrics."""
+    sides = [side for side in SIDES if (table["side"] == side).any()]
+    parts = [markdown_table(table, side, wanted) for wanted in (COLUMNS, MORE_COLUMNS) for side in sides]
+    return "\n".join(parts)
 
 
 def latex_tables(table: pd.DataFrame, benchmark: str) -> str:

@@ -16,7 +16,16 @@ from cuma.reports.plots import answers_payload, curve_panels, method_entries, tr
 from cuma.reports.printed import latex_tables, markdown_tables
 from cuma.reports.privacy import MIN_PEOPLE
 from cuma.reports.reading import Evidence, read_evidence
-from cuma.reports.tables import SIDES, Column, cell_text, compare_methods, number, shown_columns, side_title
+from cuma.reports.tables import (
+    MORE_COLUMNS,
+    SIDES,
+    Column,
+    cell_text,
+    compare_methods,
+    number,
+    shown_columns,
+    side_title,
+)
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
 from cuma.reports.topology import topology_payload
 from cuma.reports.verdict import control_sentences, headline, sentences
@@ -126,6 +135,7 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "sentences": sentences(table),
         "controls": control_sentences(table),
         "columns": shown_columns(table),
+        "more_columns": shown_columns(table, MORE_COLUMNS),
         "corrected": evidence.reference.label if evidence.reference and rivals else None,
         "compared": rivals,
         "sides": [_side(table, side, entries) for side in SIDES if (table["side"] == side).any()],
@@ -158,6 +168,7 @@ def _side(table: pd.DataFrame, side: Any, entries: list[dict[str, str]]) -> dict
         "name": side,
         "scale": number(widest, 2),
         "rows": [_table_row(row, columns, colours[row["name"]], widest) for _, row in rows.iterrows()],
+        "more": [_more_row(row, shown_columns(table, MORE_COLUMNS)) for _, row in rows.iterrows()],
     }
 
 
@@ -175,6 +186,10 @@ def _table_row(row: pd.Series, columns: tuple[Column, ...], colour: str, widest:
         "high": place(row["soft_emd_high"]),
         "floor": place(row["noise_floor"]),
     }
+
+
+def _more_row(row: pd.Series, columns: tuple[Column, ...]) -> dict[str, Any]:
+    return {"label": row["label"], "cells": [_cell(cell_text(row, column.key)) for column in columns]}
 
 
 def _cell(text: str) -> Mapping[str, str]:

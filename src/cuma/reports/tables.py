@@ -22,6 +22,7 @@ COMPARED = ("soft_emd", "spread")
 """Metrics whose paired difference from the reference is kept."""
 
 MISSING = "–"
+THREE_DIGITS = ("noise_floor", "jsd", "kl", "brier", "ece", "steerability")
 
 
 @dataclass(frozen=True)
@@ -58,28 +59,7 @@ COLUMNS = (
         "How often chance alone would give a soft EMD as far from that of {reference}, after Holm's correction for all "
         "methods of the table (bootstrap).",
     ),
-    Column(
-        "argmax_emd",
-        "Argmax EMD ↓",
-        "The same distance when the method must give its likeliest answer to everybody of a group; it hardly tells a "
-        "perfect model from one that knows only the average.",
-    ),
-    Column(
-        "js_similarity",
-        "1 − JS ↑",
-        "One minus the Jensen–Shannon distance between predicted and people's shares: what GlobalOpinionQA reports.",
-    ),
     Column("accuracy", "Accuracy ↑", "Share of people whose own answer is the method's likeliest one for their group."),
-    Column(
-        "ece",
-        "ECE ↓",
-        "Expected calibration error: how far the probability of the likeliest answer is from how often people give it.",
-    ),
-    Column(
-        "entropy",
-        "Entropy",
-        "How undecided the prediction is, in nats: 0 is certain, and 0.69 is a coin toss between two options.",
-    ),
     Column(
         "option_mass",
         "Option mass",
@@ -101,6 +81,36 @@ COLUMNS = (
     Column("trainable_parameters", "Parameters", "How many numbers were trained."),
     Column("seconds", "Seconds", "Time to train plus time to evaluate, on the machine named below."),
 )
+"""The table that everybody sees."""
+MORE_COLUMNS = (
+    Column(
+        "argmax_emd",
+        "Argmax EMD ↓",
+        "Soft EMD when the method must give its likeliest answer to everybody of a group; it hardly tells a perfect "
+        "model from one that knows only the average.",
+    ),
+    Column("jsd", "JSD ↓", "Jensen–Shannon divergence between predicted and people's shares, in nats, up to 0.69."),
+    Column("js_similarity", "1 − JS ↑", "One minus the Jensen–Shannon distance: what GlobalOpinionQA reports."),
+    Column("kl", "KL ↓", "Kullback–Leibler divergence of people's shares from the predicted ones, in nats."),
+    Column("macro_f1", "Macro-F1 ↑", "Of the likeliest answers, question by question, then averaged."),
+    Column("macro_f1_pooled", "F1, pooled ↑", "The same with all questions' options pooled by place, as in the paper."),
+    Column("brier", "Brier ↓", "Squared error of the predicted shares against each person's answer, from 0 to 2."),
+    Column("ece", "ECE ↓", "Expected calibration error: how far stated probabilities are from how often they hold."),
+    Column(
+        "entropy",
+        "Entropy",
+        "How undecided the prediction is, in nats: 0 is certain, and 0.69 is a coin toss between two options.",
+    ),
+    Column("entropy_normalised", "Entropy / max", "Entropy over that of all options being equally likely."),
+    Column(
+        "steerability",
+        "Steerability ↑",
+        "How much closer to a group's people the answer comes when the model is told who asks (soft EMD saved).",
+    ),
+    Column("wvb_auc", "WVB AUC ↑", "WorldValuesBench's: one minus its EMD, over all people together."),
+)
+"""The other metrics, for who wants them; a column without any figure is left out."""
+MORE_KEYS = frozenset(column.key for column in MORE_COLUMNS)
 
 
 def comparison_table(
@@ -181,15 +191,16 @@ def interval(row: pd.Series, name: str, digits: int = 3, *, sign: bool = False, 
     return f"{number(low, digits, sign=sign)}{between}{number(high, digits, sign=sign)}"
 
 
-def shown_columns(table: pd.DataFrame) -> tuple[Column, ...]:
-    """The columns with headings filled in; without a reference the difference is left out."""
+def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) -> tuple[Column, ...]:
+    """The columns with headings filled in; without a reference the difference is left out, as are empty metrics."""
     reference = table.loc[table["role"] == "reference", "label"]
-    if reference.empty:
-        return tuple(column for column in COLUMNS if column.key not in ("difference", "p_holm"))
-    label = reference.iloc[0]
+    label = "" if reference.empty else reference.iloc[0]
+    hidden = ("difference", "p_holm") if reference.empty else ()
+    hidden += tuple(column.key for column in MORE_COLUMNS if table[column.key].isna().all())
     return tuple(
         Column(column.key, column.heading.format(reference=label), column.meaning.format(reference=label))
-        for column in COLUMNS
+        for column in columns
+        if column.key not in hidden
     )
 
 
@@ -203,10 +214,10 @@ def cell_text(row: pd.Series, key: str) -> str:
         return p_text(row[key])
     if key == "difference":
         return number(row[key], sign=True) + _brackets(interval(row, key, sign=True, between=", "))
-    digits = 3 if key.endswith("emd") or key == "noise_floor" else 2
+    digits = 3 if key.endswith("emd") or key in THREE_DIGITS else 2
     text = number(row[key], digits)
-    if key == "soft_emd":
-        text += _brackets(interval(row, key, between=", "))
+    if key == "soft_emd" or key in MORE_KEYS:
+        text += _brackets(interval(row, key, digits, between=", "))
     if key == "option_mass" and row[key] < LOW_OPTION_MASS:
         text += " ⚠"
     return text

@@ -59,20 +59,20 @@ def chat(lm: CumaLM, profile: Profile) -> str:
     return lm.apply_chat_template([{"role": "user", "content": mark(profile, QUESTION)}])
 
 
-def directly(lm: CumaLM, profile: Profile) -> list[float]:
-    """Log-probabilities of A and B from one plain forward."""
-    text = lm.apply_chat_template([{"role": "user", "content": QUESTION}])
+def directly(lm: CumaLM, profile: Profile, letter: str) -> float:
+    """Log-probability of the line break before the answer, which the harness counts to it, and of the letter."""
+    text = lm.apply_chat_template([{"role": "user", "content": QUESTION}]) + letter
     ids = torch.tensor([lm.tok_encode(text)])
     embeds = ProfileEncoder.from_pretrained("minilm")([profile])
     with torch.no_grad():
-        last = lm.model(input_ids=ids, profile_embeds=embeds).logits[0, -1].log_softmax(-1)
-    return [float(last[lm.tok_encode(letter)[0]]) for letter in "AB"]
+        said = lm.model(input_ids=ids, profile_embeds=embeds).logits[0].log_softmax(-1)
+    return float(said[-3, ids[0, -2]] + said[-2, ids[0, -1]])
 
 
 def test_a_mixed_batch_answers_each_request_for_its_own_person(lm: CumaLM) -> None:
     asked = [(chat(lm, profile), letter) for profile in PEOPLE for letter in "AB"]
     found = [value for value, _ in lm.loglikelihood(requests("loglikelihood", *asked), disable_tqdm=True)]
-    expected = [value for profile in PEOPLE for value in directly(lm, profile)]
+    expected = [directly(lm, profile, letter) for profile in PEOPLE for letter in "AB"]
     assert found == pytest.approx(expected, abs=1e-4)
     assert len({round(value, 3) for value in found[::2]}) == 3  # or else nothing was tested
 

@@ -131,3 +131,31 @@ def test_a_run_twice_other_questions_and_no_evaluation_are_refused(
 )
 def test_numbers_are_printed_plainly(value: float, text: str) -> None:
     assert number(value, sign=True) == text
+
+
+def test_the_reference_is_chosen_or_named(runs: Sequence[Path]) -> None:
+    named = {run.name: run for run in runs}
+    assert comparison_table([named["lora"], named["cuma"]], draws=0)["name"].iloc[0] == "cuma"
+    pair = [named["semantic"], named["lora"]]
+    assert comparison_table(pair, draws=0).set_index("name").loc["semantic", "role"].iloc[0] == "reference"
+    chosen = comparison_table(pair, reference="lora", draws=0)
+    assert chosen.set_index("name").loc["lora", "role"].iloc[0] == "reference"
+    with pytest.raises(CumaError, match="Did you mean 'lora'"):
+        comparison_table(pair, reference="lor", draws=0)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(
+    runs: Sequence[Path], copy_of: Callable[[Path], Path]
+) -> None:
+    run = next(run for run in runs if run.name == "cuma")
+    table = comparison_table([run, copy_of(run)], draws=0)
+    assert table["name"].nunique() == 2
+    assert all(name.startswith("cuma@") for name in table["name"])
+
+
+def test_p_follows_the_paired_interval_and_holm_only_raises_it(table: pd.DataFrame) -> None:
+    others = table[table["role"] != "reference"]
+    assert table.loc[table["role"] == "reference", "p"].isna().all()
+    assert (others["p_holm"] >= others["p"]).all()
+    sure = others[(others["difference_low"] > 0) | (others["difference_high"] < 0)]
+    assert (sure["p"] < 0.1).all()

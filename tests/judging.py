@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
@@ -33,12 +33,37 @@ class Server(ThreadingHTTPServer):
     def shown(self) -> list[dict[str, Any]]:
         return [shown(body) for body in self.bodies]
 
+    def respond(self, body: dict[str, Any], text: str, key: str) -> tuple[int, str, dict[str, str]]:
+        """(status, body, headers) for a request; text is its body as it came."""
+        tries = sum(message["role"] == "user" for message in body["messages"])
+        said = self.says(shown(body), tries)
+        if isinstance(said, tuple):
+            return said[0], "", {"Location": said[1]}
+        if isinstance(said, int):  # servers like to quote what they were sent
+            quoted = {"error": {"message": f"{text} {key}", "code": text, "type": text}}
+            return said, json.dumps(quoted), {"retry-after-ms": "1"}
+        return 200, said[5:] if said.startswith("RAW: ") else json.dumps(completion([said])), {}
+
     def judge(self, folder: Any, **options: Any) -> Judge:
         return Judge("tiny-judge", **({"base_url": self.url, "max_requests": 1000, "cache_dir": folder} | options))
 
 
 def shown(body: dict[str, Any]) -> dict[str, Any]:
     return json.loads(body["messages"][1]["content"])
+
+
+def completion(replies: list[str], logprobs: Any = None) -> dict[str, Any]:
+    """A chat completion with these replies as its choices."""
+    choices = [
+        {
+            "index": number,
+            "message": {"role": "assistant", "content": reply},
+            "finish_reason": "stop",
+            "logprobs": logprobs,
+        }
+        for number, reply in enumerate(replies)
+    ]
+    return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,43 +76,37 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.bodies.append(body)
             self.server.keys.append(self.headers["Authorization"])
-        tries = sum(message["role"] == "user" for message in body["messages"])
-        said = self.server.says(shown(body), tries)
-        if isinstance(said, tuple):
-            self._send(said[0], "", {"Location": said[1]})
-        elif isinstance(said, int):  # servers like to quote what they were sent
-            quoted = {"error": {"message": f"{text} {self.headers['Authorization']}", "code": text, "type": text}}
-            self._send(said, json.dumps(quoted), {"retry-after-ms": "1"})
-        else:
-            message = {"role": "assistant", "content": said}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-            self._send(200, said[5:] if said.startswith("RAW: ") else json.dumps(whole))
+        self._send(*self.server.respond(body, text, self.headers["Authorization"]))
 
-    def _send(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+    def _send(self, status: int, text: str, headers: dict[str, str]) -> None:
         data = text.encode()
         self.send_response(status)
         for name, value in {
             "Content-Type": "application/json",
             "Content-Length": str(len(data)),
-            **(headers or {}),
+            **headers,
         }.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
+        with suppress(BrokenPipeError):  # whoever asked did not wait
+            self.end_headers()
+            self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
 @contextmanager
-def serving(says: Says) -> Iterator[Server]:
-    with Server(says) as server:
+def running(server: Server) -> Iterator[Server]:
+    with server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:
             yield server
         finally:
             server.shutdown()
+
+
+def serving(says: Says) -> AbstractContextManager[Server]:
+    return running(Server(says))
 
 
 def prefers(better: Callable[[str], float]) -> Says:

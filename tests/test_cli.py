@@ -109,7 +109,7 @@ def test_wrong_words_exit_with_2(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "continues"), [(["train", "quickstart/gss/cuma"], True), (["evaluate", "RUN"], False)]
+    ("words", "continues"), [(["train", "quickstart/gss/cuma"], True), (["evaluate", "RUN"], True)]
 )
 def test_ctrl_c_exits_130_and_says_whether_the_command_continues(
     words: list[str], continues: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

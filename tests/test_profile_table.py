@@ -44,3 +44,11 @@ def test_shuffling_is_fixed_and_moves_everybody_but_the_empty(table: ProfileTabl
         assert not torch.equal(shuffled([profile]), table([profile]))
     assert torch.equal(shuffled([{}]), table([{}]))
     assert sorted(map(float, shuffled.embeds.sum(-1))) == sorted(map(float, table.embeds.sum(-1)))
+
+
+def test_a_table_that_covers_more_people_keeps_everybody_elses_row(table: ProfileTable) -> None:
+    other = {"country": "Kenya"}
+    for before in (table, table.shuffled(seed=3)):
+        wider = before.covering([*PROFILES, other])
+        assert torch.equal(wider(PROFILES), before(PROFILES))
+        assert wider([other]).any()

@@ -54,16 +54,26 @@ class CheckpointError(CumaError, ValueError):
     """A checkpoint is half written, damaged, or not there."""
 
 
-class JudgeError(CumaError, RuntimeError):
-    """A judge cannot be asked, or must not be. No judge's error ever contains a prompt, a reply, a profile or a key."""
+class EndpointError(CumaError, RuntimeError):
+    """A model behind a server cannot be asked, or must not be. No such error ever contains a prompt, a reply, a profile
+    or a key."""
 
 
-class JudgeRequestError(JudgeError):
-    """The judge's server refused, failed, or could not be reached, after all retries. Never counted as a tie."""
+class EndpointRequestError(EndpointError):
+    """The server refused, failed, or could not be reached, after all retries. Never counted as an answer."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        """The HTTP status; None if there was none."""
 
 
-class RequestLimitError(JudgeError):
-    """A judge has made all the requests it may make."""
+class RequestLimitError(EndpointError):
+    """A model behind a server has been asked as often as it may be."""
+
+
+class JudgeError(EndpointError):
+    """A judge cannot be used."""
 
 
 class InvalidVerdictsError(JudgeError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor
@@ -27,10 +29,8 @@ class Materials:
 
     backbone: Backbone
     survey: Survey
-    table: ProfileTable
-    """Raw embeddings of all groups' profiles."""
-    encoder_spec: dict[str, Any]
-    """Which encoder made them."""
+    encode: Callable[[], ProfileTable]
+    """Loads the encoder and embeds all groups' profiles; see `table`."""
     names: tuple[Any, ...]
     """What was loaded, to check that a recipe names the same."""
     corpus: Corpus | None = None
@@ -45,8 +45,7 @@ class Materials:
         Raises:
             BackboneError, BenchmarkError: something is not there; the text says how to get it.
         """
-        corpus = Corpus.open(recipe.data.benchmark) if is_folder(recipe.data.benchmark) else None
-        survey = corpus.survey() if corpus else load_benchmark(recipe.data.benchmark, seed=recipe.data.split_seed)
+        survey, corpus = load_survey(recipe)
         backbone = load_backbone(
             recipe.backbone.model_name_or_path,
             revision=recipe.backbone.revision,
@@ -54,13 +53,17 @@ class Materials:
             quantization=recipe.backbone.quantization,
         )
         backbone.model.requires_grad_(False)
-        encoder = ProfileEncoder.from_pretrained(
-            recipe.encoder.model_name_or_path, revision=recipe.encoder.revision, template=recipe.encoder.template
-        )
-        if recipe.encoder.fields:
-            encoder = encoder.with_fields(group.profile for group in survey.groups if group.role == "seen")
-        table = ProfileTable(encoder, [group.profile for group in survey.groups])
-        return cls(backbone, survey, table, dict(encoder.spec), _names(recipe), corpus)
+        return cls(backbone, survey, partial(_table, recipe, survey), _names(recipe), corpus)
+
+    @cached_property
+    def table(self) -> ProfileTable:
+        """Raw embeddings of all groups' profiles. Made when it is first read: an untouched model needs no encoder."""
+        return self.encode()
+
+    @property
+    def encoder_spec(self) -> dict[str, Any]:
+        """Which encoder made them."""
+        return dict(self.table.encoder.spec)
 
     def provenance(self) -> dict[str, Any]:
         """What a run records of where its parts come from: backbone, data (source, citation, licence) and licences."""
@@ -101,6 +104,27 @@ class Materials:
     def _trunk_store(self, depth: int) -> dict[bytes, Tensor]:
         """Where runs keep what the lowest `depth` layers make of each prompt."""
         return self.trunks.setdefault(depth, {})
+
+
+def load_survey(recipe: Recipe) -> tuple[Survey, Corpus | None]:
+    """The benchmark that `recipe` names, and the built folder that it came from, if it names one.
+
+    Raises:
+        BenchmarkError: it is not there.
+    """
+    if not is_folder(recipe.data.benchmark):
+        return load_benchmark(recipe.data.benchmark, seed=recipe.data.split_seed), None
+    corpus = Corpus.open(recipe.data.benchmark)
+    return corpus.survey(), corpus
+
+
+def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
+    encoder = ProfileEncoder.from_pretrained(
+        recipe.encoder.model_name_or_path, revision=recipe.encoder.revision, template=recipe.encoder.template
+    )
+    if recipe.encoder.fields:
+        encoder = encoder.with_fields(group.profile for group in survey.groups if group.role == "seen")
+    return ProfileTable(encoder, [group.profile for group in survey.groups])
 
 
 def _names(recipe: Recipe) -> tuple[Any, ...]:

@@ -41,8 +41,12 @@ class ProfileTable:
         return self.embeds[torch.tensor(rows, dtype=torch.long)]
 
     def covering(self, profiles: Iterable[Any]) -> ProfileTable:
-        """A table of these profiles as well; what is encoded already is not encoded again (the encoder caches)."""
-        return ProfileTable(self.encoder, [*self.profiles, *profiles])
+        """A table of these profiles as well. Those that are there keep their rows: a shuffled table stays shuffled."""
+        other = ProfileTable(self.encoder, [*self.profiles, *profiles])
+        kept = torch.tensor([other._row[profile] for profile in self.profiles], dtype=torch.long)
+        other.embeds = other.embeds.clone()
+        other.embeds[kept] = self.embeds
+        return other
 
     def shuffled(self, seed: int) -> ProfileTable:
         """The control: the same embeddings, dealt out to the wrong profiles by one fixed permutation.

@@ -13,7 +13,8 @@ import numpy as np
 from rich.console import Console
 
 from cuma.evaluation.anchors import ANCHORS, anchor_predictions
-from cuma.evaluation.evaluate import curve_point, evaluate_run, write_evaluation
+from cuma.evaluation.evaluate import curve_point, evaluate_run
+from cuma.evaluation.write import write_evaluation
 from cuma.machine import hardware, versions
 from cuma.materials import Materials
 from cuma.recipe import load_recipe

@@ -15,7 +15,7 @@ from cuma import strict_yaml
 from cuma.errors import RecipeError, suggestion
 from cuma.recipe_schema import IDENTITY, SECTIONS, Recipe
 
-__all__ = ["Recipe", "load_recipe", "packaged_recipes"]
+__all__ = ["Recipe", "build_recipe", "load_recipe", "packaged_recipes"]
 
 PACKAGED = Path(__file__).parent / "recipes"
 
@@ -41,7 +41,7 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
             tree.setdefault(section, {})[key] = value
         else:
             tree[key] = value
-    return _build(tree, source if not overrides else f"{source} with {' '.join(overrides)}")
+    return build_recipe(tree, source if not overrides else f"{source} with {' '.join(overrides)}")
 
 
 def _find(name: str, folder: Path) -> Path:
@@ -137,7 +137,8 @@ def _require_known(key: Any, section: str, source: Path | str, extra: tuple[str,
     raise RecipeError(f"unknown key '{dot}{key}' in {source}. {hint}Available: {available}.")
 
 
-def _build(tree: Mapping[str, Any], source: str) -> Recipe:
+def build_recipe(tree: Mapping[str, Any], source: str) -> Recipe:
+    """A recipe from sections and keys as a file has them. source: what errors call it. Raises RecipeError."""
     values = {**tree, "label": tree.get("label") or tree["name"]}
     for name, section in SECTIONS.items():
         values[name] = _validated(section, values.get(name, {}), f"{name}.", source)

@@ -20,7 +20,7 @@ import numpy as np
 
 from cuma.errors import CumaError, RunError
 
-KINDS = ("trained", "untrained", "anchor")
+KINDS = ("trained", "untrained", "anchor", "measured")
 STATUSES = ("created", "training", "trained", "evaluated")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -214,6 +214,10 @@ class Run:
     def evaluations(self) -> list[Path]:
         """Folders of the evaluations that have their predictions, sorted by name."""
         return sorted(file.parent for file in (self.path / "evaluations").glob("*/predictions.parquet"))
+
+    def evaluation_of(self, digest: str) -> Path | None:
+        """The finished evaluation of that digest, on whatever benchmark; None if there is none."""
+        return next((folder for folder in self.evaluations() if folder.name.endswith(f"-{digest}")), None)
 
 
 def _check(info: dict[str, Any]) -> None:

@@ -13,8 +13,9 @@ import torch
 from cuma.backbones import load_backbone
 from cuma.benchmarks import load_benchmark
 from cuma.benchmarks.base import Survey
+from cuma.benchmarks.cells import survey_cells
 from cuma.benchmarks.tensors import SurveyTokens
-from cuma.evaluation.predict import for_people, predict_cells
+from cuma.evaluation.predict import Asking, for_people, predict_cells
 from cuma.profile_table import ProfileTable
 from cuma.tuner.encoder import ProfileEncoder
 from tiny import adapted, llama
@@ -44,11 +45,11 @@ def mixture(tokenizer: Any) -> Any:
     return adapted(llama(vocab_size=len(tokenizer), max_position_embeddings=256), profile_dim=384)
 
 
-def predict(model: Any, tokenizer: Any, survey: Survey, side: str = "left", **options: Any) -> Any:
-    roles = ("seen", "test")
-    return predict_cells(
-        model, SurveyTokens(tokenizer, side), survey, "test", roles, profile_in_prompt=False, **options
-    )
+def predict(
+    model: Any, tokenizer: Any, survey: Survey, side: str = "left", table: Any = None, batch_size: int = 32, **how: Any
+) -> Any:
+    cells = survey_cells(survey, "test", ("seen", "test"), profile_in_prompt=False)
+    return predict_cells(Asking(model, SurveyTokens(tokenizer, side), table, batch_size), cells, **how)
 
 
 def matrix(cells: pd.DataFrame) -> np.ndarray:

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from worlds import answer_shares, draw_world, items, predictions
+import pytest
+from worlds import draw_world, items, predictions, true_spread
 
-from cuma.metrics import score
-from cuma.metrics.inference import deviations, interval, p_value, people_deviations, resample
-from cuma.metrics.pairs import pairwise_jsd_sum
+from cuma.metrics import score, score_many
+from cuma.metrics.breakdown import group_draws
+from cuma.metrics.inference import deviations, holm, interval, p_value, people_deviations, resample
 from cuma.metrics.sample import read_parts
 
 QUESTIONS = items(2)
 WORLDS, GROUPS, PEOPLE = 40, 30, 40
-
-
-def population_spread(groups: int = 1500) -> float:
-    """The spread of the world's model for infinitely many people in very many groups."""
-    rng = np.random.default_rng(99)
-    location = 0.8 * rng.normal(size=groups) + 0.4 * rng.normal(size=groups)
-    once = np.ones((groups, 1))
-    model = answer_shares(0.7 * location + 0.2 * rng.normal(size=groups), 2)
-    sums = [pairwise_jsd_sum(shares.T[:, :, None], once)[0] for shares in (model, answer_shares(location, 2))]
-    return float(sums[0] / sums[1])
 
 
 def test_about_95_percent_of_intervals_hold_the_truth():
@@ -31,7 +22,7 @@ def test_about_95_percent_of_intervals_hold_the_truth():
         found.append(score(predictions(world, world.model), QUESTIONS, draws=200, seed=seed)["seen"])
     plain = ("soft_emd", "accuracy", "alignment")
     wanted = {metric: np.mean([one[metric]["value"] for one in found]) for metric in plain}
-    wanted["spread"] = population_spread()
+    wanted["spread"] = true_spread()
     for metric, truth in wanted.items():
         held = np.mean([one[metric]["low"] <= truth <= one[metric]["high"] for one in found])
         assert held >= 0.82, f"{metric}: {held:.2f} of the intervals hold {truth:.3f}"  # 0.82 is 3.8 sd below 0.95
@@ -91,3 +82,52 @@ def test_there_is_no_interval_without_something_to_resample():
     assert p_value(0.0, None) is None
     same = np.full(100, 0.3)
     assert interval(0.3, deviations(0.3, same, same, groups=9)) == (0.3, 0.3)
+
+
+def test_500_intervals_over_people_hold_the_truth_93_to_97_percent_of_the_time() -> None:
+    """500 draws from known populations at once: as many groups, whose people are resampled each by itself."""
+    groups, people, questions = 500, 120, items(4, options=4)
+    world = draw_world(5, questions, groups, people)
+    parts = read_parts(predictions(world, world.model), questions)["seen"]
+    found = group_draws(*parts, draws=400, seed=1)
+    truths: dict[str, list[np.ndarray]] = {"accuracy": [], "brier": []}
+    for item in questions:
+        said, truth = world.model[item.id], world.truth[item.id]
+        truths["accuracy"].append(truth[np.arange(groups), said.argmax(axis=1)])
+        truths["brier"].append((said**2).sum(axis=1) - 2 * (said * truth).sum(axis=1) + 1)
+    for metric, each in truths.items():
+        wanted = np.mean(each, axis=0)
+        held = []
+        for number, truth in enumerate(wanted):
+            one = found[f"group {number:03d}"]
+            value = one.value[metric]
+            ends = interval(value, people_deviations(value, one.drawn[metric], one.people))
+            held.append(ends is not None and ends[0] <= truth <= ends[1])
+        assert 0.93 <= np.mean(held) <= 0.97, f"{metric}: {np.mean(held):.3f}"
+
+
+def test_p_values_are_uniform_where_nothing_differs_and_small_where_something_does() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=2000)
+    p = np.array([p_value(estimate, draws) for estimate in rng.normal(size=400)])
+    assert np.abs(np.quantile(p, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.07
+    assert p_value(6.0, draws) == 1 / 2001
+
+
+def test_holms_correction_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3·0.01, then 2·0.03, then 0.04 held up by it
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_every_method_against_the_reference_is_corrected_for_all_of_them() -> None:
+    world = draw_world(3, QUESTIONS, 20, 60)
+    rng = np.random.default_rng(0)
+    tables = {
+        name: predictions(world, {k: 0.9 * v + 0.1 * rng.dirichlet(np.ones(2)) for k, v in world.model.items()})
+        for name in ("a", "b", "c")
+    }
+    tables["reference"] = predictions(world, world.model)
+    found = score_many(tables, QUESTIONS, reference="reference", draws=200)["differences"]
+    plain = [found[name]["seen"]["soft_emd"]["p"] for name in ("a", "b", "c")]
+    assert [found[name]["seen"]["soft_emd"]["p_holm"] for name in ("a", "b", "c")] == holm(plain)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from worlds import draw_world, items, predictions
 
-from cuma.metrics import chance_diversity, jsd, noise_floor
+from cuma.metrics import chance_diversity, jsd, noise_floor, sampler_floor, score
 
 
 def test_the_floor_is_the_expected_distance_of_a_sample_to_its_truth():
@@ -60,3 +61,18 @@ def test_the_seed_decides():
 def test_shares_are_not_counts():
     with pytest.raises(ValueError, match="whole answer counts"):
         noise_floor([[0.5, 0.5]])
+
+
+def test_the_sampler_floor_is_what_a_perfect_sampler_scores():
+    """One answer for each person, drawn from the truth: the best that a model which answers person by person can do."""
+    questions = items(2, options=4)
+    world = draw_world(9, questions, groups=80, people=40)
+    rng = np.random.default_rng(0)
+    rows = predictions(world, world.truth)
+    rows["probabilities"] = [np.eye(4)[rng.choice(4, p=said)] for said in rows["probabilities"]]
+    found = score(rows, questions, draws=0)["seen"]
+    assert found["soft_emd"]["value"] == found["argmax_emd"]["value"]
+    assert found["sampler_floor"]["value"] == pytest.approx(found["soft_emd"]["value"], rel=0.05)
+    assert found["sampler_floor"]["value"] > 1.2 * found["noise_floor"]["value"]
+    assert np.isnan(sampler_floor([[0, 0]])[0])
+    assert sampler_floor([[7, 0]])[0] == 0

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from cuma.metrics.pairs import pairwise_jsd_sum
+
 
 @dataclass(frozen=True)
 class Item:
@@ -78,3 +80,13 @@ def predictions(world: World, said: dict[str, np.ndarray]) -> pd.DataFrame:
 def average(world: World) -> dict[str, np.ndarray]:
     """The same for everybody: the mean of the truth over groups."""
     return {item: np.tile(shares.mean(axis=0), (len(shares), 1)) for item, shares in world.truth.items()}
+
+
+def true_spread(groups: int = 1500) -> float:
+    """The spread of the world's model for infinitely many people in very many groups."""
+    rng = np.random.default_rng(99)
+    location = 0.8 * rng.normal(size=groups) + 0.4 * rng.normal(size=groups)
+    once = np.ones((groups, 1))
+    model = answer_shares(0.7 * location + 0.2 * rng.normal(size=groups), 2)
+    sums = [pairwise_jsd_sum(shares.T[:, :, None], once)[0] for shares in (model, answer_shares(location, 2))]
+    return float(sums[0] / sums[1])

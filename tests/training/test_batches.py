@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy
 from cuma.backbones import load_backbone
 from cuma.benchmarks import load_benchmark
 from cuma.benchmarks.answers import survey_answers
-from cuma.benchmarks.tensors import SurveyTokens
+from cuma.benchmarks.tensors import SurveyTokens, survey_loss
 from cuma.profiles import Profile
-from cuma.training.batches import ProfileCollator, survey_loss, tokenise_answers
+from cuma.training.batches import ProfileCollator, tokenise_answers
 
 
 class Table:

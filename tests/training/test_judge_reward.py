@@ -11,7 +11,7 @@ from trl import GRPOConfig
 
 from cuma.backbones import load_backbone
 from cuma.benchmarks.answers import ANSWER_COLUMNS
-from cuma.errors import JudgeRequestError, RecipeError
+from cuma.errors import EndpointRequestError, RecipeError
 from cuma.judge import Judge
 from cuma.recipe import load_recipe
 from cuma.training.rewards import REWARDS, agreement_reward, check_reward, judge_reward
@@ -66,7 +66,7 @@ def test_the_weights_follow_the_judge(tmp_path: Path, parts: Any) -> None:
 
 
 def test_a_judge_that_fails_ends_the_training(tmp_path: Path, parts: Any) -> None:
-    with serving(lambda *_: 401) as server, pytest.raises(JudgeRequestError, match="401"):
+    with serving(lambda *_: 401) as server, pytest.raises(EndpointRequestError, match="401"):
         judged(tmp_path, server.judge(tmp_path / "cache"), parts).train()
 
 

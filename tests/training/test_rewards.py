@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cuma.training.rewards import agreement_reward, parse_letter
+from cuma.benchmarks.prompts import parse_letter
+from cuma.training.rewards import agreement_reward
 
 
 @pytest.mark.parametrize(

@@ -74,3 +74,28 @@ def survey_cells(
             "People of held-out groups are in the part of their role; seen groups have all three parts."
         )
     return Dataset.from_list(rows)
+
+
+NOBODY = ""
+"""The group of `unsteered_cells`."""
+
+
+def unsteered_cells(survey: Survey) -> Dataset:
+    """Every question in every letter order, asked of nobody in particular: what a model says when it is told nothing.
+
+    Columns as in `survey_cells`, less answer_counts; the group is `NOBODY` and the profile has no field.
+    """
+    from datasets import Dataset
+
+    rows = [
+        {
+            "group": NOBODY,
+            "question_id": question.id,
+            "order": list(order),
+            "prompt": survey_messages(question, order),
+            "profile": {},
+        }
+        for question in survey.questions
+        for order in letter_orders(len(question.options))
+    ]
+    return Dataset.from_list(rows)

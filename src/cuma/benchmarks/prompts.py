@@ -5,13 +5,18 @@ Short on purpose: on a CPU every prompt token costs, in training and in evaluati
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from cuma.benchmarks.base import Question
 from cuma.errors import BenchmarkError
+from cuma.profiles import Profile
 
 LETTERS = "ABCDEFGHIJ"
 """What stands before the options and is answered: one token each at the start of an assistant turn, without a space."""
+
+_ANSWER = re.compile(rf"\s*\(?([{LETTERS}])(?![A-Za-z])")
+"""A reply that begins with one letter: "B", "(B)", "B. No", "B) No". "Because" and "As I see it" are no answers."""
 
 Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
@@ -56,3 +61,17 @@ def as_persona(sentence: str) -> str:
         if sentence.startswith(article):
             return f"You are {article.lower()}{sentence.removeprefix(article).rstrip('.')}."
     return f"Answer as this person. {sentence}"
+
+
+def with_persona(prompt: Sequence[Message], profile: Profile) -> list[Message]:
+    """A conversation that says who asks, as its system message; one that has a system message is left as it is."""
+    if not profile or prompt[0]["role"] == "system":
+        return list(prompt)
+    return [{"role": "system", "content": as_persona(profile.sentence)}, *prompt]
+
+
+def parse_letter(reply: str, options: int) -> int | None:
+    """The index of the letter that a reply begins with; None if there is none, or none of the `options` shown."""
+    found = _ANSWER.match(reply)
+    letter = LETTERS.index(found.group(1)) if found else options
+    return letter if letter < options else None

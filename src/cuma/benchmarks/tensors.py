@@ -18,11 +18,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+NO_TOKEN = -1
+"""Pads answer tokens."""
+
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}Answer:\n{% endif %}"
+)
+"""For measuring models that come without a chat template: what is said, paragraph by paragraph, then "Answer:"."""
+
+
 class SurveyTokens:
     """Tokenises prompts and pads batches.
 
     Attributes:
         padding_side: "left" or "right"; results do not depend on it.
+        takes_system: whether the chat template knows system messages; where not, they open the person's first message.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, padding_side: str = "left") -> None:
@@ -39,13 +51,15 @@ class SurveyTokens:
             raise BenchmarkError(f"padding_side is {padding_side!r}; allowed: 'left', 'right'.")
         self.tokenizer = tokenizer
         self.padding_side = padding_side
+        self.takes_system = _takes_system(tokenizer)
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of a conversation up to where the answer's first token goes."""
-        return self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
-        )
+        said = list(messages)
+        if not self.takes_system and said[0]["role"] == "system":
+            said = [{**said[1], "content": f"{said[0]['content']}\n\n{said[1]['content']}"}, *said[2:]]
+        return self.tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True, return_dict=False)
 
     def letters(self, count: int) -> list[int]:
         """Token ids of the first `count` answer letters, as they stand at the start of an answer.
@@ -81,6 +95,19 @@ class SurveyTokens:
         return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "last": last}
 
 
+def _takes_system(tokenizer: Any) -> bool:
+    """Some templates, Gemma's among them, refuse system messages."""
+    from jinja2 import TemplateError
+
+    try:
+        tokenizer.apply_chat_template(
+            [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], tokenize=False
+        )
+    except TemplateError:
+        return False
+    return True
+
+
 def answer_logits(model: Any, batch: Mapping[str, Tensor], **conditioning: Any) -> tuple[Tensor, Any]:
     """Next-token logits after each row's last real token.
 
@@ -107,3 +134,19 @@ def answer_logits(model: Any, batch: Mapping[str, Tensor], **conditioning: Any) 
     )
     rows = torch.arange(len(last), device=last.device)
     return output.logits[rows, inverse].float(), output
+
+
+def survey_loss(logits: Tensor, answer_tokens: Tensor, answer_weights: Tensor) -> Tensor:
+    """−Σ w log p(letter) / Σ w: the letter loss of one respondent a row, for a whole cell at once.
+
+    Args:
+        logits: [B, V] fp32 next-token logits.
+        answer_tokens: [B, M], padded with -1.
+        answer_weights: [B, M], how many people (or which share) gave each answer.
+
+    Returns:
+        scalar.
+    """
+    log_p = logits.log_softmax(dim=-1).gather(-1, answer_tokens.clamp(min=0))
+    weights = answer_weights * (answer_tokens != NO_TOKEN)
+    return -(weights * log_p).sum() / weights.sum()

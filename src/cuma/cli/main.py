@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cuma.cli import about, adapters, data, harness, runs
+from cuma.cli import about, adapters, data, evaluate, runs
 from cuma.cli.shell import Verbs
 
 VERBS: dict[str, Callable[..., Any]] = {
     "quickstart": runs.quickstart,
     "train": runs.train,
-    "evaluate": runs.evaluate,
+    "evaluate": evaluate.evaluate,
     "report": runs.report,
     "lm-eval": harness.lm_eval,
     "import-reference": adapters.import_reference_adapter,

@@ -1,11 +1,11 @@
-"""Verbs that make runs and look at them: quickstart, train, evaluate, report."""
+"""Verbs that make runs and look at them: quickstart, train, report."""
 
 from __future__ import annotations
 
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -57,46 +57,6 @@ def train(
     train_run(loaded, folder, resume_from_checkpoint=resume)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         typer.echo(f"{folder}  Next: cuma evaluate {folder}")
-
-
-def evaluate(
-    run: RunFolder,
-    partial_profiles: Annotated[
-        bool, typer.Option("--partial-profiles", help="Also with 0, 25, 50, 75 and 100 % of each profile's fields.")
-    ] = False,
-    topology: Annotated[
-        bool, typer.Option("--topology", help="Also what a mixture's router learned (topology.json).")
-    ] = False,
-) -> None:
-    """Let a run answer for the test people, and score its answers."""
-    from cuma.runs import Run
-
-    Run.open(run)  # a wrong folder is told at once, before seconds of imports
-    from cuma.evaluation.evaluate import evaluate_partial, evaluate_run
-
-    evaluate_run(run)
-    if partial_profiles:
-        _print_partial(evaluate_partial(run))
-    if topology:
-        from cuma.evaluation.topology import measure_topology
-        from cuma.reports.learned import sentences
-
-        for sentence in sentences(measure_topology(run)):
-            typer.echo(f"• {sentence}")
-    typer.echo(f"{run}  Next: cuma report {run}")
-
-
-def _print_partial(measured: dict[str, Any]) -> None:
-    """A line for each share of the fields: soft EMD with its interval, seen and unseen groups."""
-    from rich.console import Console
-    from rich.table import Table
-
-    sides = [side for side in ("seen", "unseen") if side in measured]
-    table = Table("Fields known", *(f"Soft EMD, {side} groups" for side in sides))
-    for place, share in enumerate(measured["shares"]):
-        found = [measured[side][place] for side in sides]
-        table.add_row(f"{share:.0%}", *(f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for m in found))
-    Console().print(table)
 
 
 def report(

@@ -5,28 +5,28 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from peft import PeftModel
 
-from cuma.adapter_files import load_adapter, take_off
+from cuma.adapter_files import take_off
 from cuma.benchmarks.base import Survey
-from cuma.benchmarks.exemplars import Exemplars
+from cuma.benchmarks.cells import NOBODY, unsteered_cells
 from cuma.benchmarks.partial import keep_fields
-from cuma.benchmarks.tensors import SurveyTokens
+from cuma.benchmarks.tensors import PLAIN_TEMPLATE
 from cuma.errors import BenchmarkError, RunError, UnsupportedError
-from cuma.evaluation.predict import for_people, predict_cells
-from cuma.materials import Materials, profile_in_prompt
+from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
+from cuma.evaluation.asking import TEST_ROLES, asking_of, cells_of, load_model, predict, steers
+from cuma.evaluation.predict import for_people, merge_gates
+from cuma.evaluation.subject import Subject, subject_of_run
+from cuma.evaluation.write import people_rows, write_evaluation
+from cuma.materials import Materials
 from cuma.metrics import score
-from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
-from cuma.runs import Run, replacing, write_json
+from cuma.runs import Run, write_json
 
-TEST_ROLES = ("seen", "test")
-"""Groups whose test people are predicted: those trained on, and those held out whole."""
 FIELD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of each profile's fields at which `evaluate_partial` measures."""
 
@@ -46,33 +46,84 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
         AdapterError: its adapter is damaged.
         UnsupportedError: it was started in several processes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UnsupportedError("`cuma evaluate` runs in one process. Start it without torchrun or accelerate launch.")
-    run = Run.open(folder)
-    if run.info["status"] == "evaluated" and run.evaluations():
-        return run
-    if run.info["status"] not in ("trained", "evaluated"):
-        raise RunError(f"{folder} is not trained yet (status {run.info['status']!r}). Run `cuma train` on it first.")
-    recipe = load_recipe(folder / "recipe.yaml")
+    require_one_process()
+    subject = subject_of_run(folder)
+    if subject.run.info["status"] != "evaluated" or not subject.run.evaluations():
+        evaluate_subject(subject, materials)
+    return subject.run
+
+
+def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Path:
+    """Let a model on this machine answer for the test people, and score its answers.
+
+    An evaluation that was stopped goes on where it was; a finished one is left alone.
+
+    Args:
+        subject: the model, and how it is asked.
+        materials: loaded parts, if there are any already.
+
+    Returns:
+        The evaluation's folder.
+
+    Raises:
+        BenchmarkError: the benchmark has no survey answers. AdapterError: the adapter is damaged or does not fit.
+    """
+    require_one_process()
+    run, recipe = subject.run, subject.recipe
+    done = run.evaluation_of(recipe.digest)
+    if done is not None:
+        return done
     materials = materials or Materials.load(recipe)
-    if not materials.survey.questions:
-        raise BenchmarkError(
-            f"{recipe.data.benchmark} has no survey answers, which is what an evaluation compares with. Build one that "
-            "has (`cuma data build`), and train on it."
-        )
+    survey = require_questions(materials.survey, recipe)
     started = time.monotonic()
-    model = load_model(run, recipe, materials)
+    folder = run.evaluation(survey.name, recipe.digest)
+    model = load_model(subject, materials)
     try:
-        cells, routing = _predict(
-            model, recipe, materials, "test", TEST_ROLES, every_order=True, progress=f"{run.info['label']}: answering"
-        )
+        predictions, routing, log = _answers(model, subject, materials, folder / "answers.jsonl")
     finally:
         if isinstance(model, PeftModel):
             take_off(model)  # the very backbone again, for the next run
-    write_evaluation(run, recipe.digest, for_people(cells, materials.survey, "test"), materials.survey, routing)
+    asked = {"prompting": subject.prompting, "answers": "logits", "samples": None}
+    if materials.backbone.tokenizer.chat_template == PLAIN_TEMPLATE:
+        asked["template"] = "plain"
+    write_evaluation(run, recipe.digest, predictions, survey, routing, asked)
+    log.close()
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
     run.update(status="evaluated", seconds=seconds, **materials.provenance())
-    return run
+    return folder
+
+
+def _answers(
+    model: Any, subject: Subject, materials: Materials, path: Path
+) -> tuple[pd.DataFrame, pd.DataFrame, AnswerLog]:
+    """predictions.parquet, routing.parquet and the log of what was answered, of a subject."""
+    recipe, survey = subject.recipe, materials.survey
+    asking = asking_of(model, recipe, materials, survey)
+    cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
+    alone = unsteered_cells(survey).to_list() if steers(recipe) else []
+    rows = cells + alone
+    adapter = subject.run.info.get("adapter", {}).get("sha256")
+    log = AnswerLog(path, fingerprint(rows_fingerprint(rows), recipe.digest, adapter, recipe.evaluation.batch_size))
+    with materials.kept_trunk(recipe, model):
+        said, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log)
+    gates = [table[table["group"] != NOBODY] for table in gates]
+    return people_rows(rows, said, len(cells), survey), merge_gates(gates), log
+
+
+def require_questions(survey: Survey, recipe: Recipe) -> Survey:
+    """The survey, which must have answers to compare with. Raises BenchmarkError."""
+    if survey.questions:
+        return survey
+    raise BenchmarkError(
+        f"{recipe.data.benchmark} has no survey answers, which is what an evaluation compares with. Build one that has "
+        "(`cuma data build`), and train on it. Preference data are for --replies and --judge."
+    )
+
+
+def require_one_process() -> None:
+    """Raises UnsupportedError under torchrun."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UnsupportedError("`cuma evaluate` runs in one process. Start it without torchrun or accelerate launch.")
 
 
 def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[str, Any]:
@@ -89,20 +140,20 @@ def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[s
     Raises:
         RunError: the run is not evaluated yet, or its model reads no profile.
     """
-    run = Run.open(folder)
-    if not run.evaluations():
+    if not Run.open(folder).evaluations():
         raise RunError(f"{folder} is not evaluated yet. Run `cuma evaluate {folder}` first.")
-    recipe = load_recipe(folder / "recipe.yaml")
+    subject = subject_of_run(folder)
+    run, recipe = subject.run, subject.recipe
     if recipe.data.profile_in == "nowhere":
         raise RunError(f"{folder}: its model reads no profile, so nothing changes when a part of one is missing.")
     materials = materials or Materials.load(recipe)
-    model = load_model(run, recipe, materials)
+    model = load_model(subject, materials)
     result: dict[str, Any] = {"seed": recipe.seed, "shares": list(FIELD_SHARES)}
     try:
         for share in FIELD_SHARES:
             survey = keep_fields(materials.survey, share, seed=recipe.seed)
             bar = f"{run.info['label']}: {share:.0%} of the fields"
-            cells, _ = _predict(
+            cells, _ = predict(
                 model, recipe, materials, "test", TEST_ROLES, every_order=True, progress=bar, survey=survey
             )
             scores = score(for_people(cells, survey, "test"), survey.questions)
@@ -128,32 +179,8 @@ def predict_people(
         part: of the people.
         roles: of the groups.
     """
-    cells, _ = _predict(model, recipe, materials, part, roles, every_order=True)
+    cells, _ = predict(model, recipe, materials, part, roles, every_order=True)
     return for_people(cells, materials.survey, part)
-
-
-def predict_groups(
-    model: Any, recipe: Recipe, materials: Materials, survey: Survey
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What a model answers for the tested groups of a survey with other profiles, and how it routes them.
-
-    Args:
-        model: the backbone with an adapter, or without.
-        recipe: says where the profile goes.
-        materials: the loaded parts.
-        survey: the benchmark with changed groups.
-
-    Returns:
-        cells and routing, as `predict_cells` gives them.
-    """
-    return _predict(model, recipe, materials, "test", TEST_ROLES, every_order=True, survey=survey)
-
-
-def load_model(run: Run, recipe: Recipe, materials: Materials) -> Any:
-    """The run's model: the shared backbone, with the run's adapter if it has one."""
-    if recipe.adapter.method == "none":
-        return materials.backbone.model.eval()
-    return load_adapter(materials.backbone.model, run.adapter).eval()
 
 
 def curve_point(
@@ -166,7 +193,7 @@ def curve_point(
     """
 
     def measure(model: Any) -> dict[str, Any]:
-        cells, _ = _predict(model, recipe, materials, part, roles, every_order=False)
+        cells, _ = predict(model, recipe, materials, part, roles, every_order=False)
         scores = score(for_people(cells, materials.survey, part), materials.survey.questions, draws=0)
         return {
             side: {metric: scores[side][metric]["value"] for metric in ("soft_emd", "spread")}
@@ -175,63 +202,3 @@ def curve_point(
         }
 
     return measure
-
-
-def write_evaluation(
-    run: Run, digest: str, predictions: pd.DataFrame, survey: Survey, routing: pd.DataFrame | None = None
-) -> None:
-    """Write predictions.parquet, routing.parquet (mixtures only) and scores.json into the run.
-
-    Args:
-        run: where to.
-        digest: of whatever made the predictions, names the folder with the benchmark.
-        predictions: in the form of predictions.parquet.
-        survey: the benchmark.
-        routing: from `predict_cells`; empty or None: no file.
-    """
-    folder = run.evaluation(survey.name, digest)
-    if routing is not None and len(routing):
-        seen = {group.id: group.role == "seen" for group in survey.groups}
-        _write_parquet(folder / "routing.parquet", routing.assign(seen=routing["group"].map(seen)))
-    scores = {"benchmark": survey.name, **score(predictions, survey.questions)}
-    scores["questions"] = [asdict(question) for question in survey.questions]
-    write_json(folder / "scores.json", scores)
-    _write_parquet(folder / "predictions.parquet", predictions)  # last: it is what marks an evaluation as done
-
-
-def _predict(
-    model: Any,
-    recipe: Recipe,
-    materials: Materials,
-    part: str,
-    roles: tuple[str, ...],
-    *,
-    every_order: bool,
-    progress: str | None = None,
-    survey: Survey | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    survey = survey or materials.survey
-    table = materials.table_for(recipe)
-    exemplars = None
-    if recipe.data.exemplars:
-        exemplars = Exemplars(materials.survey, recipe.data.exemplars, recipe.seed)
-        roles = tuple(role for role in roles if role == "seen")  # held-out groups have nobody to take them from
-    with materials.kept_trunk(recipe, model):
-        return predict_cells(
-            model,
-            SurveyTokens(materials.backbone.tokenizer, recipe.evaluation.padding_side),
-            survey,
-            part,
-            roles,
-            table=None if table is None else table.covering(group.profile for group in survey.groups),
-            profile_in_prompt=profile_in_prompt(recipe),
-            exemplars=exemplars,
-            batch_size=recipe.evaluation.batch_size,
-            every_order=every_order,
-            progress=progress,
-        )
-
-
-def _write_parquet(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)

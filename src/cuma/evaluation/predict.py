@@ -2,49 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from cuma.benchmarks.base import NO_ANSWER, Survey
-from cuma.benchmarks.cells import survey_cells
-from cuma.benchmarks.exemplars import Exemplars
+from cuma.benchmarks.base import NO_ANSWER, WEIGHT, Survey
 from cuma.benchmarks.tensors import SurveyTokens, answer_logits
+from cuma.evaluation.answer_log import AnswerLog
 from cuma.profile_table import ProfileTable
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """How a model on this machine is asked."""
+
+    model: Any
+    """A causal LM, bare or a PeftModel, in eval mode."""
+    tokens: SurveyTokens
+    table: ProfileTable | None
+    """Embeddings for a profile-routed mixture; None for any other model."""
+    batch_size: int = 32
+    """Prompts at once."""
+
+    def answer(
+        self,
+        rows: list[dict[str, Any]],
+        progress: str | None = None,
+        log: AnswerLog | None = None,
+        *,
+        record: bool = True,
+    ) -> tuple[list[np.ndarray], list[pd.DataFrame]]:
+        """Probability of each option (not letter, not renormalised) of each row, and the gates of each batch.
+
+        The answer does not depend on batch size, padding side or the order of rows beyond rounding (1e-5).
+
+        Args:
+            rows: from `survey_cells`.
+            progress: label of a progress bar; None: no bar.
+            log: what was answered so far; whole batches, so that what is computed anew is as it would have been.
+            record: whether a mixture's gates are recorded.
+        """
+        mixture = record and hasattr(getattr(self.model, "base_model", None), "record_routing")
+        said: list[np.ndarray] = []
+        gates: list[pd.DataFrame] = []
+        starts = range(0, len(rows), self.batch_size)
+        for start in tqdm(starts, desc=progress, unit="batch", disable=progress is None):
+            done = None if log is None else log.get(str(start))
+            if done is None:
+                done = self._batch(rows[start : start + self.batch_size], mixture)
+                if log is not None:
+                    log.put(str(start), done)
+            said += [np.array(options) for options in done["said"]]
+            if done["gates"] is not None:
+                gates.append(pd.DataFrame(done["gates"]))
+        return said, gates
+
+    def _batch(self, rows: list[dict[str, Any]], record: bool) -> dict[str, Any]:
+        batch = self.tokens.batch([self.tokens.prompt(row["prompt"]) for row in rows])
+        batch = {name: tensor.to(_device(self.model)) for name, tensor in batch.items()}
+        conditioning = {} if self.table is None else {"profile_embeds": self.table([row["profile"] for row in rows])}
+        logits, recorded = _forward(self.model, batch, conditioning, record)
+        gates = None
+        if recorded:
+            gates = _mean_gates(recorded, batch["attention_mask"], [row["group"] for row in rows]).to_dict("list")
+        return {"said": [options.tolist() for options in _by_option(logits, rows, self.tokens)], "gates": gates}
 
 
 def predict_cells(
-    model: Any,
-    tokens: SurveyTokens,
-    survey: Survey,
-    part: str,
-    roles: Collection[str],
-    *,
-    table: ProfileTable | None,
-    profile_in_prompt: bool,
-    exemplars: Exemplars | None = None,
-    batch_size: int = 32,
-    every_order: bool = True,
-    progress: str | None = None,
+    asking: Asking, cells: Dataset, *, every_order: bool = True, progress: str | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What the model says for every group and question.
 
-    The answer does not depend on batch size, padding side or the order of rows beyond rounding (1e-5).
-
     Args:
-        model: a causal LM, bare or a PeftModel, in eval mode.
-        tokens: tokenises and pads.
-        survey: the benchmark.
-        part: whose cells ("test": those in which a test person answered).
-        roles: of the groups.
-        table: embeddings for a profile-routed mixture; None for any other model.
-        profile_in_prompt: whether the prompt says who asks.
-        exemplars: few-shot turns before each question; None: no such turns.
-        batch_size: prompts at once.
+        asking: the model.
+        cells: from `survey_cells`.
         every_order: True averages over all orders of the letters; False takes one per cell, turning with the group, so
             that every option stands equally often at every letter over groups (for learning curves).
         progress: label of a progress bar; None: no bar.
@@ -53,38 +91,27 @@ def predict_cells(
         cells: columns group, question_id, probabilities (array over the question's options, sums to 1), option_mass
             (probability of the letters before renormalising).
         routing: columns group, layer, expert, gate (mean over real tokens and prompts); empty unless the model is a
-            mixture.
+            mixture and every order was asked.
     """
-    cells = survey_cells(survey, part, roles, profile_in_prompt=profile_in_prompt, exemplars=exemplars)
     if not every_order:
         cells = cells.select(_one_order_each(cells))
-    mixture = hasattr(getattr(model, "base_model", None), "record_routing")
-    said: list[np.ndarray] = []
-    gates: list[pd.DataFrame] = []
-    starts = range(0, len(cells), batch_size)
-    for start in tqdm(starts, desc=progress, unit="batch", disable=progress is None):
-        rows = cells.select(range(start, min(start + batch_size, len(cells)))).to_list()
-        batch = tokens.batch([tokens.prompt(row["prompt"]) for row in rows])
-        batch = {name: tensor.to(_device(model)) for name, tensor in batch.items()}
-        conditioning = {} if table is None else {"profile_embeds": table([row["profile"] for row in rows])}
-        logits, recorded = _forward(model, batch, conditioning, mixture and every_order)
-        said.extend(_by_option(logits, rows, tokens))
-        if recorded:
-            gates.append(_mean_gates(recorded, batch["attention_mask"], [row["group"] for row in rows]))
-    return _merge_orders(cells.to_pandas()[["group", "question_id"]], said), _merge_gates(gates)
+    said, gates = asking.answer(cells.to_list(), progress, record=every_order)
+    return merge_orders(cells.to_pandas()[["group", "question_id"]], said), merge_gates(gates)
 
 
-def for_people(cells: pd.DataFrame, survey: Survey, part: str) -> pd.DataFrame:
+def for_people(cells: pd.DataFrame, survey: Survey, part: str, unsteered: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per person of `part` × question they answered, in the form of predictions.parquet.
 
     Args:
         cells: from `predict_cells`.
         survey: the benchmark.
         part: "test".
+        unsteered: the same for a model that is not told who asks; None: not measured.
     """
     seen = {group.id: group.role == "seen" for group in survey.groups}
+    weight = [WEIGHT] if survey.weighted else []
     long = survey.people[survey.people["part"] == part].melt(
-        id_vars=["person", "group"],
+        id_vars=["person", "group", *weight],
         value_vars=[question.id for question in survey.questions],
         var_name="question_id",
         value_name="answer",
@@ -92,7 +119,11 @@ def for_people(cells: pd.DataFrame, survey: Survey, part: str) -> pd.DataFrame:
     long = long[long["answer"] != NO_ANSWER]
     table = long.merge(cells, on=["group", "question_id"], how="inner", validate="many_to_one")
     table["seen"] = table["group"].map(seen)
-    columns = ["person", "group", "seen", "question_id", "answer", "probabilities", "option_mass"]
+    table["n"] = table.groupby(["group", "question_id"])["person"].transform("size")
+    columns = ["person", "group", "seen", "question_id", "answer", "probabilities", "option_mass", "n", *weight]
+    if unsteered is not None:
+        table["unsteered"] = table["question_id"].map(unsteered.set_index("question_id")["probabilities"])
+        columns.append("unsteered")
     return table[columns].sort_values(["person", "question_id"], ignore_index=True)
 
 
@@ -119,12 +150,15 @@ def _by_option(logits: torch.Tensor, rows: list[dict[str, Any]], tokens: SurveyT
     return result
 
 
-def _merge_orders(keys: pd.DataFrame, said: list[np.ndarray]) -> pd.DataFrame:
+def merge_orders(keys: pd.DataFrame, said: list[np.ndarray]) -> pd.DataFrame:
+    """Each cell's distribution, the mean over the orders of the letters; keys: columns group, question_id."""
     frame = keys.assign(said=said)
     rows = []
     for (group, question), orders in frame.groupby(["group", "question_id"], sort=False)["said"]:
         raw = np.stack(list(orders))
-        mean = (raw / raw.sum(-1, keepdims=True)).mean(0)
+        total = raw.sum(-1, keepdims=True)
+        shares = np.where(total > 0, raw / np.where(total > 0, total, 1.0), 1 / raw.shape[-1])  # no letter: uniform
+        mean = shares.mean(0)
         rows.append((group, question, mean / mean.sum(), float(raw.sum(-1).mean())))
     return pd.DataFrame(rows, columns=["group", "question_id", "probabilities", "option_mass"])
 
@@ -139,7 +173,8 @@ def _mean_gates(recorded: dict[str, torch.Tensor], mask: torch.Tensor, groups: l
     return pd.concat(tables, ignore_index=True)
 
 
-def _merge_gates(gates: list[pd.DataFrame]) -> pd.DataFrame:
+def merge_gates(gates: list[pd.DataFrame]) -> pd.DataFrame:
+    """Mean gate of every group, layer and expert over its batches."""
     if not gates:
         return pd.DataFrame(columns=["group", "layer", "expert", "gate"])
     merged = pd.concat(gates, ignore_index=True).groupby(["group", "layer", "expert"], as_index=False, sort=True)

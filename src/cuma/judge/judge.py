@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
+from cuma.endpoint import OPENAI, Endpoint, Messages
 from cuma.errors import InvalidVerdictsError, JudgeError
 from cuma.hub import cache_folder
-from cuma.judge.endpoint import OPENAI, Endpoint
 from cuma.judge.question import (
     TEMPLATE_VERSION,
-    Messages,
     Pair,
     Verdict,
     asked_again,
@@ -49,7 +49,7 @@ class Judge:
         cache_dir: where verdicts are kept; None: `judge` in cuma's cache folder.
 
     Raises:
-        JudgeError: the package 'openai' or the key is missing, or the address is none.
+        EndpointError: the package 'openai' or the key is missing, or the address is none.
     """
 
     def __init__(
@@ -67,8 +67,16 @@ class Judge:
         cache_dir: str | Path | None = None,
     ) -> None:
         self._endpoint = Endpoint(
-            model, base_url, api_key_env, max_requests, timeout, temperature, max_completion_tokens
+            model,
+            role="judge",
+            base_url=base_url,
+            api_key_env=api_key_env,
+            max_requests=max_requests,
+            timeout=timeout,
         )
+        self._options: dict[str, Any] = {"max_completion_tokens": max_completion_tokens}
+        if temperature is not None:
+            self._options["temperature"] = temperature
         self._cache = VerdictCache(cache_folder() / "judge" if cache_dir is None else Path(cache_dir))
         self._may_send_profiles = send_profiles or self._endpoint.is_local
         self._workers = workers
@@ -88,7 +96,7 @@ class Judge:
 
         Raises:
             JudgeError: a pair has a profile that may not be sent; the cache cannot be used.
-            JudgeRequestError: the server failed.
+            EndpointRequestError: the server failed.
             RequestLimitError: max_requests is reached.
             InvalidVerdictsError: too many replies hold no verdict.
         """
@@ -112,7 +120,7 @@ class Judge:
 
     def _ask_all(self, questions: Sequence[Messages], progress: bool) -> list[Verdict | None]:
         """Each question's verdict, None where it is invalid. Equal questions are asked once."""
-        keys = [f"{TEMPLATE_VERSION} {self._endpoint.identity(messages)}" for messages in questions]
+        keys = [f"{TEMPLATE_VERSION} {self._endpoint.identity(messages, self._options)}" for messages in questions]
         distinct = dict(zip(keys, questions, strict=True))
         allowed = INVALID_SHARE * max(COUNTED_AS, self._verdicts + len(distinct))
         given: dict[str, Verdict | None] = {}
@@ -133,11 +141,15 @@ class Judge:
         known = self._cache.get(key)
         if known is not None:
             return known, True
-        reply = self._endpoint.reply(messages)
-        verdict = parse_verdict(reply) or parse_verdict(self._endpoint.reply(asked_again(messages, reply)))
+        reply = self._reply(messages)
+        verdict = parse_verdict(reply) or parse_verdict(self._reply(asked_again(messages, reply)))
         if verdict is not None:
             self._cache.put(key, verdict)
         return verdict, False
+
+    def _reply(self, messages: Messages) -> str:
+        """What the judge says; "" if it says nothing."""
+        return self._endpoint.complete(messages, self._options).choices[0].message.content or ""
 
     def _count(self, verdict: Verdict | None, known: bool, allowed: float) -> None:
         self._verdicts += 1

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cuma.endpoint import Messages
 from cuma.profiles import Profile
 
 Verdict = Literal["A", "B", "TIE"]
 """Reply A is better, reply B is better, or neither."""
-Messages = list[dict[str, str]]
 
 TEMPLATE_VERSION = "1"
 """Part of every cached verdict's key: raise it with any change of the texts below."""

@@ -1,5 +1,6 @@
 """Measures of how well predictions represent groups of people: pure functions on arrays and tables, without torch."""
 
+from cuma.metrics.breakdown import break_down
 from cuma.metrics.collapse import alignment, spread
 from cuma.metrics.measure import METRICS
 from cuma.metrics.noise import chance_diversity, noise_floor, sampler_floor
@@ -27,6 +28,7 @@ __all__ = [
     "METRICS",
     "accuracy",
     "alignment",
+    "break_down",
     "brier",
     "chance_diversity",
     "compare",

@@ -15,7 +15,7 @@ from cuma.metrics.measure import BETWEEN_GROUPS, BOUNDS, METRICS, measure
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
 from cuma.metrics.scores import PARTS, entry, score
-from cuma.metrics.truth import Truth
+from cuma.metrics.truth import cell_floors
 
 MIN_PEOPLE = 11
 """A smaller group is too small to be called the worst served: its EMD is mostly noise, and it could be recognised."""
@@ -72,7 +72,7 @@ def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, 
     """Each group's metrics, with its people drawn."""
     blocks = [people.features(), said.features]
     sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]
-    truth = Truth.of(people, sums[0], None, seed)
+    noise, sampler = cell_floors(people, seed)
     cells = Cells.of(people, sums[0])
     answers = Answers.of(cells, sums[1], said.base[:, :, None], said.unsteered)
     again: tuple[Cells, Answers] | None = None
@@ -82,7 +82,7 @@ def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, 
         again = slots, Answers.of(slots, drawn.sums[1], said.base[:, :, None], said.unsteered)
     groups, answered = {}, people.answers >= 0
     for number, name in enumerate(people.groups):
-        floors = (truth.floors[0][:, number : number + 1], truth.floors[1][:, number : number + 1])
+        floors = (noise[:, number : number + 1], sampler[:, number : number + 1])
         value = {metric: float(array[0]) for metric, array in _of_one(cells, answers, number, floors).items()}
         rows = slice(people.starts[number], people.starts[number + 1])
         over = _of_one(*again, number, floors) if again else {}

@@ -73,8 +73,17 @@ class Answers:
     def at(self, group: int) -> Answers:
         """One group's alone (S = 1)."""
         one = slice(group, group + 1)
-        names = ("predicted", "greedy", "correct", "hits", "entropy", "mass", "brier", "calibration")
-        return Answers(*(getattr(self, name)[:, one] for name in names), self.unsteered)
+        return Answers(
+            self.predicted[:, one],
+            self.greedy[:, one],
+            self.correct[:, one],
+            self.hits[:, one],
+            self.entropy[:, one],
+            self.mass[:, one],
+            self.brier[:, one],
+            self.calibration[:, one],
+            self.unsteered,
+        )
 
 
 def at_least_one(n: Floats) -> Floats:

@@ -35,6 +35,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Every metric, and where it can lie; intervals are cut there."""
 METRICS = tuple(BOUNDS)
+SQUARED = ("jsd", "kl")
+"""Metrics that are skewed like squares."""
 BETWEEN_GROUPS = ("spread", "alignment")
 """Metrics that one group alone does not have."""
 
@@ -42,6 +44,7 @@ LEAST = 1e-6
 """In `kl`, a smaller probability counts as this one: "never" costs 14 nats, and not infinitely many."""
 NEAR = 0.2
 """WorldValuesBench counts the questions whose EMD is at most this."""
+ROUNDING = 1e-12
 
 
 def cell_emd(cells: Cells, predicted: Floats) -> Floats:
@@ -124,7 +127,7 @@ def pooled(cells: Cells, answers: Answers, weight: Floats) -> dict[str, Floats]:
         "wvb_emd": mean_emd,
         # The area under "share of questions with an EMD up to t" over t in [0, 1].
         "wvb_auc": 1 - mean_emd,
-        "wvb_near": ((emd <= NEAR) & asked).sum(axis=0) / questions,
+        "wvb_near": ((emd <= NEAR + ROUNDING) & asked).sum(axis=0) / questions,
     }
 
 

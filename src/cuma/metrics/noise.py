@@ -37,7 +37,7 @@ def sampler_floor(counts: ArrayLike, ordinal: bool = True, draws: int = 1000, se
     """Expected EMD [G] of a perfect *sampler*, who says one answer for each person, drawn from the truth.
 
     The same parametric bootstrap as `noise_floor`, with the answers said drawn too: the floor of every EMD between
-    single answers, WorldValuesBench's among them (0.25 at 4 answers, 0.11 at 21 for the typical question).
+    single answers, WorldValuesBench's among them.
     """
     table = _counts(counts)
     n = table.sum(axis=1)

@@ -12,7 +12,7 @@ import pandas as pd
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.cells import Answers, Cells
 from cuma.metrics.inference import Draws, deviations, holm, interval, p_value, resample
-from cuma.metrics.measure import BOUNDS, METRICS, measure, pair_sum
+from cuma.metrics.measure import BOUNDS, METRICS, SQUARED, measure, pair_sum
 from cuma.metrics.pointwise import Floats, low_option_mass
 from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
 from cuma.metrics.truth import Truth
@@ -144,11 +144,20 @@ def _numbers(result: Measured, groups: int) -> dict[str, dict[str, Any]]:
     scores: dict[str, dict[str, Any]] = {}
     for metric in METRICS:
         value = result.value[metric]
-        around = deviations(value, result.kept[metric], result.drawn[metric], groups) if result.kept else None
-        scores[metric] = entry(value, interval(value, around), BOUNDS[metric])
+        scores[metric] = entry(value, _ends(metric, result, groups) if result.kept else None, BOUNDS[metric])
     mass = scores["option_mass"]
     mass["low_mass"] = low_option_mass(result.value["option_mass"])
     return scores
+
+
+def _ends(metric: str, result: Measured, groups: int) -> tuple[float, float] | None:
+    """The interval of one metric; divergences, which grow with the square of a difference, are taken by their root."""
+    value, kept, drawn = result.value[metric], result.kept[metric], result.drawn[metric]
+    if metric not in SQUARED:
+        return interval(value, deviations(value, kept, drawn, groups))
+    root = float(np.sqrt(value))
+    ends = interval(root, deviations(root, np.sqrt(kept), np.sqrt(drawn), groups))
+    return None if ends is None else (max(ends[0], 0.0) ** 2, ends[1] ** 2)
 
 
 def _differences(one: Measured, other: Measured, groups: int) -> dict[str, dict[str, Any]]:

@@ -31,13 +31,8 @@ class Truth:
     def of(cls, people: People, sums: Floats, draws: Draws | None, seed: int) -> Truth:
         """From the sums [K+Q, G, 1] of `People.features`, and draws whose first block are these features."""
         cells = Cells.of(people, sums)
-        floors: tuple[list[Floats], list[Floats]] = ([], [])
-        chance = []
         tables = people.effective_counts()
-        for number, (scale, counts) in enumerate(zip(people.scales, tables, strict=True)):
-            floors[0].append(np.nan_to_num(noise_floor(counts, scale.ordinal, seed=(seed, number))))
-            floors[1].append(np.nan_to_num(sampler_floor(counts, scale.ordinal, seed=(seed, number))))
-            chance.append(chance_diversity(counts, seed=(seed, number)))
+        chance = [chance_diversity(counts, seed=(seed, number)) for number, counts in enumerate(tables)]
         n = np.stack([counts.sum(axis=1) for counts in tables]).astype(np.float64)
         shares = chance_shares(n, np.array(chance))
         once = np.ones((len(people.groups), 1))
@@ -50,8 +45,15 @@ class Truth:
             slots = Cells.of(people, draws.sums[0])
             twice = between + _between_slots(shares, there)
             drawn = pair_sum(slots, slots.observed, np.ones(draws.slots.shape)) - twice
-        both = (np.stack(floors[0])[:, :, None], np.stack(floors[1])[:, :, None])
-        return cls(both, observed, kept, drawn)
+        return cls(cell_floors(people, seed), observed, kept, drawn)
+
+
+def cell_floors(people: People, seed: int) -> tuple[Floats, Floats]:
+    """Noise floor and sampler floor of every cell, [Q, G, 1] each; 0 in empty cells."""
+    pairs = list(enumerate(zip(people.scales, people.effective_counts(), strict=True)))
+    noise = [np.nan_to_num(noise_floor(counts, scale.ordinal, seed=(seed, q))) for q, (scale, counts) in pairs]
+    sampler = [np.nan_to_num(sampler_floor(counts, scale.ordinal, seed=(seed, q))) for q, (scale, counts) in pairs]
+    return np.stack(noise)[:, :, None], np.stack(sampler)[:, :, None]
 
 
 def chance_shares(n: Floats, chance: Floats) -> Floats:

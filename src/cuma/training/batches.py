@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cuma.benchmarks.tensors import SurveyTokens
+from cuma.benchmarks.tensors import NO_TOKEN, SurveyTokens
 from cuma.profile_table import ProfileTable
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ PROFILE = "profile"
 """The dataset column that says who asks: an object of fields, a sentence, or null."""
 SURVEY_COLUMNS = ("input_ids", "answer_tokens", "answer_weights")
 """Columns of a tokenised survey dataset, beside the profile."""
-NO_TOKEN = -1
 
 
 def tokenise_cells(cells: Dataset, tokens: SurveyTokens) -> Dataset:
@@ -120,22 +119,6 @@ class ProfileCollator:
         """Returns what `inner` returns, and profile_embeds [repeats · B, D]."""
         batch = self.inner([{key: value for key, value in row.items() if key != PROFILE} for row in rows])
         return {**batch, "profile_embeds": self.table([row[PROFILE] for row in rows]).repeat(self.repeats, 1)}
-
-
-def survey_loss(logits: Tensor, answer_tokens: Tensor, answer_weights: Tensor) -> Tensor:
-    """−Σ w log p(letter) / Σ w: the letter loss of one respondent a row, for a whole cell at once.
-
-    Args:
-        logits: [B, V] fp32 next-token logits.
-        answer_tokens: [B, M], padded with -1.
-        answer_weights: [B, M], how many people (or which share) gave each answer.
-
-    Returns:
-        scalar.
-    """
-    log_p = logits.log_softmax(dim=-1).gather(-1, answer_tokens.clamp(min=0))
-    weights = answer_weights * (answer_tokens != NO_TOKEN)
-    return -(weights * log_p).sum() / weights.sum()
 
 
 def _padded(values: Sequence[float], width: int, filler: float) -> list[float]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cuma.benchmarks.prompts import LETTERS
+from cuma.benchmarks.prompts import parse_letter
 from cuma.errors import RecipeError
 from cuma.judge import Judge, Pair
 from cuma.profiles import Profile
 from cuma.recipe_schema import Recipe
-
-_ANSWER = re.compile(rf"\s*\(?([{LETTERS}])(?![A-Za-z])")
-"""A reply that begins with one letter: "B", "(B)", "B. No", "B) No". "Because" and "As I see it" are no answers."""
 
 
 def agreement_reward(
@@ -72,13 +68,6 @@ def judge_reward(judge: Judge) -> Callable[..., list[float | None]]:
 
     reward.__name__ = "judge_reward"
     return reward
-
-
-def parse_letter(reply: str, options: int) -> int | None:
-    """The index of the letter that a reply begins with; None if there is none, or none of the `options` shown."""
-    found = _ANSWER.match(reply)
-    letter = LETTERS.index(found.group(1)) if found else options
-    return letter if letter < options else None
 
 
 def _agreement(said: int | None, own: int, options: int, order: Sequence[int]) -> float:

@@ -11,10 +11,10 @@ from torch import Tensor
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from cuma.benchmarks.tensors import SurveyTokens, answer_logits
+from cuma.benchmarks.tensors import SurveyTokens, answer_logits, survey_loss
 from cuma.errors import ConfigError, UnsupportedError
 from cuma.profile_table import ProfileTable
-from cuma.training.batches import PROFILE, SURVEY_COLUMNS, ProfileCollator, SurveyCollator, survey_loss
+from cuma.training.batches import PROFILE, SURVEY_COLUMNS, ProfileCollator, SurveyCollator
 from cuma.training.routed import Routed
 from cuma.tuner.encoder import ProfileEncoder
 

@@ -1,4 +1,4 @@
-"""The server behind a judge: an OpenAI-compatible endpoint, its key, and how often it may be asked."""
+"""A model behind an OpenAI-compatible server: its address, its key, and how often it may be asked."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
-from cuma.errors import JudgeError, JudgeRequestError, RequestLimitError
+from cuma.errors import EndpointError, EndpointRequestError, RequestLimitError
 from cuma.hub import package_folder
-from cuma.judge.question import Messages
 
+Messages = list[dict[str, str]]
 OPENAI = "https://api.openai.com/v1"
 RETRIES = 4
 """How often the client repeats a request that failed for the moment (no connection, 408, 409, 429, 5xx)."""
 
 _HINTS = {
-    400: "The request does not suit this model: some refuse a temperature (set it to None).",
+    400: "The request does not suit this model: some refuse a temperature, or log-probabilities.",
     401: "The server refuses the key: look at the environment variable {key_name}.",
     403: "The key in the environment variable {key_name} does not allow this.",
     404: "Look at base_url and at the model's name.",
@@ -32,80 +32,88 @@ class Endpoint:
     """Chat completions of one model, at most `max_requests` of them. Safe for threads."""
 
     def __init__(
-        self,
-        model: str,
-        base_url: str,
-        api_key_env: str,
-        max_requests: int,
-        timeout: float,
-        temperature: float | None,
-        max_completion_tokens: int,
+        self, model: str, *, role: str, base_url: str, api_key_env: str, max_requests: int, timeout: float
     ) -> None:
-        """Args: as for `Judge`."""
-        if package_folder("openai") is None:
-            raise JudgeError("a judge needs the package 'openai': pip install 'cuma[judge]'.")
-        import openai  # heavy, and only judges need it
+        """Args:
+            model: its name at the server.
+            role: what it is called in errors, such as "judge".
+            base_url: of the server.
+            api_key_env: the environment variable that holds the key. A server on this machine needs none.
+            max_requests: how often it may be asked.
+            timeout: seconds to wait for an answer.
 
-        self.model, self.max_requests, self.requests = model, max_requests, 0
+        Raises:
+            EndpointError: the package 'openai' or the key is missing, or the address is none.
+        """
+        if package_folder("openai") is None:
+            raise EndpointError(f"a {role} behind a server needs the package 'openai': pip install 'cuma[judge]'.")
+        import openai  # heavy, and only servers need it
+
+        self.model, self.role, self.max_requests, self.requests = model, role, max_requests, 0
         self.host, self.is_local = _host(base_url)
         self._base_url, self._key_name, self._lock = base_url, api_key_env, Lock()
-        self._options: dict[str, Any] = {"max_completion_tokens": max_completion_tokens}
-        if temperature is not None:
-            self._options["temperature"] = temperature
         # What is said to this machine stays on it: no proxy. And nobody may send the texts on to another server.
         wire = openai.DefaultHttpxClient(follow_redirects=False, trust_env=not self.is_local)
         self._client = openai.OpenAI(
             api_key=self._key(), base_url=base_url, timeout=timeout, max_retries=RETRIES, http_client=wire
         )
 
-    def identity(self, messages: Messages) -> str:
-        """Everything that a verdict depends on, as text."""
-        return json.dumps([self._base_url, self.model, self._options, messages], sort_keys=True)
+    def identity(self, messages: Messages, options: dict[str, Any]) -> str:
+        """Everything that an answer depends on, as text."""
+        return json.dumps([self._base_url, self.model, options, messages], sort_keys=True)
 
-    def reply(self, messages: Messages) -> str:
-        """What the model says; "" if it says nothing. A request that the client repeats counts once.
+    def complete(self, messages: Messages, options: dict[str, Any]) -> Any:
+        """The server's ChatCompletion, with at least one choice. A request that the client repeats counts once.
+
+        Args:
+            messages: the conversation so far.
+            options: further fields of the request.
 
         Raises:
             RequestLimitError: that would be one request too many.
-            JudgeRequestError: no answer, or none of the expected form.
+            EndpointRequestError: no answer, or none of the expected form; its `status` is the HTTP status, if any.
         """
         import openai
         from openai.types.chat import ChatCompletion
 
         self._count()
+        status = None
         try:
-            answer = self._client.chat.completions.create(model=self.model, messages=messages, **self._options)
+            answer = self._client.chat.completions.create(model=self.model, messages=messages, **options)
         except (openai.APIError, ValueError) as error:
             failure = self._told(error)
+            status = error.status_code if isinstance(error, openai.APIStatusError) else None
         else:
             if isinstance(answer, ChatCompletion) and answer.choices:
-                return answer.choices[0].message.content or ""
+                return answer
             failure = "answered, but with no chat completion. Look at base_url."
         # Raised out here so that the client's error, which can hold the request and the key, does not travel along.
-        raise JudgeRequestError(
-            f"The judge {self.model!r} at {self.host} {failure} The verdicts so far are kept: the same call goes on."
+        raise EndpointRequestError(
+            f"The {self.role} {self.model!r} at {self.host} {failure} What it said so far is kept: the same call goes "
+            "on.",
+            status,
         )
 
     def _count(self) -> None:
         with self._lock:
             if self.requests >= self.max_requests:
                 raise RequestLimitError(
-                    f"The judge has made all of its max_requests={self.max_requests} requests. The verdicts so far are "
-                    "kept: with a new judge, or a higher max_requests, the same call goes on."
+                    f"The {self.role} has been asked all of its max_requests={self.max_requests} requests. What "
+                    "it said so far is kept: started anew, or with a higher max_requests, the same call goes on."
                 )
             self.requests += 1
 
     def _key(self) -> str:
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self._key_name):
-            raise JudgeError(  # without what was given: it may be the key itself
+            raise EndpointError(  # without what was given: it may be the key itself
                 "api_key_env is no name of an environment variable. Expected something like 'OPENAI_API_KEY'; the key "
                 "itself belongs into that variable."
             )
         key = os.environ.get(self._key_name)
         if not key and not self.is_local:
-            raise JudgeError(
-                f"The judge at {self.host} needs a key, and the environment variable {self._key_name} is not set. Set "
-                "it, or name another one with api_key_env."
+            raise EndpointError(
+                f"The {self.role} at {self.host} needs a key, and the environment variable {self._key_name} is not "
+                "set. Set it, or name another one with api_key_env."
             )
         return key or "none"
 
@@ -125,7 +133,7 @@ def _host(base_url: str) -> tuple[str, bool]:
     """The server's name, and whether it is this machine. A URL is written into run folders: it may hold no secret."""
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password or parts.query:
-        raise JudgeError(
+        raise EndpointError(
             f"base_url is no plain http(s) address of a server. Expected something like {OPENAI}, without a user name, "
             "a password or a query; the key comes from an environment variable."
         )

@@ -1,0 +1,340 @@
+"""The verb `evaluate`: measure a run, an adapter, a model, or a model behind a server."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cuma.evaluation.served import Server
+    from cuma.evaluation.subject import Subject
+
+
+class Prompting(StrEnum):
+    """What the prompt says about who asks."""
+
+    PERSONA = "persona"
+    NONE = "none"
+    FEW_SHOT = "few_shot"
+
+
+class Answers(StrEnum):
+    """Where a served model's option probabilities come from."""
+
+    AUTO = "auto"
+    LOGPROBS = "logprobs"
+    SAMPLES = "samples"
+
+
+MEASURE, SERVER, JUDGE = "What is measured", "A model behind a server", "What the model writes"
+
+
+def evaluate(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN|MODEL]", help="A run's folder, a PEFT adapter's, a model's, or a Hub id."),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="Name, or a folder of `cuma data build`. Left out: the run's own.")
+    ] = None,
+    prompting: Annotated[
+        Prompting | None,
+        typer.Option(help="What the prompt says about who asks. Left out: as the run was trained, else persona."),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Where a model that is no run gets one; left out: runs/measured/.")
+    ] = None,
+    partial_profiles: Annotated[
+        bool,
+        typer.Option(
+            "--partial-profiles",
+            help="Also with 0, 25, 50, 75 and 100 % of each profile's fields.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = False,
+    collapse: Annotated[
+        bool,
+        typer.Option("--collapse", help="Does it speak for one average, or stereotype?", rich_help_panel=MEASURE),
+    ] = False,
+    gradients: Annotated[
+        bool,
+        typer.Option("--gradients", help="Do groups' gradients conflict, and where?", rich_help_panel=MEASURE),
+    ] = False,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Paired differences from this evaluated run.", rich_help_panel=MEASURE),
+    ] = None,
+    profile_field: Annotated[
+        bool,
+        typer.Option(
+            "--profile-field",
+            help="Send profiles as the request's field `profile`, as cuma serve takes it.",
+            rich_help_panel=SERVER,
+        ),
+    ] = False,
+    replies: Annotated[
+        int, typer.Option(min=0, help="Let it reply to so many prompts: how varied is that?", rich_help_panel=JUDGE)
+    ] = 0,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Win rate of the replies, by this judge.", rich_help_panel=JUDGE),
+    ] = None,
+    judge_url: Annotated[
+        str, typer.Option(metavar="URL", help="The judge's OpenAI-compatible server.", rich_help_panel=JUDGE)
+    ] = "https://api.openai.com/v1",
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="An OpenAI-compatible server.", rich_help_panel=SERVER)
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Its model's name.", rich_help_panel=SERVER)] = None,
+    answers: Annotated[
+        Answers, typer.Option(help="Log-probabilities where offered, or samples.", rich_help_panel=SERVER)
+    ] = Answers.AUTO,
+    samples: Annotated[int, typer.Option(min=1, help="Replies to each prompt.", rich_help_panel=SERVER)] = 20,
+    max_requests: Annotated[
+        int, typer.Option(min=1, help="To the server, and to the judge.", rich_help_panel=SERVER)
+    ] = 20_000,
+    api_key_env: Annotated[
+        str, typer.Option(help="Environment variable with the key.", rich_help_panel=SERVER)
+    ] = "OPENAI_API_KEY",
+    workers: Annotated[int, typer.Option(min=1, help="Requests at once.", rich_help_panel=SERVER)] = 8,
+    send_profiles: Annotated[
+        bool,
+        typer.Option(
+            "--send-profiles", help="People's profiles may leave this machine for that server.", rich_help_panel=SERVER
+        ),
+    ] = False,
+) -> None:
+    """Let a model answer for the test people, and score its answers."""
+    _check(target, benchmark, endpoint, model, judge, replies)
+    if endpoint is not None:
+        from cuma.evaluation.served import Server
+
+        served = Server(
+            endpoint,
+            str(model),
+            answers=answers.value,
+            samples=samples,
+            api_key_env=api_key_env,
+            max_requests=max_requests,
+            workers=workers,
+            send_profiles=send_profiles,
+            profile_field=profile_field,
+        )
+        told = prompting or (Prompting.NONE if profile_field else Prompting.PERSONA)
+        subject = _served(served, str(benchmark), told, output_dir, replies)
+    else:
+        subject = _local(str(target), benchmark, prompting, output_dir, replies)
+    run = subject.run.path
+    if partial_profiles:
+        from cuma.evaluation.evaluate import evaluate_partial
+
+        _print_partial(evaluate_partial(run))
+    if collapse:
+        from cuma.evaluation.collapse import evaluate_collapse
+
+        _print_alarms(evaluate_collapse(subject)["alarms"], subject.folder / "collapse.json")
+    if gradients:
+        from cuma.evaluation.gradients import evaluate_gradients
+
+        typer.echo(f"• {evaluate_gradients(subject)['sentence']}")
+    if against and not judge:
+        from cuma.evaluation.differences import evaluate_differences
+
+        _print_differences(evaluate_differences(subject, against))
+    if judge:
+        _judged(subject, judge, judge_url, api_key_env, max_requests, workers, send_profiles, replies, against)
+    typer.echo(f"{run}  Next: cuma report {run}")
+
+
+def _check(
+    target: str | None, benchmark: str | None, endpoint: str | None, model: str | None, judge: str | None, replies: int
+) -> None:
+    """Contradictions are told at once, before seconds of imports."""
+    if judge is not None and not replies:
+        raise typer.BadParameter("judges replies: say how many, such as --replies 200", param_hint="--judge")
+    if (target is None) == (endpoint is None):
+        raise typer.BadParameter("give a run or a model, or --endpoint with --model", param_hint="[RUN|MODEL]")
+    if (endpoint is None) != (model is None):
+        raise typer.BadParameter("--endpoint and --model go together", param_hint="--endpoint")
+    if benchmark is None and (endpoint is not None or not _is_run(str(target))):
+        if target is not None and _looks_like_a_run(target):
+            from cuma.runs import Run
+
+            Run.open(target)  # tells which runs are near
+        raise typer.BadParameter("is needed for a model that is no run, such as gss", param_hint="--benchmark")
+    if benchmark is not None:
+        from cuma.benchmarks.catalog import check_benchmark
+
+        check_benchmark(benchmark)
+
+
+def _is_run(target: str) -> bool:
+    return Path(target, "run.json").is_file()
+
+
+def _looks_like_a_run(target: str) -> bool:
+    """Whether somebody who gives no benchmark can only have meant a run: no model, and no adapter."""
+    return not any(Path(target, name).is_file() for name in ("config.json", "adapter_config.json")) and "/" in target
+
+
+def _served(server: Server, benchmark: str, prompting: Prompting, output_dir: Path | None, replies: int) -> Subject:
+    from cuma.evaluation.served import evaluate_server, replies_of_server, subject_of_server
+
+    told: Any = prompting.value
+    subject = subject_of_server(server, benchmark, told, output_dir)
+    if not replies or _has_questions(subject):
+        evaluate_server(server, subject)
+        _print_scores(subject)
+    if replies:
+        _print_replies(replies_of_server(server, subject, replies))
+    return subject
+
+
+def _local(
+    target: str, benchmark: str | None, prompting: Prompting | None, output_dir: Path | None, replies: int
+) -> Subject:
+    from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
+    from cuma.evaluation.replies import evaluate_replies
+    from cuma.evaluation.subject import subject_of_model, subject_of_run
+
+    if _is_run(target):
+        subject = subject_of_run(Path(target), benchmark, prompting.value if prompting else None)
+    else:
+        told: Any = (prompting or Prompting.PERSONA).value
+        subject = subject_of_model(target, str(benchmark), told, output_dir)
+    if not replies or _has_questions(subject):
+        if _is_run(target) and benchmark is None and prompting is None:
+            evaluate_run(Path(target))
+        else:
+            evaluate_subject(subject)
+        _print_scores(subject)
+    if replies:
+        _print_replies(evaluate_replies(subject, replies))
+    return subject
+
+
+def _has_questions(subject: Subject) -> bool:
+    from cuma.materials import load_survey
+
+    return bool(load_survey(subject.recipe)[0].questions)
+
+
+def _judged(
+    subject: Subject,
+    model: str,
+    url: str,
+    api_key_env: str,
+    max_requests: int,
+    workers: int,
+    send_profiles: bool,
+    replies: int,
+    against: list[Path] | None,
+) -> None:
+    from cuma.evaluation.win_rate import evaluate_win_rate
+    from cuma.judge import Judge
+    from cuma.runs import Run
+
+    if against and len(against) > 1:
+        raise typer.BadParameter("with --judge, name one run", param_hint="--against")
+    judge = Judge(
+        model,
+        base_url=url,
+        api_key_env=api_key_env,
+        max_requests=max_requests,
+        workers=workers,
+        send_profiles=send_profiles,
+    )
+    found = evaluate_win_rate(subject, judge, replies, Run.open(against[0]) if against else None)
+    typer.echo(
+        f"Win rate against {found['against']}, by {found['judge']}: {_figure(found['win_rate'])}; at equal length "
+        f"{_figure(found['length_controlled_win_rate'])}; p of an even match {_number(found['p'])}; the two orders "
+        f"agree on {found['position_consistency']:.0%} of {found['n']['judged']} pairs; "
+        f"{found['invalid']} invalid verdicts."
+    )
+
+
+def _print_replies(found: dict[str, Any]) -> None:
+    figures = ", ".join(f"{name} {_figure(found[name])}" for name in ("distinct_1", "distinct_2", "self_bleu"))
+    typer.echo(f"{found['texts']} replies; in {found['blocks']} blocks of {found['budget']} tokens: {figures}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _print_alarms(alarms: list[dict[str, Any]], file: Path) -> None:
+    """Those about all questions together, and how many others there are."""
+    whole = [alarm for alarm in alarms if alarm["question"] is None and alarm["kind"] != "erased"]
+    for alarm in whole:
+        typer.echo(f"⚠ {alarm['sentence']}")
+    erased = sum(alarm["kind"] == "erased" for alarm in alarms)
+    if erased:
+        typer.echo(f"⚠ {erased} groups are erased: what is said for them fits another group's people better.")
+    single = len(alarms) - len(whole) - erased
+    typer.echo(f"{single} alarms about single questions. All: {file}" if alarms else f"No alarm. All: {file}")
+
+
+SHOWN = (
+    "soft_emd", "noise_floor", "accuracy", "macro_f1", "js_similarity", "ece", "spread", "alignment", "steerability",
+)  # fmt: skip
+
+
+def _print_scores(subject: Subject) -> None:
+    """The figures that matter most, seen and unseen groups; all of them are in scores.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cuma.runs import read_json
+
+    folder = subject.folder
+    scores = read_json(folder / "scores.json")
+    sides = [side for side in ("seen", "unseen") if side in scores]
+    table = Table("Metric", *(f"{side.capitalize()} groups" for side in sides))
+    for metric in SHOWN:
+        if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
+            table.add_row(metric, *(_figure(scores[side][metric]) for side in sides))
+    Console().print(table)
+    for side in sides:
+        if scores[side]["option_mass"].get("low_mass"):
+            mass = scores[side]["option_mass"]["value"]
+            typer.echo(f"⚠ On {side} groups only {mass:.0%} of the probability is on the answer letters.")
+    asked = scores.get("asked") or {}
+    told = f"{asked['samples']} samples a prompt" if asked.get("samples") else asked.get("answers")
+    if asked.get("template") == "plain":
+        typer.echo("The model has no chat template: it was asked in plain paragraphs.")
+    typer.echo(f"Prompting: {asked.get('prompting')}; option probabilities from {told}. All: {folder / 'scores.json'}")
+
+
+def _figure(entry: dict[str, Any]) -> str:
+    if entry["value"] is None:
+        return "–"
+    ends = "" if entry["low"] is None else f" [{entry['low']:.3f}, {entry['high']:.3f}]"
+    return f"{entry['value']:.3f}{ends}"
+
+
+def _print_differences(found: dict[str, Any]) -> None:
+    """Soft EMD of this run minus each other's, with Holm's p."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Against", "Groups", "Soft EMD, this minus that", "p", "p (Holm)", title=None)
+    for name, sides in found["differences"].items():
+        for side, metrics in sides.items():
+            entry = metrics["soft_emd"]
+            table.add_row(name, side, _figure(entry), _number(entry["p"]), _number(entry["p_holm"]))
+    Console().print(table)
+
+
+def _print_partial(measured: dict[str, Any]) -> None:
+    """A line for each share of the fields: soft EMD with its interval, seen and unseen groups."""
+    from rich.console import Console
+    from rich.table import Table
+
+    sides = [side for side in ("seen", "unseen") if side in measured]
+    table = Table("Fields known", *(f"Soft EMD, {side} groups" for side in sides))
+    for place, share in enumerate(measured["shares"]):
+        table.add_row(f"{share:.0%}", *(_figure(measured[side][place]) for side in sides))
+    Console().print(table)

@@ -1,0 +1,91 @@
+"""How a recipe's model is asked on this machine: which prompts, which embeddings, which weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from peft import PeftModel
+
+from cuma.adapter_files import load_adapter
+from cuma.benchmarks.base import Survey
+from cuma.benchmarks.cells import survey_cells
+from cuma.benchmarks.exemplars import Exemplars
+from cuma.benchmarks.tensors import PLAIN_TEMPLATE, SurveyTokens
+from cuma.evaluation.predict import Asking, predict_cells
+from cuma.evaluation.subject import Subject
+from cuma.materials import Materials, profile_in_prompt
+from cuma.profile_table import ProfileTable
+from cuma.profiles import Profile
+from cuma.recipe_schema import Recipe
+from cuma.tuner.encoder import ProfileEncoder
+
+TEST_ROLES = ("seen", "test")
+"""Groups whose test people are predicted: those trained on, and those held out whole."""
+
+
+def load_model(subject: Subject, materials: Materials, *, is_trainable: bool = False) -> Any:
+    """The subject's model: the shared backbone, with the adapter if it has one."""
+    if subject.adapter is None:
+        return materials.backbone.model.eval()
+    own = "adapter" not in subject.run.info
+    return load_adapter(materials.backbone.model, subject.adapter, is_trainable=is_trainable, own=own).eval()
+
+
+def steers(recipe: Recipe) -> bool:
+    """Whether the model is told anything about who asks."""
+    return recipe.data.profile_in != "nowhere" or recipe.data.exemplars > 0
+
+
+def predict(
+    model: Any,
+    recipe: Recipe,
+    materials: Materials,
+    part: str,
+    roles: tuple[str, ...],
+    *,
+    every_order: bool,
+    progress: str | None = None,
+    survey: Survey | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells and routing, as `predict_cells` gives them, of one part of a survey (None: the benchmark's own)."""
+    survey = survey or materials.survey
+    asking = asking_of(model, recipe, materials, survey)
+    cells = cells_of(recipe, survey, part, roles)
+    with materials.kept_trunk(recipe, model):
+        return predict_cells(asking, cells, every_order=every_order, progress=progress)
+
+
+def cells_of(recipe: Recipe, survey: Survey, part: str, roles: tuple[str, ...]) -> Any:
+    """The cells that a recipe asks about."""
+    exemplars = None
+    if recipe.data.exemplars:
+        exemplars = Exemplars(survey, recipe.data.exemplars, recipe.seed)
+        roles = tuple(role for role in roles if role == "seen")  # held-out groups have nobody to take them from
+    return survey_cells(survey, part, roles, profile_in_prompt=profile_in_prompt(recipe), exemplars=exemplars)
+
+
+def asking_of(model: Any, recipe: Recipe, materials: Materials, survey: Survey) -> Asking:
+    """The model with its tokens and, for a router that reads profiles, its people's embeddings.
+
+    A model without a chat template is asked in `PLAIN_TEMPLATE`.
+    """
+    tokenizer = materials.backbone.tokenizer
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    tokens = SurveyTokens(tokenizer, recipe.evaluation.padding_side)
+    table = _table(model, recipe, materials)
+    if table is not None:
+        table = table.covering([*(group.profile for group in survey.groups), Profile()])
+    return Asking(model, tokens, table, recipe.evaluation.batch_size)
+
+
+def _table(model: Any, recipe: Recipe, materials: Materials) -> ProfileTable | None:
+    """The embeddings that the router reads. An adapter that was trained on other people keeps their field values."""
+    table = materials.table_for(recipe)
+    if table is None or not isinstance(model, PeftModel):
+        return table
+    spec = model.active_peft_config.profile_encoder
+    if not spec or spec.get("fields") == table.encoder.spec.get("fields"):
+        return table
+    return ProfileTable(ProfileEncoder.from_spec(spec), [group.profile for group in materials.survey.groups])

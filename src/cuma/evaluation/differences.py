@@ -1,0 +1,66 @@
+"""`cuma evaluate --against RUN`: paired differences from other runs, with Holm's correction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cuma.errors import RunError
+from cuma.evaluation.subject import Subject
+from cuma.metrics import score_many
+from cuma.runs import Run, read_json, write_json
+
+THIS = "this"
+
+
+def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Every metric of this run minus that of each other one, on the same draws of the same people.
+
+    Written to differences.json beside the scores: {"run", "draws", "seed", "differences": {other: {side: {metric:
+    {"value", "low", "high", "p", "p_holm"}}}}}. p_holm is corrected for the number of other runs.
+
+    Raises:
+        RunError: another run was not evaluated on this benchmark, or two have one name.
+        BenchmarkError: it was evaluated on other people.
+    """
+    folder = subject.folder
+    scores = read_json(folder / "scores.json")
+    tables = {THIS: pd.read_parquet(folder / "predictions.parquet")}
+    for other in others:
+        run = Run.open(other)
+        if run.info["name"] in tables:
+            raise RunError(f"Two of the other runs are called {run.info['name']!r}. Compare with one of them.")
+        tables[run.info["name"]] = pd.read_parquet(_evaluation(run, scores) / "predictions.parquet")
+    found = score_many(tables, scores["questions"], reference=THIS, draws=draws, seed=seed)["differences"]
+    differences = {
+        name: {side: {metric: _turned(entry) for metric, entry in metrics.items()} for side, metrics in sides.items()}
+        for name, sides in found.items()
+    }
+    result = {"run": subject.run.info["name"], "draws": draws, "seed": seed, "differences": differences}
+    write_json(folder / "differences.json", result)
+    return result
+
+
+def _evaluation(run: Run, scores: dict[str, Any]) -> Path:
+    """The run's newest evaluation on the same questions."""
+    folders = sorted(run.evaluations(), key=lambda folder: -(folder / "predictions.parquet").stat().st_mtime)
+    for folder in folders:
+        theirs = read_json(folder / "scores.json")
+        if (theirs["benchmark"], theirs["questions"]) == (scores["benchmark"], scores["questions"]):
+            return folder
+    raise RunError(f"{run.path} was not evaluated on {scores['benchmark']} with the same questions. Evaluate it first.")
+
+
+def _turned(entry: dict[str, Any]) -> dict[str, Any]:
+    """a - b from b - a."""
+    low, high = entry["low"], entry["high"]
+    value = entry["value"]
+    return {
+        **entry,
+        "value": None if value is None else 0.0 - value,
+        "low": None if high is None else 0.0 - high,
+        "high": None if low is None else 0.0 - low,
+    }

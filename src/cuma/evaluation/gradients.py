@@ -1,0 +1,248 @@
+"""`cuma evaluate --gradients`: do groups pull the same parameters in different directions, and do experts change that?
+
+At one and the same model each group's training loss has a gradient in the frozen weights under the adapter (where a
+dense update would go) and in the experts' parameters (where the gates have sent it). Their cosines between groups say
+how much the groups' updates would agree there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from cuma.adapter_files import take_off
+from cuma.benchmarks.base import NO_ANSWER, Survey
+from cuma.benchmarks.prompts import letter_orders, survey_messages
+from cuma.benchmarks.tensors import answer_logits, survey_loss
+from cuma.errors import BenchmarkError, UnsupportedError
+from cuma.evaluation.asking import asking_of, load_model
+from cuma.evaluation.predict import Asking
+from cuma.evaluation.subject import Subject
+from cuma.materials import Materials, profile_in_prompt
+from cuma.metrics.cosines import Cosines
+from cuma.runs import write_json
+
+N_BATCHES = 3
+"""Batches of each group: its training people, dealt into so many parts."""
+MAX_QUESTIONS = 16
+"""Questions of one batch; the same ones for all groups."""
+MAX_GROUPS = 24
+"""The largest groups are taken: small ones have noisy gradients."""
+EXACT = 2**21
+"""A gradient with more numbers is folded into so many by random signs, which keeps cosines to about 0.001."""
+
+KINDS = ("dense", "expert", "router", "adapter")
+_MARKS = {"expert": ".cuma_experts.", "router": ".cuma_router."}
+
+
+def evaluate_gradients(subject: Subject, materials: Materials | None = None, seed: int = 0) -> dict[str, Any]:
+    """Measure how much groups' gradients agree, by kind of parameter; written to gradients.json beside the scores.
+
+    Returns what docs/evaluation.md says of gradients.json.
+
+    Raises:
+        BenchmarkError: fewer than two groups have enough training people.
+        UnsupportedError: the frozen weights are quantised, and have no gradient.
+    """
+    folder, recipe = subject.folder, subject.recipe
+    materials = materials or Materials.load(recipe)
+    groups = _groups(materials.survey)
+    batches = {name: _batches(materials.survey, name, seed, profile_in_prompt(recipe)) for name in groups}
+    model = load_model(subject, materials)
+    found: dict[str, list[list[Tensor]]] = {}
+    try:
+        asking = asking_of(model, recipe, materials, materials.survey)
+        kinds = _parameters(model, recipe.adapter.target_modules, recipe.adapter.last_layers)
+        with _with_gradients(kinds), materials.kept_trunk(recipe, model):
+            for name in tqdm(groups, desc=f"{subject.run.info['label']}: gradients", unit="group"):
+                for rows in batches[name]:
+                    for kind, vector in _gradient(asking, kinds, rows).items():
+                        found.setdefault(kind, [[] for _ in groups])[groups.index(name)].append(vector)
+    finally:
+        if isinstance(model, PeftModel):
+            take_off(model)
+    result = _result(found, {kind: sum(p.numel() for p in ps) for kind, ps in kinds.items()}, groups, seed)
+    result["questions_per_batch"] = len(next(iter(batches.values()))[0])
+    write_json(folder / "gradients.json", result)
+    return result
+
+
+# --- whose gradients -------------------------------------------------------------------------------------------------
+
+
+def _groups(survey: Survey) -> list[str]:
+    """Seen groups with a training person for every batch, the largest first, then by name."""
+    trained = survey.people[survey.people["part"] == "train"]
+    asked = trained[(trained[[question.id for question in survey.questions]] != NO_ANSWER).any(axis=1)]
+    sizes = asked["group"].value_counts()
+    names = [group.id for group in survey.groups if group.role == "seen" and sizes.get(group.id, 0) >= N_BATCHES]
+    names = sorted(names, key=lambda name: (-sizes[name], name))[:MAX_GROUPS]
+    if len(names) < 2:
+        raise BenchmarkError(
+            f"{survey.name}: {len(names)} groups have {N_BATCHES} training people or more; gradients of at least two "
+            "are compared."
+        )
+    return sorted(names)
+
+
+def _batches(survey: Survey, group: str, seed: int, in_prompt: bool) -> list[list[dict[str, Any]]]:
+    """Each batch's rows: a question with a letter order, and how the batch's people answered it.
+
+    People are dealt out at random. A question that nobody of a batch answered is not in it.
+    """
+    profile = next(one.profile for one in survey.groups if one.id == group)
+    members = survey.people[(survey.people["group"] == group) & (survey.people["part"] == "train")]
+    dealt = np.random.default_rng([seed, 2]).permutation(len(members)) % N_BATCHES
+    batches = []
+    for number in range(N_BATCHES):
+        people = members[dealt == number]
+        drawn = np.random.default_rng([seed, 3, number]).permutation(len(survey.questions))[:MAX_QUESTIONS]
+        rows = []
+        for place in sorted(drawn):
+            question = survey.questions[place]
+            answers = people.loc[people[question.id] != NO_ANSWER, question.id]
+            if len(answers):
+                orders = letter_orders(len(question.options))
+                order = orders[(number + place) % len(orders)]
+                counts = np.bincount(answers, minlength=len(order))
+                rows.append(
+                    {
+                        "prompt": survey_messages(question, order, profile.sentence if in_prompt else None),
+                        "profile": profile.fields,
+                        "weights": [counts[option] / counts.sum() for option in order],
+                    }
+                )
+        batches.append(rows)
+    return batches
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+
+def _parameters(model: nn.Module, targets: Sequence[str], last_layers: int | None) -> dict[str, list[nn.Parameter]]:
+    """Kind → its parameters. Without an adapter: the weights that the recipe's adapter would sit on."""
+    named = dict(model.named_parameters())
+    found: dict[str, list[nn.Parameter]] = {kind: [] for kind in KINDS}
+    for name, parameter in named.items():
+        kind = next((kind for kind, mark in _MARKS.items() if mark in name), None)
+        if kind is None and name.endswith(".base_layer.weight"):
+            kind = "dense"
+        elif kind is None and (".lora_" in name or ".modules_to_save." in name or "prompt_encoder" in name):
+            kind = "adapter"
+        if kind is not None:
+            found[kind].append(parameter)
+    if not found["dense"]:
+        found["dense"] = _would_be_adapted(model, targets, last_layers)
+    if not all(parameter.is_floating_point() for parameter in found["dense"]):
+        raise UnsupportedError("quantised weights have no gradient. Measure with backbone.quantization=null.")
+    return {kind: parameters for kind, parameters in found.items() if parameters}
+
+
+def _would_be_adapted(model: nn.Module, targets: Sequence[str], last_layers: int | None) -> list[nn.Parameter]:
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    layers = list(base.get_decoder().layers)
+    kept = layers if last_layers is None else layers[-last_layers:]
+    modules = [module for layer in kept for name, module in layer.named_modules() if name.rpartition(".")[2] in targets]
+    return [parameter for module in modules for name, parameter in module.named_parameters() if name.endswith("weight")]
+
+
+@contextmanager
+def _with_gradients(kinds: Mapping[str, list[nn.Parameter]]) -> Iterator[None]:
+    """Inside, these parameters have gradients; afterwards they are frozen as they were."""
+    everything = [parameter for parameters in kinds.values() for parameter in parameters]
+    before = [parameter.requires_grad for parameter in everything]
+    try:
+        for parameter in everything:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for parameter, wanted in zip(everything, before, strict=True):
+            parameter.grad = None
+            parameter.requires_grad_(wanted)
+
+
+def _gradient(
+    asking: Asking, kinds: Mapping[str, list[nn.Parameter]], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Tensor]:
+    """Kind → the gradient of the SFT loss on one batch, as one fp32 vector."""
+    tokens, model = asking.tokens, asking.model
+    for parameters in kinds.values():
+        for parameter in parameters:
+            parameter.grad = None
+    for start in range(0, len(rows), asking.batch_size):
+        part = rows[start : start + asking.batch_size]
+        device = next(model.parameters()).device
+        batch = {name: t.to(device) for name, t in tokens.batch([tokens.prompt(row["prompt"]) for row in part]).items()}
+        people = {} if asking.table is None else {"profile_embeds": asking.table([row["profile"] for row in part])}
+        logits, _ = answer_logits(model, batch, **people)
+        losses = [
+            survey_loss(
+                scores[None],
+                torch.tensor([tokens.letters(len(row["weights"]))], device=device),
+                torch.tensor([row["weights"]], dtype=torch.float32, device=device),
+            )
+            for row, scores in zip(part, logits, strict=True)
+        ]
+        (torch.stack(losses).sum() / len(rows)).backward()
+    return {kind: _vector(parameters) for kind, parameters in kinds.items()}
+
+
+def _vector(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """[n] of all gradients; where there are more than `EXACT`, [EXACT] sums of random numbers of them with random
+    signs (a count sketch, which keeps inner products: Charikar et al. 2002)."""
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    if sum(part.numel() for part in parts) <= EXACT:
+        return torch.cat([part.detach().float().flatten().cpu() for part in parts])
+    folded = torch.zeros(EXACT)
+    for place, part in enumerate(parts):
+        generator = torch.Generator().manual_seed(place)
+        where = torch.randint(EXACT, (part.numel(),), generator=generator)
+        sign = torch.randint(2, (part.numel(),), generator=generator, dtype=torch.float32) * 2 - 1
+        folded.index_add_(0, where, part.detach().float().flatten().cpu() * sign)
+    return folded
+
+
+# --- the figures -----------------------------------------------------------------------------------------------------
+
+
+def _result(
+    found: Mapping[str, list[list[Tensor]]], sizes: Mapping[str, int], groups: list[str], seed: int
+) -> dict[str, Any]:
+    stacked = {kind: np.stack([torch.stack(batches).numpy() for batches in found[kind]]) for kind in found}
+    cosines = {kind: Cosines.of(gradients, seed) for kind, gradients in stacked.items()}
+    result: dict[str, Any] = {"seed": seed, "n_batches": N_BATCHES, "groups": groups, "n_groups": len(groups)}
+    for kind in KINDS:
+        result[kind] = {"parameters": sizes[kind], **cosines[kind].entries()} if kind in cosines else None
+    result["difference"] = cosines["expert"].minus(cosines["dense"]) if "expert" in cosines else None
+    result["sentence"] = _sentence(result)
+    return result
+
+
+def _sentence(result: Mapping[str, Any]) -> str:
+    dense = _shown(result["dense"]["between"])
+    share = result["dense"]["conflicting"]["value"]
+    text = f"In the dense weights two groups' gradients have a mean cosine of {dense}; {share:.0%} of pairs conflict."
+    if result["expert"] is None:
+        return f"{text} There are no experts to compare with."
+    expert, share = _shown(result["expert"]["between"]), result["expert"]["conflicting"]["value"]
+    text += f" In the experts' parameters: {expert}, {share:.0%}."
+    difference = result["difference"]
+    if difference["high"] is None:
+        return text
+    if difference["high"] < 0:
+        return f"{text} The experts keep groups' gradients apart: {_shown(difference)}."
+    if difference["low"] > 0:
+        return f"{text} The experts do not keep groups' gradients apart; they agree more there: {_shown(difference)}."
+    return f"{text} No difference that the intervals show: {_shown(difference)}."
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    ends = "" if entry["low"] is None else f" [{entry['low']:.2f}, {entry['high']:.2f}]"
+    return f"{entry['value']:.2f}{ends}"

@@ -1,0 +1,152 @@
+"""Option probabilities of a model behind an OpenAI-compatible server: from log-probabilities, or from samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from cuma.benchmarks.prompts import LETTERS, parse_letter
+from cuma.endpoint import Endpoint
+from cuma.errors import EndpointError, EndpointRequestError
+from cuma.evaluation.answer_log import AnswerLog
+
+How = Literal["logprobs", "samples"]
+TOP = 20
+"""Tokens whose log-probabilities are asked for: the most that the API allows."""
+SILENT_SHARE = 0.02
+"""More answers without any letter than this share end the evaluation: what they would have been is unknown."""
+COUNTED_AS = 100
+"""Fewer rows are allowed as many silent answers as this number: two."""
+REFUSALS = (400, 404, 422, 501)
+"""HTTP statuses by which servers say that they do not know log-probabilities."""
+
+
+@dataclass
+class RemoteModel:
+    """A model behind a server, asked several questions at a time."""
+
+    endpoint: Endpoint
+    how: How
+    samples: int = 20
+    """Replies to each prompt, where there are no log-probabilities."""
+    workers: int = 8
+    """Requests at once."""
+    profile_field: bool = False
+    """Whether the row's profile goes along as the request's field `profile`, as `cuma serve` takes it."""
+
+    def answer(self, rows: Sequence[dict[str, Any]], log: AnswerLog, progress: str | None) -> list[np.ndarray]:
+        """Probability of each option (not letter, not renormalised) of each row.
+
+        With log-probabilities, a letter that is not among the `TOP` likeliest tokens has 0. A row in which no letter
+        was said at all gets zeros, is counted, and is uniform after renormalising.
+
+        Raises:
+            EndpointRequestError: the server failed. RequestLimitError: it was asked as often as it may be. In both
+            cases what it said is kept in the log.
+            EndpointError: too many replies hold no letter.
+        """
+        pool = ThreadPoolExecutor(self.workers)
+        wanted = {number: row for number, row in enumerate(rows) if log.get(str(number)) is None}
+        futures = {pool.submit(self._row, row): number for number, row in wanted.items()}
+        bar = tqdm(total=len(rows), initial=len(rows) - len(wanted), desc=progress, unit="prompt", disable=not progress)
+        try:
+            for future in as_completed(futures):
+                log.put(str(futures[future]), future.result())
+                bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error; what is under way is waited for
+            for future, number in futures.items():
+                if log.get(str(number)) is None and not future.cancelled() and future.exception() is None:
+                    log.put(str(number), future.result())
+            bar.close()
+        said = [np.array(log.get(str(number))) for number in range(len(rows))]
+        self._check(said)
+        return said
+
+    def _row(self, row: dict[str, Any]) -> list[float]:
+        count = len(row["order"])
+        extra = with_profile(row) if self.profile_field else {}
+        shown = (
+            self._logprobs(row["prompt"], count, extra)
+            if self.how == "logprobs"
+            else self._sampled(row["prompt"], count, extra)
+        )
+        options = [0.0] * count
+        for place, option in enumerate(row["order"]):  # order[i] is the option under letter i
+            options[option] = shown[place]
+        return options
+
+    def _logprobs(self, prompt: list[dict[str, str]], count: int, extra: dict[str, Any]) -> list[float]:
+        answer = self.endpoint.complete(prompt, LOGPROBS | extra)
+        found = letters_in(answer, count)
+        if found is None:
+            raise EndpointError(
+                f"The model at {self.endpoint.host} gave log-probabilities before, and now none. Say --answers samples."
+            )
+        return found
+
+    def _sampled(self, prompt: list[dict[str, str]], count: int, extra: dict[str, Any]) -> list[float]:
+        counts, replies = [0.0] * count, 0
+        while replies < self.samples:  # some servers give one reply whatever n says
+            options = {"n": self.samples - replies, "temperature": 1.0, "top_p": 1.0, "max_completion_tokens": 8}
+            for choice in self.endpoint.complete(prompt, options | extra).choices[: self.samples - replies]:
+                replies += 1
+                letter = parse_letter(choice.message.content or "", count)
+                if letter is not None:
+                    counts[letter] += 1
+        return [number / self.samples for number in counts]
+
+    def _check(self, said: Sequence[np.ndarray]) -> None:
+        silent = sum(not row.any() for row in said)
+        if silent > SILENT_SHARE * max(COUNTED_AS, len(said)):
+            raise EndpointError(
+                f"{silent} of {len(said)} answers of the model at {self.endpoint.host} hold no letter; allowed are "
+                f"{SILENT_SHARE:.0%}. Does it answer with one letter when it is told to?"
+            )
+
+
+LOGPROBS: dict[str, Any] = {
+    "logprobs": True, "top_logprobs": TOP, "max_completion_tokens": 1, "temperature": 1.0, "top_p": 1.0,
+}  # fmt: skip
+
+
+def with_profile(row: dict[str, Any]) -> dict[str, Any]:
+    """The request's further fields that say who asks; absent fields are left out."""
+    return {"extra_body": {"profile": {name: value for name, value in row["profile"].items() if value is not None}}}
+
+
+def offered(endpoint: Endpoint, prompt: list[dict[str, str]]) -> How:
+    """Whether the server gives log-probabilities: asked once.
+
+    Raises:
+        EndpointRequestError: the server failed for another reason.
+    """
+    try:
+        answer = endpoint.complete(prompt, LOGPROBS)
+    except EndpointRequestError as error:
+        if error.status in REFUSALS:
+            return "samples"
+        raise
+    return "logprobs" if letters_in(answer, len(LETTERS)) is not None else "samples"
+
+
+def letters_in(answer: Any, count: int) -> list[float] | None:
+    """The probability of each of the first `count` letters as the first token of a reply; None without logprobs.
+
+    A token is a letter if it is one less the spaces around it; several such tokens add up.
+    """
+    logprobs = answer.choices[0].logprobs
+    if logprobs is None or not logprobs.content or not logprobs.content[0].top_logprobs:
+        return None
+    found = [0.0] * count
+    for token in logprobs.content[0].top_logprobs:
+        place = LETTERS.find(token.token.strip()) if token.token.strip() else -1
+        if 0 <= place < count and len(token.token.strip()) == 1:
+            found[place] += math.exp(token.logprob)
+    return found

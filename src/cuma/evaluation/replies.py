@@ -1,0 +1,229 @@
+"""`cuma evaluate --replies N`: what a model writes to people, and how varied that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from peft import PeftModel
+from tqdm.auto import tqdm
+
+from cuma.adapter_files import take_off
+from cuma.benchmarks.base import Survey
+from cuma.benchmarks.prompts import with_persona
+from cuma.data.corpus import Corpus
+from cuma.endpoint import Endpoint
+from cuma.errors import BenchmarkError
+from cuma.evaluation.answer_log import AnswerLog, fingerprint
+from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model
+from cuma.evaluation.predict import Asking
+from cuma.evaluation.remote import with_profile
+from cuma.evaluation.subject import Subject
+from cuma.evaluation.write import write_parquet
+from cuma.materials import Materials, load_survey, profile_in_prompt
+from cuma.metrics.diversity import diversity
+from cuma.profiles import Profile
+from cuma.runs import write_json
+
+MAX_TOKENS = 128
+"""The longest reply."""
+SPLITS = ("test", "unseen")
+OPEN = "Answer in one or two sentences."
+ABOUT = ("row", "person", "group", "chosen")
+
+Write = Callable[[list[dict[str, Any]], AnswerLog, str], list[str]]
+"""(rows, what was written so far, label of the bar) → a reply for each."""
+
+
+def evaluate_replies(subject: Subject, count: int, write: Write | None = None, seed: int = 0) -> dict[str, Any]:
+    """Let a model reply to at most `count` prompts; replies.parquet and replies.json go into its evaluation's folder.
+
+    Prompts are those of the benchmark's test people (tasks dpo, sft or grpo of a built folder), or, of a survey, its
+    questions asked openly of every group.
+
+    Args:
+        subject: the model, and how it is told who asks.
+        count: of prompts, drawn with the seed.
+        write: how replies are got; None: from the model on this machine.
+        seed: of the draw.
+
+    Returns:
+        {"distinct_1", "distinct_2", "self_bleu", "budget", "blocks", "texts"}.
+
+    Raises:
+        BenchmarkError: there is nothing to reply to.
+    """
+    survey, corpus = load_survey(subject.recipe)
+    folder = subject.run.evaluation(survey.name, subject.recipe.digest)
+    rows = prompts(survey, corpus, count, in_prompt=profile_in_prompt(subject.recipe), seed=seed)
+    adapter = subject.run.info.get("adapter", {}).get("sha256")
+    log = AnswerLog(folder / "replies.jsonl", fingerprint(rows, subject.recipe.digest, adapter, MAX_TOKENS))
+    label = f"{subject.run.info['label']}: replying"
+    said = (write or _on_this_machine(subject))(rows, log, label)
+    about = [{name: row[name] for name in ABOUT} for row in rows]
+    table = pd.DataFrame(about).assign(reply=said)
+    table["person"] = pd.factorize(table["person"])[0]  # a running number, not the data's own id; -1: a whole group
+    write_parquet(folder / "replies.parquet", table)
+    result = {**diversity(said, seed=seed), "seed": seed, "max_tokens": MAX_TOKENS}
+    write_json(folder / "replies.json", result)
+    log.close()
+    return result
+
+
+# --- prompts ---------------------------------------------------------------------------------------------------------
+
+
+def prompts(survey: Survey, corpus: Corpus | None, count: int, *, in_prompt: bool, seed: int) -> list[dict[str, Any]]:
+    """At most `count` rows: row (its number), person, group, profile, prompt, and chosen, what the person preferred."""
+    rows = _conversations(corpus) if corpus is not None else None
+    rows = rows or _open_questions(survey)
+    if not rows:
+        raise BenchmarkError(f"{survey.name} has no test people to reply to.")
+    drawn = sorted(np.random.default_rng([seed, 5]).permutation(len(rows))[:count].tolist())
+    found = []
+    for number in drawn:
+        row = rows[number]
+        profile = Profile.parse(row["profile"])
+        prompt = with_persona(row["prompt"], profile) if in_prompt else row["prompt"]
+        found.append({**row, "row": number, "prompt": prompt, "profile": profile.fields})
+    return found
+
+
+def _conversations(corpus: Corpus) -> list[dict[str, Any]] | None:
+    """A built folder's prompts, each distinct prompt of a person once."""
+    for task in ("dpo", "sft", "grpo"):
+        splits = corpus.rows(task)
+        if splits is not None:
+            rows = [row for split in SPLITS if split in splits for row in splits[split]]
+            distinct = {repr((row["person_id"], row["prompt"])): row for row in rows}
+            return [
+                {
+                    "person": row["person_id"],
+                    "group": row["group"],
+                    "profile": row["profile"],
+                    "prompt": row["prompt"],
+                    "chosen": _text(row.get("chosen") or row.get("completion")),
+                }
+                for row in distinct.values()
+            ]
+    return None
+
+
+def _text(messages: Any) -> str | None:
+    return messages[-1]["content"] if messages else None
+
+
+def _open_questions(survey: Survey) -> list[dict[str, Any]]:
+    return [
+        {
+            "person": None,
+            "group": group.id,
+            "profile": group.profile,
+            "prompt": [{"role": "user", "content": f"{question.text} {OPEN}"}],
+            "chosen": None,
+        }
+        for group in survey.groups
+        if group.role in TEST_ROLES
+        for question in survey.questions
+    ]
+
+
+# --- replies ---------------------------------------------------------------------------------------------------------
+
+
+def _on_this_machine(subject: Subject) -> Write:
+    def write(rows: list[dict[str, Any]], log: AnswerLog, progress: str) -> list[str]:
+        materials = Materials.load(subject.recipe)
+        model = load_model(subject, materials)
+        try:
+            asking = asking_of(model, subject.recipe, materials, materials.survey)
+            return _generated(asking, rows, log, progress)
+        finally:
+            if isinstance(model, PeftModel):
+                take_off(model)
+
+    return write
+
+
+def _generated(asking: Asking, rows: list[dict[str, Any]], log: AnswerLog, progress: str) -> list[str]:
+    """Greedy replies, batch by batch, padded on the left."""
+    tokenizer = asking.tokens.tokenizer
+    table = None if asking.table is None else asking.table.covering(row["profile"] for row in rows)
+    said: list[str] = []
+    for start in tqdm(range(0, len(rows), asking.batch_size), desc=progress, unit="batch"):
+        done = log.get(str(start))
+        if done is None:
+            part = rows[start : start + asking.batch_size]
+            texts = [
+                tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False) for row in part
+            ]
+            batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+            batch = batch.to(next(asking.model.parameters()).device)
+            people = {} if table is None else {"profile_embeds": table([row["profile"] for row in part])}
+            with torch.no_grad():
+                out = asking.model.generate(
+                    **batch, **people, do_sample=False, max_new_tokens=MAX_TOKENS, pad_token_id=tokenizer.pad_token_id
+                )
+            new = out[:, batch["input_ids"].shape[1] :]
+            done = [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+            log.put(str(start), done)
+        said += done
+    return said
+
+
+def from_server(endpoint: Endpoint, workers: int, profile_field: bool = False) -> Write:
+    """Replies of a served model, several at a time."""
+
+    def write(rows: list[dict[str, Any]], log: AnswerLog, progress: str) -> list[str]:
+        def reply(number: int) -> None:
+            options: dict[str, Any] = {"temperature": 0.0, "max_completion_tokens": MAX_TOKENS}
+            options |= with_profile(rows[number]) if profile_field else {}
+            log.put(str(number), endpoint.complete(rows[number]["prompt"], options).choices[0].message.content or "")
+
+        pool = ThreadPoolExecutor(workers)
+        futures = [pool.submit(reply, number) for number in range(len(rows)) if log.get(str(number)) is None]
+        try:
+            for future in tqdm(as_completed(futures), desc=progress, total=len(futures), unit="reply"):
+                future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return [log.get(str(number)).strip() for number in range(len(rows))]
+
+    return write
+
+
+def replies_of(folder: Path) -> pd.DataFrame:
+    """replies.parquet of an evaluation. Raises BenchmarkError if there is none."""
+    file = folder / "replies.parquet"
+    if not file.is_file():
+        raise BenchmarkError(f"{folder} has no replies. Let the model write some: cuma evaluate … --replies 200.")
+    return pd.read_parquet(file)
+
+
+def paired(table: pd.DataFrame, other: pd.DataFrame | None) -> pd.DataFrame:
+    """The replies with a `reference` each: another model's reply to the same prompt, or what the person preferred.
+
+    Raises BenchmarkError if there is none.
+    """
+    if other is not None:
+        theirs = other.set_index("row")["reply"]
+        both = table[table["row"].isin(theirs.index)]
+        both = both.assign(reference=both["row"].map(theirs))
+    else:
+        both = table[table["chosen"].notna()].rename(columns={"chosen": "reference"})
+    if both.empty:
+        raise BenchmarkError(
+            "no reply has another one to be compared with. Give --against a run with replies to the same prompts, or a "
+            "benchmark of preferences (prism, community, or your own in the form dpo)."
+        )
+    return both.reset_index(drop=True)
+
+
+def prompts_by_row(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Row number → its prompt and profile."""
+    return {row["row"]: row for row in rows}

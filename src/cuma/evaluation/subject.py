@@ -1,0 +1,177 @@
+"""What is measured, and how it is asked: a run, any PEFT adapter, any local or Hub model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from peft import PeftConfig
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+
+from cuma.benchmarks.catalog import check_benchmark
+from cuma.errors import AdapterError, RunError
+from cuma.machine import hardware, versions
+from cuma.recipe import build_recipe, load_recipe
+from cuma.recipe_schema import Recipe
+from cuma.runs import Run
+from cuma.tuner.config import CumaConfig
+from cuma.tuner.manifest import sha256
+
+Prompting = Literal["persona", "none", "few_shot"]
+SHOTS = 4
+"""Answers of other people of the group that few-shot shows."""
+MEASURED = Path("runs/measured")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run, and the recipe by which it is asked: its own, or one with another benchmark or prompting."""
+
+    run: Run
+    recipe: Recipe
+
+    @property
+    def prompting(self) -> Prompting:
+        """What the prompt says about the person."""
+        data = self.recipe.data
+        return "few_shot" if data.exemplars else "persona" if data.profile_in in ("prompt", "both") else "none"
+
+    @property
+    def folder(self) -> Path:
+        """Where its evaluation is. Raises RunError if it is not evaluated like this yet."""
+        own = sorted((self.run.path / "evaluations").glob(f"*-{self.recipe.digest}"))
+        if not own and len(self.run.evaluations()) == 1:
+            own = self.run.evaluations()  # made before recipes had a key that they have now
+        if not own:
+            raise RunError(f"{self.run.path} is not evaluated like this yet. Run `cuma evaluate` on it first.")
+        return own[0]
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter's folder; None for an untouched model."""
+        elsewhere = self.run.info.get("adapter")
+        if elsewhere is not None:
+            return Path(elsewhere["folder"])
+        return None if self.recipe.adapter.method == "none" else self.run.adapter
+
+
+def subject_of_run(folder: Path, benchmark: str | None = None, prompting: Prompting | None = None) -> Subject:
+    """A run, asked as its recipe says, or otherwise.
+
+    Raises:
+        RunError: it is no run, or not trained yet.
+        BenchmarkError: there is no such benchmark.
+    """
+    run = Run.open(folder)
+    if run.info["status"] not in ("trained", "evaluated"):
+        raise RunError(f"{folder} is not trained yet (status {run.info['status']!r}). Run `cuma train` on it first.")
+    return Subject(run, asked(load_recipe(folder / "recipe.yaml"), benchmark, prompting))
+
+
+def asked(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) -> Recipe:
+    """The recipe with another benchmark or prompting; a router keeps reading profiles."""
+    data = recipe.data
+    if benchmark is not None:
+        check_benchmark(benchmark)
+        data = replace(data, benchmark=benchmark)
+    if prompting is not None:
+        routed = data.profile_in in ("router", "both")
+        told = ("prompt", "both") if prompting == "persona" else ("nowhere", "router")
+        exemplars = SHOTS if prompting == "few_shot" else 0
+        data = replace(data, profile_in=cast(Any, told[routed]), exemplars=exemplars)
+    backbone = recipe.backbone
+    if data.exemplars and not recipe.data.exemplars:  # hardly two prompts are the same
+        backbone = replace(backbone, keep_frozen_layers=False)
+    return replace(recipe, data=data, backbone=backbone)
+
+
+def subject_of_model(
+    model: str, benchmark: str, prompting: Prompting, folder: Path | None = None, **backbone: Any
+) -> Subject:
+    """A model that is no run: an adapter's folder, or whatever `load_backbone` takes. Its run is made, or goes on.
+
+    Args:
+        model: the folder, name or Hub id.
+        benchmark: name or folder.
+        prompting: what the prompt says about the person.
+        folder: the run's; None: one in `MEASURED`.
+        backbone: further options of the recipe's section.
+
+    Raises:
+        AdapterError: the adapter does not say which model it belongs to.
+        RunError: the folder holds another run.
+    """
+    info: dict[str, Any] = {}
+    tree: dict[str, Any] = {"adapter": {"method": "none"}, "kind": "untrained"}
+    name, where = model, "nowhere"
+    if (Path(model) / CONFIG_NAME).is_file():
+        config = PeftConfig.from_pretrained(model)
+        name, info = _of_adapter(Path(model), config)
+        if isinstance(config, CumaConfig):
+            tree |= _mixture(config)
+            where = "router" if config.needs_profile else "nowhere"
+        elif config.is_prompt_learning:
+            tree["evaluation"] = {"padding_side": "right"}  # PEFT ignores position_ids
+    tree |= {
+        "backbone": {"model_name_or_path": name, **backbone},
+        "data": {"benchmark": benchmark, "profile_in": where},
+    }
+    recipe = asked(build_recipe({"name": "measured", **tree}, model), benchmark, prompting)
+    return measured_run(recipe, Path(model).name, prompting, folder, info)
+
+
+def _of_adapter(folder: Path, config: PeftConfig) -> tuple[str, dict[str, Any]]:
+    if not config.base_model_name_or_path:
+        raise AdapterError(f"{folder}/{CONFIG_NAME} names no base model. Write it there: base_model_name_or_path.")
+    weights = folder / SAFETENSORS_WEIGHTS_NAME
+    if not weights.is_file():
+        raise AdapterError(f"{folder} has no {SAFETENSORS_WEIGHTS_NAME}. Pickled weights are refused; save it anew.")
+    about = {"folder": str(folder.resolve()), "peft_type": str(config.peft_type.value), "sha256": sha256(weights)}
+    return config.base_model_name_or_path, {"adapter": about}
+
+
+def _mixture(config: CumaConfig) -> dict[str, Any]:
+    """What a recipe must say of a mixture so that its router gets its profiles."""
+    spec = config.profile_encoder or {}
+    encoder = {
+        "model_name_or_path": spec.get("id") or "minilm",
+        "revision": spec.get("revision"),
+        "template": spec.get("template") or "{profile}",
+        "fields": bool(spec.get("fields")),
+    }
+    adapter = {"method": "cuma", "router_input": config.router_input, "num_experts": config.num_experts}
+    return {"adapter": {**adapter, "top_k": config.top_k}, "encoder": encoder, "kind": "trained"}
+
+
+def measured_run(
+    recipe: Recipe, model: str, prompting: Prompting, folder: Path | None, info: Mapping[str, Any]
+) -> Subject:
+    """The run of a model that is no run, made if it is absent.
+
+    Raises:
+        RunError: the folder holds another run.
+    """
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-._") or "model"
+    benchmark = Path(recipe.data.benchmark).name
+    routed = recipe.data.profile_in in ("router", "both")
+    name = f"{slug}-{benchmark}-{prompting}" + ("-routed" if routed else "")
+    words = {"persona": "persona", "none": "told nothing", "few_shot": "few-shot"}[prompting]
+    if routed:
+        words = "routed" if prompting == "none" else f"routed, {words}"
+    label = f"{model} ({words})"
+    recipe = replace(recipe, name=name, label=label, description=f"Measured as it is, on {benchmark}: {words}.")
+    folder = folder or MEASURED / name
+    identity = {**info, "digest": recipe.digest}
+    if (folder / "run.json").exists():
+        run = Run.open(folder)
+        if {key: run.info.get(key) for key in identity} != identity:
+            raise RunError(f"{folder} holds another run. Choose another --output-dir, or delete the folder.")
+        return Subject(run, recipe)
+    about = {
+        "name": folder.name, "label": label, "description": recipe.description, "kind": "measured", "seed": recipe.seed,
+        "status": "trained", "trainable_parameters": None, "versions": versions(), "hardware": hardware(),
+    }  # fmt: skip
+    return Subject(Run.create(folder, recipe.to_yaml(), {**about, **identity}), recipe)

@@ -1,0 +1,99 @@
+"""How much the gradients of groups agree: cosines between groups, and between batches of one group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cuma.metrics.inference import deviations, interval
+from cuma.metrics.pointwise import Floats
+from cuma.metrics.scores import entry
+
+DRAWS = 1000
+BOUNDS = {"between": (-1.0, 1.0), "within": (-1.0, 1.0), "conflicting": (0.0, 1.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class Cosines:
+    """Cosines of one kind of parameters."""
+
+    matrix: Floats
+    """[G, G] between groups' mean gradients; NaN for a group whose gradient is zero."""
+    value: dict[str, float]
+    """between: mean cosine of two batches of different groups; within: of one group; conflicting: share of pairs of
+    groups whose mean gradients have a negative cosine."""
+    drawn: dict[str, Floats]
+    """The same over draws of groups, [B]."""
+
+    @classmethod
+    def of(cls, gradients: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Cosines:
+        """From gradients [G groups, B batches, n]. The same seed draws the same groups, whatever the gradients."""
+        vectors: NDArray[Any] = np.asarray(gradients, dtype=np.float32)
+        groups, batches, _ = vectors.shape
+        matrix = _cosine(vectors.mean(axis=1))
+        each = _cosine(vectors.reshape(groups * batches, -1)).reshape(groups, batches, groups, batches)
+        pairs = np.moveaxis(each, 2, 1).reshape(groups, groups, -1)  # all pairs of batches
+        between = _known_mean(pairs)
+        apart = ~np.eye(batches, dtype=bool).ravel()
+        within = _known_mean(np.stack([pairs[group, group][apart] for group in range(groups)]))
+        rng = np.random.default_rng(seed)
+        drawn_groups = rng.integers(groups, size=(draws, groups))
+        times = np.stack([(drawn_groups == group).sum(axis=1) for group in range(groups)]).astype(np.float64)
+        once = np.ones((groups, 1))
+        value = {name: float(array[0]) for name, array in _figures(matrix, between, within, once).items()}
+        return cls(matrix, value, _figures(matrix, between, within, times))
+
+    def entries(self) -> dict[str, Any]:
+        """In the form of gradients.json."""
+        groups = len(self.matrix)
+        found: dict[str, Any] = {"cosine": [[_known(value) for value in row] for row in self.matrix]}
+        for name, value in self.value.items():
+            around = deviations(value, self.drawn[name], self.drawn[name], groups)
+            found[name] = entry(value, interval(value, around), BOUNDS[name])
+        return found
+
+    def minus(self, other: Cosines) -> dict[str, Any]:
+        """The difference of the means between groups, paired: both were drawn with one seed."""
+        value = self.value["between"] - other.value["between"]
+        drawn = self.drawn["between"] - other.drawn["between"]
+        return entry(value, interval(value, deviations(value, drawn, drawn, len(self.matrix))))
+
+
+def _known_mean(values: Floats) -> Floats:
+    """The mean over the last axis of what is not NaN; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=-1)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan)
+
+
+def _cosine(vectors: NDArray[Any]) -> Floats:
+    """[N, N] of vectors [N, n]."""
+    gram = (vectors @ vectors.T).astype(np.float64)
+    length = np.sqrt(np.diag(gram))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.clip(gram / np.outer(length, length), -1.0, 1.0)
+
+
+def _figures(matrix: Floats, between: Floats, within: Floats, times: Floats) -> dict[str, Floats]:
+    """Each figure [B], groups counted `times` [G, B]; copies of one group make no pair."""
+    first, second = np.triu_indices(len(matrix), 1)
+    pairs = times[first] * times[second]
+    return {
+        "between": _mean(between[first, second], pairs),
+        "within": _mean(within, times),
+        "conflicting": _mean(np.where(np.isnan(matrix), np.nan, matrix < 0)[first, second], pairs),
+    }
+
+
+def _mean(values: Floats, weight: Floats) -> Floats:
+    there = np.isfinite(values)[:, None] * weight
+    total = there.sum(axis=0)
+    summed = (np.nan_to_num(values)[:, None] * there).sum(axis=0)
+    return np.where(total > 0, summed / np.where(total > 0, total, 1.0), np.nan)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

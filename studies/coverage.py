@@ -1,0 +1,80 @@
+"""Do the intervals hold the truth? A simulation with known truth: many worlds, and how often 95 % intervals hold it.
+
+python studies/coverage.py [--worlds 500] [--output docs/results/coverage.json]
+
+A world has groups with a position each and people scattered around it (tests/metrics/worlds.py); the model's groups
+differ by 0.7 of what people's do, with errors. The truth of a metric is its expectation at these sizes, the mean of the
+estimates over all worlds; of the spread, which removes the noise of small samples, its value for very many people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "metrics"))
+
+from worlds import World, draw_world, items, predictions, true_spread
+
+from cuma.machine import hardware
+from cuma.metrics import METRICS, score_many
+
+SIZES = {"few groups": (15, 80), "many groups": (40, 60)}
+"""Name → groups, people in each on average."""
+
+
+def measure(groups: int, people: int, worlds: int, draws: int) -> dict[str, Any]:
+    """Coverage of every metric's interval, and of a paired difference's."""
+    questions = items(2)
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for seed in range(worlds):
+        world = draw_world(seed, questions, groups, people)
+        told = predictions(world, world.model)
+        rival = predictions(world, rival_model(world, seed))
+        both = score_many({"model": told, "rival": rival}, questions, reference="rival", draws=draws, seed=seed)
+        scores, paired = both["scores"]["model"]["seen"], both["differences"]["model"]["seen"]
+        for metric in METRICS:
+            for name, entry in ((metric, scores[metric]), (f"{metric}, paired", paired[metric])):
+                if entry["low"] is not None:
+                    found.setdefault(name, []).append((entry["value"], entry["low"], entry["high"]))
+    truths = {"spread": true_spread()}
+    return {name: _covered(np.array(rows), truths.get(name)) for name, rows in found.items() if len(rows) == worlds}
+
+
+def rival_model(world: World, seed: int) -> dict[str, np.ndarray]:
+    """Another model of the same world, which mixes the first one's answers with errors of its own."""
+    rng = np.random.default_rng([seed, 7])
+    return {
+        name: 0.5 * said + 0.5 * rng.dirichlet(np.full(said.shape[1], 2.0), size=len(said))
+        for name, said in world.model.items()
+    }
+
+
+def _covered(rows: np.ndarray, truth: float | None) -> dict[str, float]:
+    value = float(rows[:, 0].mean()) if truth is None else truth
+    held = (rows[:, 1] <= value + 1e-12) & (rows[:, 2] >= value - 1e-12)
+    return {"covered": float(held.mean()), "truth": value, "n": len(rows)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worlds", type=int, default=500)
+    parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--output", type=Path, default=Path("docs/results/coverage.json"))
+    options = parser.parse_args()
+    result: dict[str, Any] = {"worlds": options.worlds, "draws": options.draws, "hardware": hardware()["cpu"]}
+    for name, (groups, people) in SIZES.items():
+        result[name] = {"groups": groups, "people": people, **measure(groups, people, options.worlds, options.draws)}
+        for metric, row in result[name].items():
+            if isinstance(row, dict):
+                print(f"{name:12} {metric:30} {row['covered']:.3f}")
+    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,380 @@
+"""The same real model measured in four ways: alone, as a LoRA run, as a CuMA run, and behind a server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cuma.adapter_files import take_off
+from cuma.benchmarks import load_benchmark
+from cuma.benchmarks.base import NO_ANSWER
+from cuma.data.base import Options
+from cuma.data.build import build
+from cuma.errors import AdapterError, EndpointError, EndpointRequestError, RequestLimitError, RunError
+from cuma.evaluation.asking import asking_of, load_model
+from cuma.evaluation.collapse import evaluate_collapse
+from cuma.evaluation.differences import evaluate_differences
+from cuma.evaluation.evaluate import evaluate_subject
+from cuma.evaluation.gradients import evaluate_gradients
+from cuma.evaluation.predict import Asking
+from cuma.evaluation.served import Server, evaluate_server, subject_of_server
+from cuma.evaluation.subject import Subject, subject_of_model, subject_of_run
+from cuma.materials import Materials
+from cuma.recipe import load_recipe
+from cuma.runs import Run, read_json
+from cuma.training.train import train_run
+from judging import completion, running
+from served_model import ModelServer
+
+SMALL = (
+    "adapter.last_layers=1",
+    "training.max_steps=4",
+    "training.learning_rate=2e-2",
+    "training.warmup_steps=0",
+    "training.per_device_train_batch_size=4",
+    "training.curve_steps=[]",
+    "training.save_steps=100",
+    "evaluation.batch_size=4",
+)
+
+
+HELD_OUT = "strong Republican"
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Real respondents of four groups, one of them held out, a question: a built folder."""
+    gss = load_benchmark("gss")
+    sizes = gss.people["group"].value_counts()
+    by_size = sorted(gss.groups, key=lambda group: -sizes[group.id])
+    chosen = [group for group in by_size if group.profile.party != HELD_OUT][:3]
+    chosen.append(next(group for group in by_size if group.profile.party == HELD_OUT))
+    rows = []
+    for group in chosen:
+        for number, person in enumerate(gss.people[gss.people["group"] == group.id].head(120).to_dict("records")):
+            for question in gss.questions[:1]:
+                if person[question.id] != NO_ANSWER:
+                    told = {"question": question.text, "options": list(question.options), "ordinal": False}
+                    who = {"group": group.id, "person_id": f"{group.id} {number}", "profile": group.profile.fields}
+                    rows.append({**told, "answer": int(person[question.id]), **who})
+    folder = tmp_path_factory.mktemp("four-groups")
+    source = folder / "mine.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    build("own", source, folder / "built", Options(holdout=(("party", HELD_OUT),)))
+    return str(folder / "built")
+
+
+def trained(name: str, benchmark: str, folder: Path, materials: Materials | None = None) -> Run:
+    recipe = load_recipe(f"quickstart/gss/{name}", (*SMALL, f"data.benchmark={benchmark}"))
+    return train_run(recipe, folder, materials)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def materials(benchmark: str) -> Materials:
+    return Materials.load(load_recipe("quickstart/gss/cuma", (*SMALL, f"data.benchmark={benchmark}")))
+
+
+@pytest.fixture(scope="module")
+def cuma(benchmark: str, home: Path, materials: Materials) -> Subject:
+    run = trained("cuma", benchmark, home / "cuma", materials)
+    subject = subject_of_run(run.path)
+    evaluate_subject(subject, materials)
+    return subject
+
+
+@pytest.fixture(scope="module")
+def alone(benchmark: str, home: Path, materials: Materials) -> Subject:
+    subject = subject_of_model("smollm2-135m", benchmark, "persona", home / "alone")
+    evaluate_subject(subject, materials)
+    return subject
+
+
+@pytest.fixture(scope="module")
+def routed(cuma: Subject, materials: Materials) -> Iterator[Asking]:
+    """The CuMA run's model, ready to be served."""
+    model = load_model(cuma, materials)
+    yield asking_of(model, cuma.recipe, materials, materials.survey)
+    take_off(model)
+
+
+def table(subject: Subject) -> pd.DataFrame:
+    return pd.read_parquet(subject.folder / "predictions.parquet")
+
+
+def scores(subject: Subject) -> dict[str, Any]:
+    return read_json(subject.folder / "scores.json")
+
+
+def said(subject: Subject, column: str = "probabilities") -> np.ndarray:
+    return np.stack(table(subject)[column].to_list())
+
+
+def server_of(running_server: Any, **options: Any) -> Server:
+    return Server(running_server.url, "the-model", **options)
+
+
+# ---- what is written ------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_is_no_run_gets_one_that_says_how_it_was_asked(alone: Subject, benchmark: str) -> None:
+    run = Run.open(alone.run.path)
+    assert (run.info["kind"], run.info["status"]) == ("measured", "evaluated")
+    assert run.info["backbone"]["hub_id"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    again = load_recipe(run.path / "recipe.yaml")
+    assert again == alone.recipe
+    assert (again.data.profile_in, again.data.benchmark) == ("prompt", benchmark)
+    found = scores(alone)
+    assert found["asked"] == {"prompting": "persona", "answers": "logits", "samples": None}
+    rows = table(alone)
+    assert {"person", "group", "seen", "question_id", "answer", "probabilities", "option_mass", "n"} <= set(rows)
+    sizes = rows.groupby(["group", "question_id"])["person"].transform("nunique")
+    assert (rows["n"] == sizes).all()
+    sides = [side for side in ("seen", "unseen") if side in found]
+    assert sides == ["seen", "unseen"]
+    for side in sides:
+        assert set(found["by_question"][side]) == {question["id"] for question in found["questions"]}
+        assert set(found["by_group"][side]) == set(rows[rows["seen"] == (side == "seen")]["group"])
+        assert found[side]["steerability"]["value"] is not None
+
+
+def test_told_nothing_a_model_says_the_same_to_everybody_and_nothing_steers_it(
+    alone: Subject, benchmark: str, home: Path, materials: Materials
+) -> None:
+    subject = subject_of_model("smollm2-135m", benchmark, "none", home / "nothing")
+    evaluate_subject(subject, materials)
+    rows = table(subject)
+    assert "unsteered" not in rows.columns
+    for _, question in rows.groupby("question_id"):
+        told = np.stack(question["probabilities"].to_list())
+        np.testing.assert_allclose(told, np.broadcast_to(told[0], told.shape), atol=1e-6)
+    # And that is what the persona's model says when it is told nothing.
+    np.testing.assert_allclose(said(alone, "unsteered"), said(subject), atol=1e-5)
+    assert scores(subject)["seen"]["steerability"]["value"] is None
+    shots = subject_of_model("smollm2-135m", benchmark, "few_shot", home / "shots")
+    evaluate_subject(shots, materials)
+    assert set(table(shots)["seen"]) == {True}  # nobody of a held-out group can be shown
+    assert np.abs(said(shots) - said(subject)[: len(said(shots))]).max() > 1e-3
+
+
+def test_another_persons_lora_is_measured_as_the_run_it_came_from(
+    benchmark: str, home: Path, materials: Materials
+) -> None:
+    run = trained("lora", benchmark, home / "lora", materials)
+    own = subject_of_run(run.path)
+    evaluate_subject(own, materials)
+    shutil.copytree(run.adapter, home / "somebodys")
+    (home / "somebodys" / "cuma_manifest.json").unlink()  # as PEFT saves adapters
+    other = subject_of_model(str(home / "somebodys"), benchmark, "persona", home / "measured-lora")
+    evaluate_subject(other, materials)
+    np.testing.assert_allclose(said(other), said(own), atol=1e-5)
+    assert Run.open(home / "measured-lora").info["adapter"]["peft_type"] == "LORA"
+    (home / "somebodys" / "adapter_model.safetensors").unlink()
+    with pytest.raises(AdapterError, match="safetensors"):
+        subject_of_model(str(home / "somebodys"), benchmark, "persona", home / "no-weights")
+
+
+def test_a_mixtures_folder_is_measured_with_its_own_router(
+    cuma: Subject, benchmark: str, home: Path, materials: Materials
+) -> None:
+    other = subject_of_model(str(cuma.run.adapter), benchmark, "none", home / "measured-cuma")
+    evaluate_subject(other, materials)
+    np.testing.assert_allclose(said(other), said(cuma), atol=1e-5)
+    both = subject_of_run(cuma.run.path, prompting="persona")
+    assert (both.recipe.data.profile_in, both.prompting) == ("both", "persona")
+    evaluate_subject(both, materials)
+    assert both.folder != cuma.folder
+    assert np.abs(said(both) - said(cuma)).max() > 1e-3
+
+
+def test_a_folder_of_another_model_is_refused(alone: Subject, benchmark: str) -> None:
+    with pytest.raises(RunError, match="another run"):
+        subject_of_model("smollm2-135m", benchmark, "none", alone.run.path)
+
+
+# ---- behind a server ------------------------------------------------------------------------------------------------
+
+
+def test_the_same_model_behind_a_server_has_the_same_scores(
+    cuma: Subject, routed: Asking, benchmark: str, home: Path
+) -> None:
+    with running(ModelServer(routed)) as served:
+        server = server_of(served, profile_field=True)
+        subject = subject_of_server(server, benchmark, "none", home / "served")
+        evaluate_server(server, subject)
+        people = [body.get("profile") for body in served.bodies]
+    assert any(people)
+    assert {} in people  # the questions without anybody
+    assert scores(subject)["asked"] | {"host": None} == {
+        "prompting": "none", "answers": "logprobs", "samples": None, "silent": 0, "host": None,
+    }  # fmt: skip
+    np.testing.assert_allclose(said(subject), said(cuma), atol=2e-3)  # letters outside the 20 likeliest tokens count 0
+    np.testing.assert_allclose(said(subject, "unsteered"), said(cuma, "unsteered"), atol=2e-3)
+    for side in ("seen", "unseen"):
+        one, other = (scores(each)[side]["soft_emd"]["value"] for each in (subject, cuma))
+        assert one == pytest.approx(other, abs=2e-3)
+
+
+def test_samples_agree_up_to_sampling_error_and_say_so(
+    cuma: Subject, routed: Asking, benchmark: str, home: Path
+) -> None:
+    with running(ModelServer(routed, logprobs=False)) as served:
+        server = server_of(served, profile_field=True, samples=400)
+        subject = subject_of_server(server, benchmark, "none", home / "sampled")
+        evaluate_server(server, subject)
+    asked = scores(subject)["asked"]
+    assert (asked["answers"], asked["samples"]) == ("samples", 400)
+    # Two letter orders of 400 replies each, of which the share `option_mass` names a letter.
+    mass = table(cuma)["option_mass"].min()
+    error = np.sqrt(0.25 / (2 * 400 * mass))
+    assert np.abs(said(subject) - said(cuma)).max() < 5 * error
+    assert table(subject)["option_mass"].mean() == pytest.approx(table(cuma)["option_mass"].mean(), abs=0.05)
+
+
+def test_a_server_that_fails_half_way_is_asked_only_what_is_missing_and_ends_with_the_same_scores(
+    routed: Asking, benchmark: str, home: Path
+) -> None:
+    with running(ModelServer(routed)) as served:
+        server = server_of(served, profile_field=True, workers=2)
+        whole = subject_of_server(server, benchmark, "none", home / "whole")
+        evaluate_server(server, whole)
+        asked = len(served.bodies)
+        served.fail_after = asked + asked // 2
+        broken = subject_of_server(server, benchmark, "none", home / "broken")
+        with pytest.raises(EndpointRequestError, match="401") as caught:
+            evaluate_server(server, broken)
+        assert "Democrat" not in str(caught.value)
+        assert not broken.run.evaluations()
+        served.fail_after = None
+        before = len(served.bodies)
+        evaluate_server(server, broken)
+        assert 0 < len(served.bodies) - before < asked
+        evaluate_server(server, broken)  # nothing is asked again
+        assert len(served.bodies) - before < asked
+        limited = server_of(served, profile_field=True, max_requests=3)
+        bounded = subject_of_server(limited, benchmark, "none", home / "limited")
+        with pytest.raises(RequestLimitError, match="max_requests=3"):
+            evaluate_server(limited, bounded)
+    pd.testing.assert_frame_equal(table(whole), table(broken))
+    assert scores(whole) == scores(broken)
+    assert not list(broken.folder.glob("*.jsonl"))
+
+
+def test_profiles_and_peoples_answers_go_to_other_machines_only_when_that_is_said(
+    benchmark: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    for prompting, field, what in (
+        ("persona", False, "profiles"),
+        ("few_shot", False, "answers"),
+        ("none", True, "prof"),
+    ):
+        server = Server("https://api.example.org/v1", "m", profile_field=field)
+        with pytest.raises(EndpointError, match=what):
+            subject_of_server(server, benchmark, prompting, home / "remote")  # type: ignore[arg-type]
+    assert not (home / "remote").exists()
+    subject_of_server(Server("https://api.example.org/v1", "m"), benchmark, "none", home / "remote")
+    assert "sk-secret" not in (home / "remote" / "run.json").read_text()
+
+
+def test_a_model_that_never_says_a_letter_is_an_error_and_not_uniform(
+    routed: Asking, benchmark: str, home: Path
+) -> None:
+    class Silent(ModelServer):
+        def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
+
+            return completion(["I would rather not say."] * body["n"])
+
+    with running(Silent(routed, logprobs=False)) as served:
+        server = server_of(served, samples=2)
+        with pytest.raises(EndpointError, match="hold no letter"):
+            evaluate_server(server, subject_of_server(server, benchmark, "none", home / "silent"))
+
+
+# ---- going on -------------------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_killed_half_way_goes_on_and_ends_with_the_same_scores(
+    cuma: Subject, materials: Materials, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(cuma.run.path, home / "again", ignore=shutil.ignore_patterns("evaluations"))
+    Run.open(home / "again").update(status="trained")
+    again = subject_of_run(home / "again")
+    batches = Asking._batch
+    done = []
+
+    def two_batches(self: Asking, *args: Any) -> Any:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return batches(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Asking, "_batch", two_batches)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_subject(again, materials)
+    (log,) = (home / "again" / "evaluations").glob("*/answers.jsonl")
+    assert len(log.read_text().splitlines()) == 3
+    with log.open("a") as file:
+        file.write('{"key": "8", "value": {"said": [[0.')  # a kill in the middle of a line
+    counted = []
+    monkeypatch.setattr(Asking, "_batch", lambda self, *args: (counted.append(1), batches(self, *args))[1])
+    evaluate_subject(again, materials)
+    assert len(counted) > 0
+    pd.testing.assert_frame_equal(table(again), table(cuma))
+    assert scores(again) == scores(cuma)
+    routing = [pd.read_parquet(one.folder / "routing.parquet") for one in (again, cuma)]
+    pd.testing.assert_frame_equal(*routing)
+    assert not log.exists()
+
+
+# ---- what follows ---------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_compared_in_pairs(cuma: Subject, alone: Subject) -> None:
+    found = evaluate_differences(cuma, [alone.run.path], draws=200)
+    assert read_json(cuma.folder / "differences.json") == found
+    difference = found["differences"]["alone"]["seen"]["soft_emd"]
+    one, other = (scores(each)["seen"]["soft_emd"]["value"] for each in (cuma, alone))
+    assert difference["value"] == pytest.approx(one - other, abs=1e-12)
+    assert difference["low"] <= difference["value"] <= difference["high"]
+    assert 0 < difference["p"] == difference["p_holm"] <= 1
+
+
+def test_collapse_is_measured_from_the_predictions(alone: Subject) -> None:
+    found = evaluate_collapse(alone)
+    assert read_json(alone.folder / "collapse.json") == found
+    assert set(found["sides"]) == {"seen", "unseen"}
+    assert found["sides"]["seen"]["spread"] == scores(alone)["seen"]["spread"]
+
+
+def test_gradients_are_compared_where_they_meet(cuma: Subject, alone: Subject, materials: Materials) -> None:
+    before = {name: tensor.clone() for name, tensor in materials.backbone.model.state_dict().items()}
+    found = evaluate_gradients(cuma, materials)
+    assert read_json(cuma.folder / "gradients.json") == found
+    assert found["n_groups"] == len(found["groups"]) >= 2
+    assert found["adapter"] is None
+    layer = materials.backbone.model.get_decoder().layers[-1].self_attn
+    assert found["dense"]["parameters"] == layer.q_proj.weight.numel() + layer.v_proj.weight.numel()
+    for kind in ("dense", "expert", "router"):
+        matrix = np.array(found[kind]["cosine"])
+        np.testing.assert_allclose(np.diag(matrix), 1, atol=1e-5)
+        np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)
+        assert found[kind]["between"]["value"] <= found[kind]["within"]["value"] + 0.2
+    untouched = evaluate_gradients(alone, materials)
+    assert untouched["expert"] is None
+    assert untouched["dense"]["between"]["value"] > -1
+    assert not any(parameter.requires_grad for parameter in materials.backbone.model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in materials.backbone.model.state_dict().items())

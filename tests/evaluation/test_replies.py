@@ -1,0 +1,169 @@
+"""What a real model writes, how varied that is, and what a judge makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cuma.benchmarks import load_benchmark
+from cuma.data.base import Options
+from cuma.data.build import build
+from cuma.data.corpus import Corpus
+from cuma.errors import BenchmarkError, EndpointRequestError, InvalidVerdictsError
+from cuma.evaluation import replies
+from cuma.evaluation.replies import evaluate_replies, paired, prompts, replies_of
+from cuma.evaluation.subject import Subject, subject_of_model
+from cuma.evaluation.win_rate import evaluate_win_rate, summary
+from cuma.runs import Run, read_json
+from judging import prefers, serving
+
+COUNTRIES = ("Japan", "Peru", "Kenya", "India")
+COUNT = 4
+
+
+@pytest.fixture(scope="module")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sixty people of four countries, each with a prompt of their own and a reply that they preferred."""
+    folder = tmp_path_factory.mktemp("preferences")
+    rows = [
+        {
+            "prompt": f"May one lie about {number} things?",
+            "chosen": "It depends." if number % 2 else "Never, whatever the reason may be.",
+            "rejected": "Yes.",
+            "profile": {"country": COUNTRIES[number % 4]},
+            "person_id": f"secret-id-{number}",
+        }
+        for number in range(60)
+    ]
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    build("own", folder / "mine.jsonl", folder / "built", Options())
+    return str(folder / "built")
+
+
+@pytest.fixture(scope="module")
+def told(preferences: str, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """SmolLM2's own replies, eight tokens long."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(replies, "MAX_TOKENS", 8)
+        subject = subject_of_model("smollm2-135m", preferences, "persona", tmp_path_factory.mktemp("runs") / "model")
+        evaluate_replies(subject, COUNT)
+    return subject
+
+
+def test_prompts_are_those_of_test_people_and_say_who_asks(preferences: str) -> None:
+    corpus = Corpus.open(preferences)
+    asked = prompts(corpus.survey(), corpus, 100, in_prompt=True, seed=0)
+    test = corpus.rows("dpo")["test"]  # type: ignore[index]
+    assert len(asked) == len(test) > COUNT
+    system, user = asked[0]["prompt"]
+    assert system["role"] == "system"
+    assert system["content"].startswith("You are a person living in")
+    assert user["content"].startswith("May one lie")
+    assert prompts(corpus.survey(), corpus, 3, in_prompt=False, seed=1) == prompts(
+        corpus.survey(), corpus, 3, in_prompt=False, seed=1
+    )
+    gss = load_benchmark("gss")
+    openly = prompts(gss, None, 5, in_prompt=False, seed=0)
+    assert len(openly) == 5
+    assert all(row["prompt"][-1]["content"].endswith(replies.OPEN) for row in openly)
+
+
+def test_replies_are_the_models_own_and_name_nobody(told: Subject) -> None:
+    table = replies_of(told.folder)
+    assert len(table) == COUNT
+    assert table["reply"].str.len().min() > 0
+    assert "secret-id" not in table.to_csv()
+    found = read_json(told.folder / "replies.json")
+    assert (found["texts"], found["max_tokens"]) == (COUNT, 8)
+    assert not list(told.folder.glob("*.jsonl"))
+
+
+def test_replying_goes_on_where_it_stopped(
+    told: Subject, preferences: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def write(rows: list[dict[str, Any]], log: Any, progress: str) -> list[str]:
+        for row in rows:
+            if log.get(str(row["row"])) is None:
+                if len(written) == 2 and not (tmp_path / "again").exists():
+                    raise KeyboardInterrupt
+                written.append(row["row"])
+                log.put(str(row["row"]), f"reply {row['row']}")
+        return [log.get(str(row["row"])) for row in rows]
+
+    subject = subject_of_model("smollm2-135m", preferences, "none", tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_replies(subject, COUNT, write)
+    (tmp_path / "again").mkdir()
+    evaluate_replies(subject, COUNT, write)
+    assert len(written) == len(set(written)) == COUNT
+    assert replies_of(subject.folder)["reply"].str.startswith("reply ").all()
+
+
+def test_a_judge_that_always_says_a_gives_exactly_one_half(told: Subject, tmp_path: Path) -> None:
+    with serving(lambda *_: "Because.\n[[A]]") as server:
+        found = evaluate_win_rate(told, server.judge(tmp_path), COUNT)
+    assert found["win_rate"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert found["position_consistency"] == 0
+    assert found["against"] == "what people preferred"
+    assert found["n"]["judged"] == COUNT
+    assert read_json(told.folder / "win_rate.json") == found
+
+
+def test_a_judge_is_shown_the_person_and_the_preferred_reply(told: Subject, tmp_path: Path) -> None:
+    with serving(
+        prefers(lambda reply: float(reply in ("It depends.", "Never, whatever the reason may be.")))
+    ) as server:
+        found = evaluate_win_rate(told, server.judge(tmp_path), COUNT)
+        shown = server.shown
+    assert found["win_rate"]["value"] == 0
+    assert all(any(country in one["person"] for country in COUNTRIES) for one in shown)
+    assert sum(group["n"] for group in found["by_group"].values()) == COUNT
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_judge_that_fails_is_an_error_and_leaves_no_rate(
+    told: Subject, tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cuma.endpoint.RETRIES", 1)
+    (told.folder / "win_rate.json").unlink(missing_ok=True)
+    with serving(lambda *_: status) as server, pytest.raises(EndpointRequestError, match=str(status)):
+        evaluate_win_rate(told, server.judge(tmp_path), COUNT)
+    assert not (told.folder / "win_rate.json").exists()
+
+
+def test_a_judge_that_talks_nonsense_is_an_error(told: Subject, tmp_path: Path) -> None:
+    with serving(lambda *_: "[[A]] is better than [[B]]") as server, pytest.raises(InvalidVerdictsError):
+        evaluate_win_rate(told, server.judge(tmp_path), COUNT)
+
+
+def test_against_another_run_the_same_prompts_are_compared(told: Subject, preferences: str, tmp_path: Path) -> None:
+    other = subject_of_model("smollm2-135m", preferences, "none", tmp_path / "other")
+    evaluate_replies(other, 3, lambda rows, *_: ["marzipan"] * len(rows))
+    with serving(prefers(lambda reply: float(reply == "marzipan"))) as server:
+        found = evaluate_win_rate(told, server.judge(tmp_path), COUNT, Run.open(other.run.path))
+    assert found["win_rate"]["value"] == 0
+    assert found["against"] == "other"
+    assert found["n"]["judged"] <= 3
+
+
+def test_what_has_nothing_to_be_compared_with_is_refused() -> None:
+    alone = pd.DataFrame({"row": [0], "person": [0], "group": ["g"], "reply": ["x"], "chosen": [None]})
+    with pytest.raises(BenchmarkError, match="--against"):
+        paired(alone, None)
+
+
+def test_intervals_draw_people_with_all_their_pairs() -> None:
+    table = pd.DataFrame({"person": [n // 10 for n in range(200)], "group": "g", "reply": "same", "reference": "long"})
+    scores = tuple(float(n // 10 % 2) for n in range(200))  # a person's ten pairs agree: twenty people, not two hundred
+    found = summary(table, scores)
+    assert found["win_rate"]["value"] == 0.5
+    assert found["win_rate"]["high"] - found["win_rate"]["low"] > 0.3
+    assert found["n"] == {"pairs": 200, "judged": 200, "people": 20}
+    assert found["p"] > 0.5
+    assert summary(table, (*scores[:-1], None))["n"]["judged"] == 199

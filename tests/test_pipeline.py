@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 
 from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.evaluate import FIELD_SHARES, evaluate_partial, evaluate_run
-from cuma.evaluation.topology import measure_topology
+from cuma.evaluation.subject import subject_of_run
+from cuma.evaluation.topology import evaluate_topology
 from cuma.materials import Materials
 from cuma.metrics import score
 from cuma.profiles import Profile
@@ -294,7 +295,7 @@ def test_the_topology_of_a_real_run_is_measured_and_shown(
     monkeypatch.setattr("cuma.evaluation.counterfactuals.MAX_GROUPS", 2)
     monkeypatch.setattr("cuma.evaluation.counterfactuals.MAX_VALUES", 2)
     folder = Path(shutil.copytree(run.path, tmp_path / "cuma"))
-    found = measure_topology(folder, materials)
+    found = evaluate_topology(subject_of_run(folder), materials)
     assert read_json(next(folder.glob("evaluations/*/topology.json"))) == found
     profiles = {group.id: group.profile.fields for group in materials.survey.groups}
     predictions = pd.read_parquet(next(folder.glob("evaluations/*/predictions.parquet")))
@@ -318,4 +319,4 @@ def test_a_model_without_experts_has_no_topology(run: Run, tmp_path: Path) -> No
     folder = Path(shutil.copytree(run.path, tmp_path / "cuma"))
     next(folder.glob("evaluations/*/routing.parquet")).unlink()
     with pytest.raises(RunError, match="no experts"):
-        measure_topology(folder)
+        evaluate_topology(subject_of_run(folder))

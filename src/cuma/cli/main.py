@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuma.cli import about, adapters, data, evaluate, runs
+from cuma.cli import about, adapters, data, evaluate, harness, runs
 from cuma.cli.shell import Verbs
 
 VERBS: dict[str, Callable[..., Any]] = {

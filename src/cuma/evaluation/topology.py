@@ -7,7 +7,6 @@ evidence that a method works; together they say what the routing follows: people
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,26 +16,26 @@ from peft import PeftModel
 from cuma.adapter_files import take_off
 from cuma.benchmarks.base import Survey
 from cuma.errors import RunError
+from cuma.evaluation.asking import TEST_ROLES, load_model, predict
 from cuma.evaluation.counterfactuals import Change, answer_changes, changes
-from cuma.evaluation.evaluate import load_model, predict_groups
 from cuma.evaluation.spaces import describe
+from cuma.evaluation.subject import Subject
 from cuma.materials import Materials
 from cuma.metrics import emd
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.topology import field_shares
-from cuma.recipe import load_recipe
 from cuma.reports.plots import predicted_answers, true_answers
 from cuma.reports.privacy import MIN_PEOPLE
-from cuma.reports.reading import Evidence, newest_evaluation, read_evaluation
+from cuma.reports.reading import Evidence, read_evaluation
 from cuma.reports.topology import GateSpace, gate_space
-from cuma.runs import Run, write_json
+from cuma.runs import write_json
 
 
-def measure_topology(folder: Path, materials: Materials | None = None) -> dict[str, Any]:
+def evaluate_topology(subject: Subject, materials: Materials | None = None) -> dict[str, Any]:
     """Relate a mixture's routing to answers, embeddings and profile fields; written to topology.json beside the scores.
 
     Args:
-        folder: the run's folder, evaluated.
+        subject: the run, evaluated like this.
         materials: loaded parts, if there are any already.
 
     Returns:
@@ -45,25 +44,21 @@ def measure_topology(folder: Path, materials: Materials | None = None) -> dict[s
     Raises:
         RunError: the run is not evaluated, is no mixture, or has under 4 groups that may be shown.
     """
-    run = Run.open(folder)
-    evaluation = newest_evaluation(run)
-    if evaluation is None:
-        raise RunError(f"{folder} is not evaluated yet. Run `cuma evaluate {folder}` first.")
-    if not (evaluation / "routing.parquet").is_file():
+    run, recipe, folder = subject.run, subject.recipe, subject.folder
+    if not (folder / "routing.parquet").is_file():
         raise RunError(f"{folder} has no routing: its model has no experts, so there is no topology to measure.")
-    evidence = read_evaluation(run, evaluation)
+    evidence = read_evaluation(run, folder)
     space = gate_space(evidence.methods[0], set(true_answers(evidence)["group"]))
     if space is None:
         raise RunError(f"{folder} has under 4 groups of {MIN_PEOPLE} people or more: too few for a topology.")
-    recipe = load_recipe(folder / "recipe.yaml")
     materials = materials or Materials.load(recipe)
     found = describe(space, evidence, embeddings(materials, space.groups), seed=recipe.seed)
-    model = load_model(run, recipe, materials)
+    model = load_model(subject, materials)
     try:
         moved = answer_changes(
             materials.survey,
             changes(materials.survey, space.groups),
-            lambda survey: predict_groups(model, recipe, materials, survey),
+            lambda survey: predict(model, recipe, materials, "test", TEST_ROLES, every_order=True, survey=survey),
             progress=f"{run.info['label']}: changing profiles",
         )
     finally:
@@ -76,7 +71,7 @@ def measure_topology(folder: Path, materials: Materials | None = None) -> dict[s
         "unchanged": _unchanged({movement["group"] for movement in movements}, space, evidence),
         "twins": _twins([change for change, _, _ in moved], movements, space, evidence, materials.survey),
     }
-    write_json(evaluation / "topology.json", found)
+    write_json(folder / "topology.json", found)
     return found
 
 

@@ -65,13 +65,14 @@ class Evidence:
         return tuple(method for method in self.methods if method.role == role)
 
 
-def read_evidence(runs: Sequence[Path], reference: str | None = None) -> Evidence:
+def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark: str | None = None) -> Evidence:
     """Read the run folders.
 
     Args:
         runs: the folders.
         reference: the name (run.json) of the run that the others are compared with; None: the one called "cuma", else
             the first mixture, else the first model.
+        benchmark: whose evaluations are read; None: the only one that all runs share.
 
     Raises:
         RunError: nothing to read, no run of that name, or runs that were evaluated on different people or questions.
@@ -79,7 +80,7 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None) -> Evidenc
     if not runs:
         raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
     opened = [Run.open(Path(path)) for path in runs]
-    folders = _evaluations(opened)
+    folders = _evaluations(opened, benchmark)
     _tell_apart(opened)
     names = [run.info["name"] for run in opened]
     if len(set(names)) < len(names):
@@ -121,7 +122,7 @@ def _reference(runs: Sequence[Run], wanted: str | None) -> str | None:
 
 def newest_evaluation(run: Run) -> Path | None:
     """The folder of the evaluation that was finished last; None if there is none."""
-    return max(run.evaluations(), key=lambda folder: (folder / "predictions.parquet").stat().st_mtime, default=None)
+    return max(run.evaluations(), key=_finished, default=None)
 
 
 def read_evaluation(run: Run, folder: Path) -> Evidence:
@@ -131,22 +132,29 @@ def read_evaluation(run: Run, folder: Path) -> Evidence:
     return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), method.predictions[PERSON_COLUMNS])
 
 
-def _evaluations(runs: Sequence[Run]) -> list[Path]:
-    """One evaluation folder per run: the only one it has, or the only one that all runs have by the same name."""
-    held = [{folder.name: folder for folder in run.evaluations()} for run in runs]
-    for run, folders in zip(runs, held, strict=True):
+def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
+    """One evaluation folder per run: its newest on the benchmark that all runs share."""
+    held: list[dict[str, list[Path]]] = []
+    for run in runs:
+        folders: dict[str, list[Path]] = {}
+        for folder in run.evaluations():
+            folders.setdefault(folder.name.rpartition("-")[0], []).append(folder)
         if not folders:
             raise RunError(f"Run {run.path} has not been evaluated. Evaluate it first, then make the report.")
-    if all(len(folders) == 1 for folders in held):
-        return [next(iter(folders.values())) for folders in held]
-    common = set.intersection(*(set(folders) for folders in held))
-    if len(common) != 1:
+        held.append(folders)
+    common = sorted(set.intersection(*(set(folders) for folders in held)))
+    if benchmark is not None and benchmark not in common:
+        raise RunError(f"Not every run was evaluated on {benchmark!r}. {suggestion(benchmark, common)}")
+    if benchmark is None and len(common) != 1:
         raise RunError(
-            f"The runs share {len(common)} evaluations; expected exactly 1. "
-            "Give runs that were evaluated once, on the same benchmark."
+            f"The runs were evaluated on {len(common)} benchmarks that they share ({', '.join(common)}); expected 1. "
+            + ("Choose one with --benchmark." if common else "Give runs that were evaluated on the same benchmark.")
         )
-    name = common.pop()
-    return [folders[name] for folders in held]
+    return [max(folders[benchmark or common[0]], key=_finished) for folders in held]
+
+
+def _finished(evaluation: Path) -> float:
+    return (evaluation / "predictions.parquet").stat().st_mtime
 
 
 def _method(run: Run, folder: Path, reference: str | None) -> Method:

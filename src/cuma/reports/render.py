@@ -51,15 +51,22 @@ SCRIPTS = ("collapse", "world", "answers", "topology", "changes", "gradients", "
 
 
 def write_report(
-    runs: Sequence[Path], output: Path, *, title: str = DEFAULT_TITLE, reference: str | None = None, draws: int = 1000
+    runs: Sequence[Path],
+    output: Path,
+    *,
+    title: str = DEFAULT_TITLE,
+    reference: str | None = None,
+    benchmark: str | None = None,
+    draws: int = 1000,
 ) -> Path:
     """Write the page that compares `runs`, and its table for a paper beside it (.md and .tex); return the page's path.
 
     runs: evaluated run folders, in the order in which the page shows them. reference: name of the run that the others
-    are compared with; None: as `read_evidence` chooses. draws: bootstrap draws behind every interval.
+    are compared with; benchmark: whose evaluations are read; None: as `read_evidence` chooses. draws: bootstrap draws
+    behind every interval.
     The same input gives the same bytes. RunError or BenchmarkError when runs are damaged or cannot be compared.
     """
-    evidence = read_evidence(runs, reference)
+    evidence = read_evidence(runs, reference, benchmark)
     table = compare_methods(evidence, draws=draws)
     output = Path(output)
     write_page(evidence, table, output, title)

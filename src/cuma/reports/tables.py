@@ -195,8 +195,8 @@ def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) ->
     """The columns with headings filled in; without a reference the difference is left out, as are empty metrics."""
     reference = table.loc[table["role"] == "reference", "label"]
     label = "" if reference.empty else reference.iloc[0]
-    hidden = ("difference", "p_holm") if reference.empty else ()
-    hidden += tuple(column.key for column in MORE_COLUMNS if table[column.key].isna().all())
+    hidden = {column.key for column in MORE_COLUMNS if table[column.key].isna().all()}
+    hidden |= {"difference", "p_holm"} if reference.empty else set()
     return tuple(
         Column(column.key, column.heading.format(reference=label), column.meaning.format(reference=label))
         for column in columns

@@ -257,6 +257,13 @@ def _collapse(groups: Sequence[str]) -> dict[str, object]:
     }  # fmt: skip
     side = {"questions": {q["id"]: question for q in QUESTIONS}, "groups": {groups[0]: group, "A tiny group": group}}
     alarms = [
+        {
+            "side": "seen",
+            "kind": "within",
+            "question": "abany",
+            "group": None,
+            "sentence": "People are made the same here.",
+        },
         {"side": "seen", "kind": "within", "question": None, "group": None, "sentence": "People are made the same."},
         {
             "side": "seen",

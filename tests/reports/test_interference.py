@@ -29,6 +29,7 @@ def test_groups_that_may_not_be_named_are_nowhere(evidence: Evidence, world_page
 def test_alarms_and_erased_groups_are_told(evidence: Evidence) -> None:
     (row,) = collapse_rows(evidence)
     assert row["alarms"] == ["People are made the same."]
+    assert row["single_alarms"] == ["People are made the same here."]
     assert len(row["erased"]) == 1
     assert len(row["questions"]) == 4
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cuma.errors import CumaError
 from cuma.metrics import compare, score
 from cuma.metrics.measure import METRICS
 from cuma.reports import comparison_table, markdown_table, rich_table
+from cuma.reports.reading import read_evidence
 from cuma.reports.tables import cell_text, number, shown_columns
 
 
@@ -159,3 +161,17 @@ def test_p_follows_the_paired_interval_and_holm_only_raises_it(table: pd.DataFra
     assert (others["p_holm"] >= others["p"]).all()
     sure = others[(others["difference_low"] > 0) | (others["difference_high"] < 0)]
     assert (sure["p"] < 0.1).all()
+
+
+def test_of_several_benchmarks_one_is_chosen(runs: Sequence[Path], copy_of: Callable[[Path], Path]) -> None:
+    run = copy_of(runs[0])
+    here = next((run / "evaluations").iterdir())
+    other = Path(shutil.copytree(here, here.with_name("other-feedbeef")))
+    scores = json.loads((other / "scores.json").read_text())
+    (other / "scores.json").write_text(json.dumps(scores | {"benchmark": "other"}))
+    with pytest.raises(CumaError, match="Choose one with --benchmark"):
+        read_evidence([run])
+    assert read_evidence([run], benchmark="other").benchmark == "other"
+    assert read_evidence([run, runs[1]]).benchmark == "gss"  # the only one that both have
+    with pytest.raises(CumaError, match="Did you mean 'other'"):
+        read_evidence([run], benchmark="othr")

@@ -41,7 +41,7 @@ def _collapse(label: str, found: Mapping[str, Any], shown: Collection[str], text
     erased.sort(key=lambda row: -row[0])
     return {
         "label": label,
-        "alarms": [a["sentence"] for a in found["alarms"] if a["group"] is None or a["group"] in shown],
+        **_alarms([alarm for alarm in found["alarms"] if alarm["kind"] != "erased"]),
         "questions": [
             [texts.get(key, key), side, *_estimates(facts, ("spread", "alignment", "within_ratio"))]
             for side, part in sides
@@ -49,6 +49,14 @@ def _collapse(label: str, found: Mapping[str, Any], shown: Collection[str], text
         ],
         "erased": [row for _, row in erased[:MOST_GROUPS]],
         "more": max(0, len(erased) - MOST_GROUPS),
+    }
+
+
+def _alarms(found: list[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Those about all questions together, and those about single ones; erased groups have a table of their own."""
+    return {
+        "alarms": [alarm["sentence"] for alarm in found if alarm["question"] is None],
+        "single_alarms": [alarm["sentence"] for alarm in found if alarm["question"] is not None],
     }
 
 

@@ -6,7 +6,8 @@ page.add(() => {
 
   function drawCosines() {
     const { entry, cosines, name } = choices[Number(at("gradients-part").value)];
-    const groups = entry.groups.map((group) => escape(cut(group, at("cosines").clientWidth < 600 ? 14 : 34)));
+    const narrow = at("cosines").clientWidth < 600;
+    const groups = entry.groups.map((group) => escape(cut(group, narrow ? 14 : 28)));
     const places = groups.map((_, i) => i);
     const few = groups.length <= 24;
     const bare = { showgrid: false, zeroline: false, fixedrange: true, ticks: "", showticklabels: few, tickvals: places, ticktext: groups, linecolor: colour("rule") };
@@ -16,7 +17,7 @@ page.add(() => {
       text: cosines.map((row, i) => row.map((value, j) => `${escape(entry.groups[i])}<br>${escape(entry.groups[j])}<br>${value === null ? "" : value.toFixed(2)}`)),
       hovertemplate: "%{text}<extra></extra>", colorbar: { thickness: 10, len: 0.8, outlinewidth: 0, title: { text: "cosine" } },
     }], {
-      margin: { l: few ? 190 : 20, r: 10, t: 8, b: few ? 150 : 20 }, xaxis: { ...bare, tickangle: -60 }, yaxis: { ...bare, autorange: "reversed" },
+      margin: { l: few ? (narrow ? 110 : 210) : 20, r: 10, t: 8, b: few ? (narrow ? 100 : 185) : 20 }, xaxis: { ...bare, tickangle: -60 }, yaxis: { ...bare, autorange: "reversed" },
     });
     at("cosines").setAttribute("aria-label", `Cosines between the gradients of ${groups.length} groups. ${name}. ${entry.sentence}`);
   }

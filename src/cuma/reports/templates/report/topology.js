@@ -25,15 +25,18 @@ page.add(() => {
     const cells = entry.groups.map((label) => groupOf[label].cells[number]);
     at("topology-asked").textContent = `${question.text} Colour: ${positionName(question)}, among people; grey where it may not be shown.`;
     const known = cells.filter(Boolean).map((cell) => position(cell.people));
+    const named = at("map").clientWidth > 700 && entry.groups.every((label) => label.length <= 24); // such as countries
     const sides = [true, false].map((seen) => {
       const kept = entry.groups.map((_, i) => i).filter((i) => groupOf[entry.groups[i]].seen === seen && positions[i]);
       return {
-        type: "scatter", mode: "markers", x: kept.map((i) => positions[i][0]), y: kept.map((i) => positions[i][1]),
-        text: kept.map((i) => {
+        type: "scatter", mode: named ? "markers+text" : "markers", textposition: "top center", textfont: { size: 9 },
+        x: kept.map((i) => positions[i][0]), y: kept.map((i) => positions[i][1]),
+        text: kept.map((i) => escape(entry.groups[i])),
+        customdata: kept.map((i) => {
           const said = cells[i] ? `people: ${positionText(question, cells[i].people)} (n ${cells[i].n})` : "too few people";
           return `${escape(entry.groups[i]).replace(/, /g, ",<br>")}<br>${seen ? "seen" : "unseen"} · ${said}`;
         }),
-        hovertemplate: "%{text}<extra></extra>",
+        hovertemplate: "%{customdata}<extra></extra>",
         marker: {
           symbol: seen ? "circle" : "diamond", size: seen ? 12 : 13, opacity: kept.map((i) => (marked(entry.groups[i]) ? 1 : 0.13)),
           color: kept.map((i) => (cells[i] ? position(cells[i].people) : null)), cmin: Math.min(...known), cmax: Math.max(...known), colorscale: "Cividis",

@@ -145,11 +145,12 @@ def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
     common = sorted(set.intersection(*(set(folders) for folders in held)))
     if benchmark is not None and benchmark not in common:
         raise RunError(f"Not every run was evaluated on {benchmark!r}. {suggestion(benchmark, common)}")
-    if benchmark is None and len(common) != 1:
+    if not common:
         raise RunError(
-            f"The runs were evaluated on {len(common)} benchmarks that they share ({', '.join(common)}); expected 1. "
-            + ("Choose one with --benchmark." if common else "Give runs that were evaluated on the same benchmark.")
+            "The runs were not evaluated on the same benchmark. Give runs that were, or evaluate them on one."
         )
+    if benchmark is None and len(common) > 1:
+        raise RunError(f"The runs were all evaluated on {', '.join(common)}. Choose one with --benchmark.")
     return [max(folders[benchmark or common[0]], key=_finished) for folders in held]
 
 

@@ -16,11 +16,14 @@ from safetensors.numpy import load_file
 
 from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.evaluate import FIELD_SHARES, evaluate_partial, evaluate_run
+from cuma.evaluation.subject import subject_of_run
+from cuma.evaluation.topology import evaluate_topology
 from cuma.materials import Materials
 from cuma.metrics import score
 from cuma.profiles import Profile
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
+from cuma.reports import write_report
 from cuma.reports.model_card import write_model_card
 from cuma.runs import Run, read_json
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
@@ -287,3 +290,36 @@ def test_a_second_stage_that_was_interrupted_goes_on_and_ends_with_the_same_weig
     one, other = (load_file(made.adapter / "adapter_model.safetensors") for made in (whole, resumed))
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_the_topology_of_a_real_run_is_measured_and_shown(
+    run: Run, materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cuma.evaluation.counterfactuals.MAX_GROUPS", 2)
+    monkeypatch.setattr("cuma.evaluation.counterfactuals.MAX_VALUES", 2)
+    folder = Path(shutil.copytree(run.path, tmp_path / "cuma"))
+    found = evaluate_topology(subject_of_run(folder), materials)
+    assert read_json(next(folder.glob("evaluations/*/topology.json"))) == found
+    profiles = {group.id: group.profile.fields for group in materials.survey.groups}
+    predictions = pd.read_parquet(next(folder.glob("evaluations/*/predictions.parquet")))
+    for change in found["counterfactuals"]:
+        group = found["groups"][change["group"]]
+        assert profiles[group][change["field"]] == change["before"] != change["after"]
+        assert change["gates_moved"] > 0  # the router reads the profile
+        assert sum(change["gates"]) == pytest.approx(1, abs=1e-3)
+        wanted = {**profiles[group], change["field"]: change["after"]}
+        twin = next((other for other, fields in profiles.items() if fields == wanted), None)
+        for question, said in change["answers"].items():
+            told = predictions[(predictions["group"] == twin) & (predictions["question_id"] == question)]
+            if len(told):  # a changed profile that another group has is answered as that group is
+                assert said == pytest.approx(told["probabilities"].iloc[0].tolist(), abs=2e-4)
+    assert set(found["fields"]) == {"sex", "ethnicity", "education", "party", "church_activity"}
+    page = write_report([folder], tmp_path / "report.html", draws=0).read_text(encoding="utf-8")
+    assert 'id="changes-group"' in page
+
+
+def test_a_model_without_experts_has_no_topology(run: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run.path, tmp_path / "cuma"))
+    next(folder.glob("evaluations/*/routing.parquet")).unlink()
+    with pytest.raises(RunError, match="no experts"):
+        evaluate_topology(subject_of_run(folder))

@@ -19,11 +19,12 @@ from cuma.machine import hardware, versions
 from cuma.materials import Materials
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
+from cuma.reports.printed import rich_table
 from cuma.reports.reading import read_evidence
-from cuma.reports.render import render
-from cuma.reports.tables import SIDES, compare_methods, markdown_table, rich_table
+from cuma.reports.render import write_page
+from cuma.reports.tables import SIDES, compare_methods
 from cuma.reports.verdict import control_sentences, sentences
-from cuma.runs import Run, write_text
+from cuma.runs import Run
 from cuma.training.train import train_run
 
 METHODS = ("persona", "lora", "semantic", "cuma", "shuffled")
@@ -63,12 +64,11 @@ def run_quickstart(
 
 
 def _report(folders: list[Path], page: Path, console: Console) -> Path:
-    """Write the page and table.md, and print the table and the sentences that the page opens with."""
+    """Write the page with its tables, and print the table and the sentences that the page opens with."""
     with console.status("Comparing the methods …"):
         evidence = read_evidence(folders, REFERENCE)
         table = compare_methods(evidence)
-        write_text(page, render(evidence, table))
-        write_text(page.with_name("table.md"), "\n\n".join(markdown_table(table, side) for side in SIDES) + "\n")
+        write_page(evidence, table, page)
     for side in SIDES:
         console.print(rich_table(table, side, console.width))
     for sentence in (*sentences(table), *control_sentences(table)):

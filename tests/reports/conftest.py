@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic import DRAWS, METHODS, Population, population, write_run
+from synthetic import DRAWS, METHODS, Population, countries, population, write_measurements, write_run
 
 from cuma.reports import comparison_table, write_report
 
@@ -35,6 +35,22 @@ def page(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page about all nine runs."""
     path = write_report(runs, tmp_path_factory.mktemp("page") / "report.html", draws=DRAWS)
     return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def four_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four runs on countries, two of them mixtures, one with everything measured."""
+    folder = tmp_path_factory.mktemp("countries")
+    chosen = ("cuma", "lora", "semantic", "anchor-average")
+    made = [write_run(folder, recipe, countries()) for recipe in METHODS if recipe.name in chosen]
+    write_measurements(folder / "cuma")
+    return made
+
+
+@pytest.fixture(scope="session")
+def world_page(four_runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page about the four runs."""
+    return write_report(four_runs, tmp_path_factory.mktemp("world") / "report.html", draws=DRAWS)
 
 
 @pytest.fixture

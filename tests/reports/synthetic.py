@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from cuma.evaluation.spaces import describe
+from cuma.reports.reading import newest_evaluation, read_evaluation
+from cuma.reports.topology import gate_space
+from cuma.runs import Run
 
 DRAWS = 60
 """Bootstrap draws in tests; the page's own default is 1000."""
@@ -67,6 +72,20 @@ class Population:
     people: pd.DataFrame = field(repr=False)
 
 
+COUNTRIES = (
+    "Argentina", "Australia", "Brazil", "Canada", "Chile", "Czech Republic", "Egypt", "Germany", "Hong Kong", "India",
+    "Japan", "Mexico", "Nigeria", "Peru", "Singapore", "South Africa", "Sweden", "Thailand", "Turkey", "United States",
+)  # fmt: skip
+
+
+def countries(seed: int = 0) -> Population:
+    """16 seen and 4 unseen countries."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1, (20, 1)) + rng.normal(0, 0.3, (20, 4))
+    seen = np.arange(20) < 16
+    return _asked(list(COUNTRIES), seen, logits, lambda i: 30 + i, rng)
+
+
 def population(sizes: Callable[[int], int] | None = None, seed: int = 0) -> Population:
     """50 seen and 15 unseen groups. `sizes` gives the number of people of group i; by default 40 to 240."""
     rng = np.random.default_rng(seed)
@@ -76,10 +95,15 @@ def population(sizes: Callable[[int], int] | None = None, seed: int = 0) -> Popu
     labels = [f"{races[r]}, {PARTIES[p]}, {EDUCATION[e]}, {CHURCH[c]}" for r, p, e, c in chosen]
     lean = np.array([0.9 - 0.5 * p + 0.25 * e - 0.8 * c for _, p, e, c in chosen])
     logits = lean[:, None] + np.array([-0.2, -0.1, 1.6, 1.5]) + rng.normal(0, 0.25, (65, 4))
-    seen = np.arange(65) < 50
+    return _asked(labels, np.arange(65) < 50, logits, sizes or (lambda _: int(rng.integers(40, 240))), rng)
+
+
+def _asked(
+    labels: list[str], seen: np.ndarray, logits: np.ndarray, sizes: Callable[[int], int], rng: np.random.Generator
+) -> Population:
     rows, person = [], 0
     for i, label in enumerate(labels):
-        for _ in range(sizes(i) if sizes else int(rng.integers(40, 240))):
+        for _ in range(sizes(i)):
             yes = rng.random(4) < 1 / (1 + np.exp(-logits[i]))
             rows += [
                 (person, label, seen[i], QUESTIONS[q]["id"], int(not yes[q])) for q in range(4) if rng.random() > 0.05
@@ -143,21 +167,23 @@ def _predictions(recipe: Recipe, world: Population, rng: np.random.Generator) ->
 
 def _routing(recipe: Recipe, world: Population, rng: np.random.Generator) -> pd.DataFrame:
     rows = []
+    size = len(world.groups)
     for layer in range(22, 30):
-        scores = world.logits @ rng.normal(0, 1, (4, 8)) + rng.normal(0, 0.5, (65, 8))
+        scores = world.logits @ rng.normal(0, 1, (4, 8)) + rng.normal(0, 0.5, (size, 8))
         if recipe.shuffled:
             scores = rng.permutation(scores)
         exp = np.exp(scores) * (scores >= np.sort(scores, axis=1)[:, [-3]])
         gates = exp / exp.sum(axis=1, keepdims=True)
         name = f"base_model.model.model.layers.{layer}.self_attn"
-        rows += [(world.groups[i], bool(world.seen[i]), name, e, gates[i, e]) for i in range(65) for e in range(8)]
+        rows += [(world.groups[i], bool(world.seen[i]), name, e, gates[i, e]) for i in range(size) for e in range(8)]
     return pd.DataFrame(rows, columns=["group", "seen", "layer", "expert", "gate"])
 
 
 def _log(recipe: Recipe, rng: np.random.Generator) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for step in (0, 25, 50, 100, 150, 200):
-        rows.append({"step": step, "loss": 1.2 * np.exp(-step / 60) + 0.55, "aux_loss": 1.02})
+        gates = {"effective_experts": 7.5 - step / 200, "dead_experts": 0.0, "expert_group_mi": step / 500}
+        rows.append({"step": step, "loss": 1.2 * np.exp(-step / 60) + 0.55, **(gates if recipe.routes else {})})
         done = 1 - np.exp(-step / (70 * (1.6 - recipe.keep)))
         curve = {}
         for side, worst in (("seen", 0.02), ("unseen", 0.05 + 0.1 * recipe.shuffled)):
@@ -165,3 +191,100 @@ def _log(recipe: Recipe, rng: np.random.Generator) -> list[dict[str, object]]:
             curve[side] = {"soft_emd": error, "spread": max(0.0, recipe.keep * done + rng.normal(0, 0.02))}
         rows.append({"step": step, "curve": curve})
     return rows
+
+
+def write_measurements(run: Path, embeds: np.ndarray | None = None) -> Path:
+    """topology.json, collapse.json and gradients.json of a synthetic mixture, in the forms that evaluations write."""
+    opened = Run.open(run)
+    folder = newest_evaluation(opened)
+    assert folder is not None
+    evidence = read_evaluation(opened, folder)
+    space = gate_space(evidence.methods[0], set(evidence.people["group"]))
+    assert space is not None
+    rng = np.random.default_rng(0)
+    found = describe(space, evidence, rng.normal(size=(len(space.groups), 6)) if embeds is None else embeds)
+    found |= _changes(space.groups, [question["id"] for question in QUESTIONS])
+    (folder / "topology.json").write_text(json.dumps(found))
+    (folder / "collapse.json").write_text(json.dumps(_collapse(space.groups)))
+    (folder / "gradients.json").write_text(json.dumps(_gradients(space.groups[:6], rng)))
+    return folder
+
+
+def _changes(groups: Sequence[str], questions: list[str]) -> dict[str, object]:
+    def said(share: float) -> dict[str, object]:
+        answers = {question: [share + i / 20, 1 - share - i / 20] for i, question in enumerate(questions)}
+        return {"gates": [share, *[(1 - share) / 7] * 7], "answers": answers}
+
+    made = [
+        {
+            "group": g,
+            "field": field,
+            "before": "one",
+            "after": after,
+            "gates_moved": 0.2,
+            "answers_moved": 0.05,
+            **said(0.2 + g / 100 + len(field) / 100),
+        }
+        for g in range(0, len(groups), 7)
+        for field, values in (("party", (None, "two", "three")), ("church_activity", (None, "four")))
+        for after in values
+    ]
+    moved = {"gates": 0.2, "answers": 0.05, "n": 4}
+    return {
+        "fields": {
+            "party": {"share": 0.3, "changed": moved, "left_out": moved},
+            "church_activity": {"share": None, "changed": moved, "left_out": moved},
+        },
+        "counterfactuals": made,
+        "unchanged": {str(g): said(0.1) for g in range(0, len(groups), 7)},
+        "twins": {"n": 3, "correlation": 0.4},
+    }
+
+
+def _estimate(value: float | None) -> dict[str, float | None]:
+    return {
+        "value": value,
+        "low": None if value is None else value - 0.1,
+        "high": None if value is None else value + 0.1,
+    }
+
+
+def _collapse(groups: Sequence[str]) -> dict[str, object]:
+    question = {"spread": _estimate(0.3), "alignment": _estimate(0.5), "within_ratio": _estimate(0.2), "n": 900}
+    group = {
+        "n": 90, "entropy_model": 0.3, "entropy_people": 0.6, "own_distance": 0.3, "toward": groups[1],
+        "toward_distance": 0.1, "margin": _estimate(0.2), "to_average": _estimate(0.7), "erased": True,
+    }  # fmt: skip
+    side = {"questions": {q["id"]: question for q in QUESTIONS}, "groups": {groups[0]: group, "A tiny group": group}}
+    alarms = [
+        {
+            "side": "seen",
+            "kind": "within",
+            "question": "abany",
+            "group": None,
+            "sentence": "People are made the same here.",
+        },
+        {"side": "seen", "kind": "within", "question": None, "group": None, "sentence": "People are made the same."},
+        {
+            "side": "seen",
+            "kind": "erased",
+            "question": None,
+            "group": "A tiny group",
+            "sentence": "A tiny group is erased.",
+        },
+    ]
+    return {"sides": {"seen": side}, "alarms": alarms}
+
+
+def _gradients(groups: Sequence[str], rng: np.random.Generator) -> dict[str, object]:
+    names = [*groups, "A tiny group"]
+
+    def part() -> dict[str, object]:
+        estimates = {"between": _estimate(0.1), "within": _estimate(0.6), "conflicting": _estimate(0.4)}
+        return {"parameters": 1000, "cosine": np.corrcoef(rng.normal(size=(len(names), 20))).tolist(), **estimates}
+
+    return {
+        "seed": 0, "n_batches": 2, "questions_per_batch": 4, "groups": names, "n_groups": len(names), "dense": part(),
+        "expert": part(), "router": part(), "adapter": None, "difference": _estimate(0.0),
+        "sentence": "No difference was found.",
+    }  # fmt: skip

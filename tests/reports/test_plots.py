@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from synthetic import QUESTIONS, Population
 
-from cuma.reports.plots import answers_payload, curves_payload, method_entries, wilson
+from cuma.reports.plots import answers_payload, curve_panels, method_entries, wilson
 from cuma.reports.reading import Evidence, read_evidence
 
 
@@ -63,7 +63,7 @@ def test_colours_mark_roles(evidence: Evidence) -> None:
 
 
 def test_curves_hold_every_logged_point_and_the_anchors(evidence: Evidence, table: pd.DataFrame) -> None:
-    panels = curves_payload(evidence, table)
+    panels = curve_panels(evidence, table)
     assert [panel["title"] for panel in panels] == [
         f"{metric}, {side} groups" for metric in ("Soft EMD", "Spread") for side in ("seen", "unseen")
     ]

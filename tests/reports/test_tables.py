@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cuma.errors import CumaError
 from cuma.metrics import compare, score
 from cuma.metrics.measure import METRICS
 from cuma.reports import comparison_table, markdown_table, rich_table
+from cuma.reports.reading import read_evidence
 from cuma.reports.tables import cell_text, number, shown_columns
 
 
@@ -95,8 +97,8 @@ def test_terminal_and_markdown_show_every_figure(table: pd.DataFrame) -> None:
 
 
 def test_without_a_reference_there_is_no_difference(runs: Sequence[Path]) -> None:
-    table = comparison_table(runs[:2], draws=0)
-    assert set(table["role"]) == {"rival"}
+    table = comparison_table([run for run in runs if run.name.startswith("anchor")], draws=0)
+    assert set(table["role"]) == {"anchor"}
     assert table["difference"].isna().all()
     assert "Against" not in markdown_table(table, "seen")
 
@@ -131,3 +133,45 @@ def test_a_run_twice_other_questions_and_no_evaluation_are_refused(
 )
 def test_numbers_are_printed_plainly(value: float, text: str) -> None:
     assert number(value, sign=True) == text
+
+
+def test_the_reference_is_chosen_or_named(runs: Sequence[Path]) -> None:
+    named = {run.name: run for run in runs}
+    assert comparison_table([named["lora"], named["cuma"]], draws=0)["name"].iloc[0] == "cuma"
+    pair = [named["semantic"], named["lora"]]
+    assert comparison_table(pair, draws=0).set_index("name").loc["semantic", "role"].iloc[0] == "reference"
+    chosen = comparison_table(pair, reference="lora", draws=0)
+    assert chosen.set_index("name").loc["lora", "role"].iloc[0] == "reference"
+    with pytest.raises(CumaError, match="Did you mean 'lora'"):
+        comparison_table(pair, reference="lor", draws=0)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(
+    runs: Sequence[Path], copy_of: Callable[[Path], Path]
+) -> None:
+    run = next(run for run in runs if run.name == "cuma")
+    table = comparison_table([run, copy_of(run)], draws=0)
+    assert table["name"].nunique() == 2
+    assert all(name.startswith("cuma@") for name in table["name"])
+
+
+def test_p_follows_the_paired_interval_and_holm_only_raises_it(table: pd.DataFrame) -> None:
+    others = table[table["role"] != "reference"]
+    assert table.loc[table["role"] == "reference", "p"].isna().all()
+    assert (others["p_holm"] >= others["p"]).all()
+    sure = others[(others["difference_low"] > 0) | (others["difference_high"] < 0)]
+    assert (sure["p"] < 0.1).all()
+
+
+def test_of_several_benchmarks_one_is_chosen(runs: Sequence[Path], copy_of: Callable[[Path], Path]) -> None:
+    run = copy_of(runs[0])
+    here = next((run / "evaluations").iterdir())
+    other = Path(shutil.copytree(here, here.with_name("other-feedbeef")))
+    scores = json.loads((other / "scores.json").read_text())
+    (other / "scores.json").write_text(json.dumps(scores | {"benchmark": "other"}))
+    with pytest.raises(CumaError, match="Choose one with --benchmark"):
+        read_evidence([run])
+    assert read_evidence([run], benchmark="other").benchmark == "other"
+    assert read_evidence([run, runs[1]]).benchmark == "gss"  # the only one that both have
+    with pytest.raises(CumaError, match="Did you mean 'other'"):
+        read_evidence([run], benchmark="othr")

@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cuma.metrics.topology import Mantel
 from cuma.reports.plots import true_answers
 from cuma.reports.reading import Evidence, read_evidence
 from cuma.reports.topology import (
-    Agreement,
     GateSpace,
     agreement,
     agreement_sentence,
     gate_space,
     layer_labels,
-    principal_axes,
     topology_payload,
 )
 
@@ -53,14 +52,6 @@ def test_positions_keep_what_two_axes_can_keep(space: GateSpace) -> None:
     assert 0 < sum(space.explained) <= 1
 
 
-def test_axes_do_not_depend_on_the_sign_that_the_solver_chose() -> None:
-    vectors = np.random.default_rng(0).normal(size=(10, 4))
-    positions, _ = principal_axes(vectors)
-    mirrored, _ = principal_axes(-vectors)
-    assert np.allclose(np.abs(positions), np.abs(mirrored))
-    assert np.allclose(positions, principal_axes(vectors + 3)[0])
-
-
 def test_gates_that_are_the_answers_agree_and_random_ones_do_not(evidence: Evidence, space: GateSpace) -> None:
     answers = true_answers(evidence)
     shares = answers.assign(yes=[row.counts[0] / row.n for row in answers.itertuples()])
@@ -77,7 +68,7 @@ def test_gates_that_are_the_answers_agree_and_random_ones_do_not(evidence: Evide
     ("correlation", "words"), [(0.5, "more than chance"), (0.0, "what chance alone"), (-0.5, "less than chance")]
 )
 def test_the_sentence_follows_the_correlation(correlation: float, words: str) -> None:
-    text = agreement_sentence("CuMA", Agreement(correlation, -0.1, 0.1, 65))
+    text = agreement_sentence("CuMA", Mantel(correlation, -0.1, 0.1, 0.5, 65))
     assert words in text
     assert "because" not in text
     assert "too few groups" in agreement_sentence("CuMA", None)

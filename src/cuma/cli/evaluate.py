@@ -72,6 +72,10 @@ def evaluate(
         bool,
         typer.Option("--gradients", help="Do groups' gradients conflict, and where?", rich_help_panel=MEASURE),
     ] = False,
+    topology: Annotated[
+        bool,
+        typer.Option("--topology", help="What does a mixture's router follow?", rich_help_panel=MEASURE),
+    ] = False,
     against: Annotated[
         list[Path] | None,
         typer.Option(metavar="RUN", help="Paired differences from this evaluated run.", rich_help_panel=MEASURE),
@@ -149,6 +153,12 @@ def evaluate(
         from cuma.evaluation.gradients import evaluate_gradients
 
         typer.echo(f"• {evaluate_gradients(subject)['sentence']}")
+    if topology:
+        from cuma.evaluation.topology import evaluate_topology
+        from cuma.reports.learned import sentences
+
+        for sentence in sentences(evaluate_topology(subject)):
+            typer.echo(f"• {sentence}")
     if against and not judge:
         from cuma.evaluation.differences import evaluate_differences
 

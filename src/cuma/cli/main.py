@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuma.cli import about, adapters, data, evaluate, runs
+from cuma.cli import about, adapters, data, evaluate, harness, runs
 from cuma.cli.shell import Verbs
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -16,12 +16,15 @@ VERBS: dict[str, Callable[..., Any]] = {
     "train": runs.train,
     "evaluate": evaluate.evaluate,
     "report": runs.report,
+    "lm-eval": harness.lm_eval,
     "import-reference": adapters.import_reference_adapter,
     "card": adapters.card,
     "push": adapters.push,
     "list": about.list_,
     "env": about.env,
 }
+HANDED_ON = ("lm-eval",)
+"""Verbs whose words belong to another program: options that we do not know are passed on."""
 DATA_VERBS: dict[str, Callable[..., Any]] = {
     "build": data.build_data,
     "check": data.check_data,
@@ -59,7 +62,7 @@ def _group(verbs: dict[str, Callable[..., Any]], **settings: Any) -> typer.Typer
         cls=Verbs, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, **settings
     )
     for name, verb in verbs.items():
-        group.command(name)(verb)
+        group.command(name, context_settings={"ignore_unknown_options": name in HANDED_ON})(verb)
     return group
 
 

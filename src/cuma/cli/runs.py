@@ -64,10 +64,18 @@ def report(
     output: Annotated[
         Path | None, typer.Option(help="The page; left out: report.html in the run, or beside the runs.")
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Name of the run that the others are compared with; left out: cuma, or the first mixture."),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="Whose evaluations; left out: the only one that all runs share.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
 ) -> None:
-    """Write one self-contained page about one or more runs."""
-    from cuma.reports.render import write_report
+    """Write one self-contained page about one or more runs, and its table as Markdown and LaTeX beside it."""
+    from cuma.reports.render import DEFAULT_TITLE, write_report
 
     page = output or (runs[0] if len(runs) == 1 else runs[0].parent) / "report.html"
-    write_report(runs, page)
-    typer.echo(str(page))
+    write_report(runs, page, title=title or DEFAULT_TITLE, reference=reference, benchmark=benchmark)
+    typer.echo(f"{page}  For a paper: {page.with_suffix('.tex')}, {page.with_suffix('.md')}")

@@ -10,7 +10,7 @@ import numpy as np
 from cuma.metrics import emd
 from cuma.reports.plots import predicted_answers, true_answers
 from cuma.reports.privacy import hidden_groups
-from cuma.reports.reading import Evidence
+from cuma.reports.reading import Evidence, Method
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def group_rows(trained: Mapping[str, int], evidence: Evidence | None) -> list[Gr
         evidence: of one evaluated run; None: it is not evaluated.
     """
     tested = {} if evidence is None else _tested(evidence)
-    errors = {} if evidence is None else _errors(evidence)
+    errors = {} if evidence is None else group_errors(evidence, evidence.methods[0])
     seen = dict.fromkeys(trained, True) | {group: side for group, (side, _) in tested.items()}
     return [
         GroupRow(group, seen[group], trained.get(group), tested.get(group, (True, None))[1], errors.get(group))
@@ -50,13 +50,13 @@ def _tested(evidence: Evidence) -> dict[str, tuple[bool, int]]:
     return {group: (bool(seen), int(size)) for (group, seen), size in sizes.items() if group not in left_out}
 
 
-def _errors(evidence: Evidence) -> dict[str, float]:
-    """Label → soft EMD (as in scores.json, for one group), over the cells that may be shown."""
+def group_errors(evidence: Evidence, method: Method) -> dict[str, float]:
+    """Label → the method's soft EMD (as in scores.json, for one group), over the cells that may be shown."""
     ordinal = {question["id"]: question["ordinal"] for question in evidence.questions}
-    (method,) = evidence.methods
     predicted = predicted_answers(method)
     cells: dict[str, list[float]] = {}
     for row in true_answers(evidence).itertuples():
-        said = predicted[row.group, row.question_id]
-        cells.setdefault(row.group, []).append(float(emd(said, row.counts / row.n, ordinal[row.question_id])))
+        said = predicted.get((row.group, row.question_id))
+        if said is not None:
+            cells.setdefault(row.group, []).append(float(emd(said, row.counts / row.n, ordinal[row.question_id])))
     return {group: float(np.mean(values)) for group, values in cells.items()}

@@ -85,24 +85,24 @@ def _start(groups: list[dict[str, Any]]) -> dict[str, int]:
     return {"group": max(unseen, key=lambda i: float(np.abs(cells[i] - mean).sum())), "question": question}
 
 
-def curves_payload(evidence: Evidence, table: pd.DataFrame) -> list[dict[str, Any]]:
+def curve_panels(evidence: Evidence, table: pd.DataFrame) -> list[dict[str, Any]]:
     """Four panels (soft EMD and spread, seen and unseen groups); none when no method was measured while training."""
     trained = [(i, method) for i, method in enumerate(evidence.methods) if not method.curve.empty]
     panels = []
     for metric, name in (("soft_emd", "Soft EMD"), ("spread", "Spread")):
         for seen, side in ((True, "seen"), (False, "unseen")):
-            series = [_series(i, method.curve[method.curve["seen"] == seen], metric) for i, method in trained]
-            series = [line for line in series if line["steps"]]
-            if series:
+            known = [(i, m.curve[m.curve["seen"] == seen].dropna(subset=[metric])) for i, m in trained]
+            drawn = [series(i, curve["step"], curve[metric]) for i, curve in known if len(curve)]
+            if drawn:
                 rows = table[table["side"] == side]
                 lines = _floor_and_anchors(rows) if metric == "soft_emd" else _spread_lines()
-                panels.append({"title": f"{name}, {side} groups", "series": series, "lines": lines})
+                panels.append({"box": "curves", "title": f"{name}, {side} groups", "series": drawn, "lines": lines})
     return panels
 
 
-def _series(number: int, curve: pd.DataFrame, metric: str) -> dict[str, Any]:
-    known = curve.dropna(subset=[metric])
-    return {"method": number, "steps": known["step"].tolist(), "values": _rounded(known[metric])}
+def series(number: int, steps: pd.Series, values: pd.Series) -> dict[str, Any]:
+    """One line of a panel: a method's number, steps and values."""
+    return {"method": number, "steps": [int(step) for step in steps], "values": _rounded(values)}
 
 
 def _floor_and_anchors(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
-from cuma.errors import RunError
+from cuma.errors import RunError, suggestion
 from cuma.runs import Run, read_json
 
 Role = Literal["reference", "rival", "control", "anchor"]
@@ -18,6 +18,9 @@ ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
 
 PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
 PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
+MEASUREMENTS = ("topology", "collapse", "gradients")
+"""Files beside scores.json that a report shows where they are there."""
+LOGGED = ("loss", "gate_entropy", "effective_experts", "dead_experts", "expert_group_mi")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,12 @@ class Method:
     """Columns group, seen, layer, expert, gate; None for a method without experts."""
     curve: pd.DataFrame
     """Columns step, seen, soft_emd, spread; empty for a method that was not trained."""
+    log: pd.DataFrame
+    """What the trainer logged: stage, step, and loss and the gates' figures where there are any; may be empty."""
+    recipe: dict[str, Any]
+    """The recipe as it was written: nested sections."""
+    measured: dict[str, Any]
+    """What further measurements left beside the scores: "topology", "collapse", "gradients", where they were made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,19 +65,28 @@ class Evidence:
         return tuple(method for method in self.methods if method.role == role)
 
 
-def read_evidence(runs: Sequence[Path], reference: str = "cuma") -> Evidence:
-    """Read the run folders. `reference`: the name (run.json) of the run that the others are compared with.
+def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark: str | None = None) -> Evidence:
+    """Read the run folders.
 
-    Raises RunError when there is nothing to read, or when the runs were not evaluated on the same people and questions.
+    Args:
+        runs: the folders.
+        reference: the name (run.json) of the run that the others are compared with; None: the one called "cuma", else
+            the first mixture, else the first model.
+        benchmark: whose evaluations are read; None: the only one that all runs share.
+
+    Raises:
+        RunError: nothing to read, no run of that name, or runs that were evaluated on different people or questions.
     """
     if not runs:
         raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
     opened = [Run.open(Path(path)) for path in runs]
-    folders = _evaluations(opened)
-    methods = [_method(run, folder, reference) for run, folder in zip(opened, folders, strict=True)]
-    names = [method.name for method in methods]
+    folders = _evaluations(opened, benchmark)
+    _tell_apart(opened)
+    names = [run.info["name"] for run in opened]
     if len(set(names)) < len(names):
         raise RunError(f"Two runs of one report have the same name; got {', '.join(names)}. Leave one out.")
+    chosen = _reference(opened, reference)
+    methods = [_method(run, folder, chosen) for run, folder in zip(opened, folders, strict=True)]
     scores = [read_json(folder / "scores.json") for folder in folders]
     for name, score in zip(names, scores, strict=True):
         if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
@@ -78,9 +96,33 @@ def read_evidence(runs: Sequence[Path], reference: str = "cuma") -> Evidence:
     return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people)
 
 
+def _tell_apart(runs: Sequence[Run]) -> None:
+    """Runs of one name from different folders get the folder's name too, as far as that tells them apart."""
+    names = [run.info["name"] for run in runs]
+    for run in runs:
+        folder, parent = run.path.resolve().name, run.path.resolve().parent.name
+        if names.count(run.info["name"]) > 1:
+            where = folder if folder != run.info["name"] else parent
+            run.info |= {"name": f"{run.info['name']}@{where}", "label": f"{run.info['label']} ({where})"}
+
+
+def _reference(runs: Sequence[Run], wanted: str | None) -> str | None:
+    """The name of the run that the others are compared with; None among anchors alone."""
+    names = [run.info["name"] for run in runs]
+    if wanted is not None:
+        if wanted not in names:
+            raise RunError(f"No run is called {wanted!r}. {suggestion(wanted, names)}")
+        return wanted
+    if "cuma" in names:
+        return "cuma"
+    models = [run for run in runs if run.info["kind"] != "anchor"]
+    mixtures = [run for run in models if _recipe(run).get("adapter", {}).get("method") == "cuma"]
+    return next((run.info["name"] for run in (*mixtures, *models)), None)
+
+
 def newest_evaluation(run: Run) -> Path | None:
     """The folder of the evaluation that was finished last; None if there is none."""
-    return max(run.evaluations(), key=lambda folder: (folder / "predictions.parquet").stat().st_mtime, default=None)
+    return max(run.evaluations(), key=_finished, default=None)
 
 
 def read_evaluation(run: Run, folder: Path) -> Evidence:
@@ -90,43 +132,59 @@ def read_evaluation(run: Run, folder: Path) -> Evidence:
     return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), method.predictions[PERSON_COLUMNS])
 
 
-def _evaluations(runs: Sequence[Run]) -> list[Path]:
-    """One evaluation folder per run: the only one it has, or the only one that all runs have by the same name."""
-    held = [{folder.name: folder for folder in run.evaluations()} for run in runs]
-    for run, folders in zip(runs, held, strict=True):
+def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
+    """One evaluation folder per run: its newest on the benchmark that all runs share."""
+    held: list[dict[str, list[Path]]] = []
+    for run in runs:
+        folders: dict[str, list[Path]] = {}
+        for folder in run.evaluations():
+            folders.setdefault(folder.name.rpartition("-")[0], []).append(folder)
         if not folders:
             raise RunError(f"Run {run.path} has not been evaluated. Evaluate it first, then make the report.")
-    if all(len(folders) == 1 for folders in held):
-        return [next(iter(folders.values())) for folders in held]
-    common = set.intersection(*(set(folders) for folders in held))
-    if len(common) != 1:
+        held.append(folders)
+    common = sorted(set.intersection(*(set(folders) for folders in held)))
+    if benchmark is not None and benchmark not in common:
+        raise RunError(f"Not every run was evaluated on {benchmark!r}. {suggestion(benchmark, common)}")
+    if not common:
         raise RunError(
-            f"The runs share {len(common)} evaluations; expected exactly 1. "
-            "Give runs that were evaluated once, on the same benchmark."
+            "The runs were not evaluated on the same benchmark. Give runs that were, or evaluate them on one."
         )
-    name = common.pop()
-    return [folders[name] for folders in held]
+    if benchmark is None and len(common) > 1:
+        raise RunError(f"The runs were all evaluated on {', '.join(common)}. Choose one with --benchmark.")
+    return [max(folders[benchmark or common[0]], key=_finished) for folders in held]
 
 
-def _method(run: Run, folder: Path, reference: str) -> Method:
+def _finished(evaluation: Path) -> float:
+    return (evaluation / "predictions.parquet").stat().st_mtime
+
+
+def _method(run: Run, folder: Path, reference: str | None) -> Method:
     routing = folder / "routing.parquet"
+    recipe = _recipe(run)
     return Method(
         name=run.info["name"],
         label=run.info["label"],
-        role=_role(run, reference),
+        role=_role(run, recipe, reference),
         info=run.info,
         predictions=_predictions(folder / "predictions.parquet"),
         routing=pd.read_parquet(routing) if routing.exists() else None,
         curve=_curve(run),
+        log=_log(run),
+        recipe=recipe,
+        measured={name: read_json(file) for name in MEASUREMENTS if (file := folder / f"{name}.json").is_file()},
     )
 
 
-def _role(run: Run, reference: str) -> Role:
+def _recipe(run: Run) -> dict[str, Any]:
+    """The recipe as written, without defaults."""
+    return yaml.safe_load(run.recipe_text) or {}
+
+
+def _role(run: Run, recipe: dict[str, Any], reference: str | None) -> Role:
     if run.info["name"] == reference:
         return "reference"
     if run.info["kind"] == "anchor":
         return "anchor"
-    recipe = yaml.safe_load(run.recipe_text) or {}
     return "control" if recipe.get("data", {}).get("shuffle_profiles", False) else "rival"
 
 
@@ -151,6 +209,18 @@ def _curve(run: Run) -> pd.DataFrame:
     table = table.astype({"step": int, "seen": bool, "soft_emd": float, "spread": float})  # None: not defined there
     table = table.drop_duplicates(["step", "seen"], keep="last")
     return table.sort_values(["seen", "step"], ascending=[False, True], ignore_index=True)
+
+
+def _log(run: Run) -> pd.DataFrame:
+    """The trainer's own log of all stages; when a step was logged twice (a resumed run), the last."""
+    rows = [
+        {"stage": stage.path.name, "step": record["step"], **{key: record.get(key) for key in LOGGED}}
+        for stage in run.stages()
+        for record in stage.read_log()
+        if any(key in record for key in LOGGED)
+    ]
+    table = pd.DataFrame(rows, columns=["stage", "step", *LOGGED]).astype(dict.fromkeys(LOGGED, float))
+    return table.drop_duplicates(["stage", "step"], keep="last").sort_values(["stage", "step"], ignore_index=True)
 
 
 def _people(methods: Sequence[Method]) -> pd.DataFrame:

@@ -2,81 +2,166 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from cuma.reports.plots import answers_payload, curves_payload, method_entries, true_answers
+from cuma.reports.cards import data_card, facts, method_card
+from cuma.reports.health import health_rows, training_panels
+from cuma.reports.interference import collapse_rows, gradient_rows
+from cuma.reports.plots import answers_payload, curve_panels, method_entries, true_answers
+from cuma.reports.printed import latex_tables, markdown_tables
 from cuma.reports.privacy import MIN_PEOPLE
 from cuma.reports.reading import Evidence, read_evidence
-from cuma.reports.tables import SIDES, Column, cell_text, compare_methods, number, shown_columns, side_title
+from cuma.reports.tables import (
+    MORE_COLUMNS,
+    SIDES,
+    Column,
+    cell_text,
+    compare_methods,
+    number,
+    shown_columns,
+    side_title,
+)
+from cuma.reports.templating import STYLE, html_environment, page_json, template_text
 from cuma.reports.topology import topology_payload
 from cuma.reports.verdict import control_sentences, headline, sentences
+from cuma.reports.world import world_payload
 from cuma.runs import write_text
 
 DEFAULT_TITLE = "Whose answers does the model give?"
+SECTIONS = {
+    "collapse": "Groups apart",
+    "table": "Comparison",
+    "world": "World",
+    "answers": "Answers",
+    "topology": "Experts",
+    "changes": "What if",
+    "health": "Health",
+    "gradients": "Gradients",
+    "curves": "Training",
+    "how": "Method and data",
+}
+"""Parts of the page in order, with their names in its list of parts. Each is a template of that name."""
+SCRIPTS = ("collapse", "world", "answers", "topology", "changes", "gradients", "curves")
+"""Parts that draw: each has a script of that name."""
 
 
 def write_report(
-    runs: Sequence[Path], output: Path, *, title: str = DEFAULT_TITLE, reference: str = "cuma", draws: int = 1000
+    runs: Sequence[Path],
+    output: Path,
+    *,
+    title: str = DEFAULT_TITLE,
+    reference: str | None = None,
+    benchmark: str | None = None,
+    draws: int = 1000,
 ) -> Path:
-    """Write the page that compares `runs` and return its path.
+    """Write the page that compares `runs`, and its table for a paper beside it (.md and .tex); return the page's path.
 
     runs: evaluated run folders, in the order in which the page shows them. reference: name of the run that the others
-    are compared with; if none has it, the page makes no comparison. draws: bootstrap draws behind every interval.
+    are compared with; benchmark: whose evaluations are read; None: as `read_evidence` chooses. draws: bootstrap draws
+    behind every interval.
     The same input gives the same bytes. RunError or BenchmarkError when runs are damaged or cannot be compared.
     """
-    evidence = read_evidence(runs, reference)
+    evidence = read_evidence(runs, reference, benchmark)
     table = compare_methods(evidence, draws=draws)
     output = Path(output)
-    write_text(output, render(evidence, table, title))
+    write_page(evidence, table, output, title)
     return output
+
+
+def write_page(evidence: Evidence, table: pd.DataFrame, output: Path, title: str = DEFAULT_TITLE) -> None:
+    """The page, and the tables beside it under the same name. `table`: `compare_methods` of the same evidence."""
+    write_text(output, render(evidence, table, title))
+    write_text(output.with_suffix(".md"), markdown_tables(table))
+    write_text(output.with_suffix(".tex"), latex_tables(table, evidence.benchmark))
 
 
 def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) -> str:
     """The page as text. `table`: `compare_methods` of the same evidence."""
-    entries = method_entries(evidence)
-    data = {
-        "methods": entries,
-        "answers": answers_payload(evidence),
-        "curves": curves_payload(evidence, table),
-        "topology": topology_payload(evidence),
+    data = _data(evidence, table)
+    health, collapse = health_rows(evidence), collapse_rows(evidence)
+    learned = [entry for entry in data["topology"] if entry["learned"]]
+    empty = {
+        "world": data["world"] is None,
+        "answers": not data["answers"]["groups"],
+        "topology": not data["topology"],
+        "changes": not any(entry["learned"]["changes"] for entry in learned),
+        "health": not health,
+        "gradients": not data["gradients"],
+        "curves": not data["panels"],
     }
-    environment = Environment(
-        loader=PackageLoader("cuma.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    sections = [name for name in SECTIONS if not empty.get(name, False)]
+    scripts = [name for name in SCRIPTS if name in sections and (name != "collapse" or data["answers"]["groups"])]
+    return (
+        html_environment()
+        .get_template("report/page.html.j2")
+        .render(
+            sections=sections,
+            names=SECTIONS,
+            scripts=[template_text(f"report/{name}.js") for name in ("base", *scripts)],
+            data=page_json(data),
+            css=template_text(STYLE),
+            plotly=get_plotlyjs(),
+            **_words(evidence, table, title),
+            **{key: data[key] for key in ("world", "topology", "gradients")},
+            learned=learned,
+            health=health,
+            collapse=collapse,
+            curves=_curve_rows(evidence),
+            has_map=data["world"] is not None,
+        )
     )
-    return environment.get_template("report.html.j2").render(
-        title=title,
-        benchmark=evidence.benchmark,
-        headline=headline(table),
-        sentences=sentences(table),
-        controls=control_sentences(table),
-        columns=shown_columns(table),
-        sides=[_side(table, side, entries) for side in SIDES if (table["side"] == side).any()],
-        questions=evidence.questions,
-        methods=[{"entry": entry, "info": m.info} for entry, m in zip(entries, evidence.methods, strict=True)],
-        facts=_facts(evidence),
-        curves=_curve_rows(evidence),
-        topology=data["topology"],
-        has_curves=bool(data["curves"]),
-        spreads=_spreads(table),
-        hidden=_hidden_count(evidence),
-        min_people=MIN_PEOPLE,
-        data=_json(data),
-        css=_template("report.css"),
-        js=_template("report.js"),
-        plotly=get_plotlyjs(),
-    )
+
+
+def _data(evidence: Evidence, table: pd.DataFrame) -> dict[str, Any]:
+    """What the page's scripts draw."""
+    return {
+        "methods": method_entries(evidence),
+        "answers": answers_payload(evidence),
+        "panels": [*curve_panels(evidence, table), *training_panels(evidence)],
+        "topology": topology_payload(evidence),
+        "world": world_payload(evidence),
+        "gradients": gradient_rows(evidence),
+    }
+
+
+def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any]:
+    """What the page says in text and tables."""
+    entries = method_entries(evidence)
+    headings, rows = method_card(evidence)
+    rivals = len(table.loc[table["p_holm"].notna(), "name"].unique())
+    return {
+        "title": title,
+        "benchmark": evidence.benchmark,
+        "seeds": _seeds(evidence),
+        "headline": headline(table),
+        "sentences": sentences(table),
+        "controls": control_sentences(table),
+        "columns": shown_columns(table),
+        "more_columns": shown_columns(table, MORE_COLUMNS),
+        "corrected": evidence.reference.label if evidence.reference and rivals else None,
+        "compared": rivals,
+        "sides": [_side(table, side, entries) for side in SIDES if (table["side"] == side).any()],
+        "questions": evidence.questions,
+        "methods": [{"entry": entry, "info": m.info} for entry, m in zip(entries, evidence.methods, strict=True)],
+        "spreads": _spreads(table),
+        "hidden": int(evidence.people["group"].nunique() - true_answers(evidence)["group"].nunique()),
+        "min_people": MIN_PEOPLE,
+        "card_headings": headings,
+        "card_rows": rows,
+        "facts": facts(evidence),
+        "data_card": data_card(evidence),
+    }
+
+
+def _seeds(evidence: Evidence) -> str:
+    """Over how many seeds the page speaks."""
+    seeds = {method.info["seed"] for method in evidence.methods if method.info.get("seed") is not None}
+    return "one training seed" if len(seeds) <= 1 else f"{len(seeds)} training seeds, one a run"
 
 
 def _side(table: pd.DataFrame, side: Any, entries: list[dict[str, str]]) -> dict[str, Any]:
@@ -90,6 +175,7 @@ def _side(table: pd.DataFrame, side: Any, entries: list[dict[str, str]]) -> dict
         "name": side,
         "scale": number(widest, 2),
         "rows": [_table_row(row, columns, colours[row["name"]], widest) for _, row in rows.iterrows()],
+        "more": [_more_row(row, shown_columns(table, MORE_COLUMNS)) for _, row in rows.iterrows()],
     }
 
 
@@ -109,35 +195,14 @@ def _table_row(row: pd.Series, columns: tuple[Column, ...], colour: str, widest:
     }
 
 
-def _cell(text: str) -> dict[str, str]:
+def _more_row(row: pd.Series, columns: tuple[Column, ...]) -> dict[str, Any]:
+    return {"label": row["label"], "cells": [_cell(cell_text(row, column.key)) for column in columns]}
+
+
+def _cell(text: str) -> Mapping[str, str]:
     """The figure and, on its own line, its interval."""
     figure, bracket, bounds = text.partition("[")
     return {"figure": figure.strip(), "bounds": bracket + bounds}
-
-
-def _facts(evidence: Evidence) -> list[tuple[str, str]]:
-    """What the runs recorded about machine, seed, versions, data and licences; each value once."""
-    names = {
-        "seed": "Training seed",
-        "hardware": "Machine",
-        "versions": "Versions",
-        "command": "Command",
-        "data": "Data",
-        "licences": "Licences",
-    }
-    facts = []
-    for key, name in names.items():
-        found = [method.info[key] for method in evidence.methods if method.info.get(key) not in (None, "", {}, [])]
-        if found:
-            facts.append((name, " · ".join(dict.fromkeys(map(_plain, found)))))
-    return facts
-
-
-def _plain(value: Any) -> str:
-    """A value of run.json as a line of text; nested ones as "name value; name value"."""
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {_plain(inner)}" for key, inner in value.items() if inner is not None)
-    return ", ".join(_plain(inner) for inner in value) if isinstance(value, list) else str(value)
 
 
 def _spreads(table: pd.DataFrame) -> dict[str, str]:
@@ -156,17 +221,3 @@ def _curve_rows(evidence: Evidence) -> list[list[str]]:
             side = "seen" if row.seen else "unseen"
             rows.append([method.label, side, str(row.step), number(row.soft_emd), number(row.spread, 2)])
     return rows
-
-
-def _hidden_count(evidence: Evidence) -> int:
-    return int(evidence.people["group"].nunique() - true_answers(evidence)["group"].nunique())
-
-
-def _json(data: dict[str, Any]) -> str:
-    """JSON that is safe inside a script element."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _template(name: str) -> str:
-    return files("cuma.reports").joinpath("templates", name).read_text(encoding="utf-8")

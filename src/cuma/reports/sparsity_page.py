@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 from tqdm import tqdm
 
@@ -24,7 +23,7 @@ from cuma.metrics.sparsity import (
     value_space,
 )
 from cuma.reports.privacy import MIN_PEOPLE, hidden
-from cuma.reports.render import _json, _template
+from cuma.reports.templating import STYLE, html_environment, page_json, template_text
 from cuma.runs import write_json, write_text
 
 LEVEL = 0.05
@@ -279,22 +278,22 @@ def render(found: dict[str, Any], name: str) -> str:
     listed: dict[int, list[str]] = {}
     for place in order:
         listed.setdefault(0 if found["clusters"] is None else found["clusters"][place] + 1, []).append(labels[place])
-    environment = Environment(
-        loader=PackageLoader("cuma.reports"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("sparsity.html.j2").render(
-        found=found,
-        name=name,
-        headline=found["summary"][0],
-        sentences=found["summary"][1:],
-        shown=found["questions"][:SHOWN_QUESTIONS],
-        clusters=listed,
-        level=LEVEL,
-        data=_json(data),
-        css=_template("report.css"),
-        js=_template("sparsity.js"),
-        plotly=get_plotlyjs(),
+    return (
+        html_environment()
+        .get_template("sparsity.html.j2")
+        .render(
+            found=found,
+            name=name,
+            headline=found["summary"][0],
+            sentences=found["summary"][1:],
+            shown=found["questions"][:SHOWN_QUESTIONS],
+            clusters=listed,
+            level=LEVEL,
+            data=page_json(data),
+            css=template_text(STYLE),
+            js=template_text("sparsity.js"),
+            plotly=get_plotlyjs(),
+        )
     )
 
 

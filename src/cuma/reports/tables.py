@@ -1,4 +1,4 @@
-"""The comparison of methods: as numbers (pandas), for the terminal (rich), and as Markdown."""
+"""The comparison of methods as numbers (pandas), and each of its cells as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -16,15 +16,13 @@ from cuma.metrics.scores import score_many
 from cuma.reports.privacy import people_text
 from cuma.reports.reading import Evidence, Method, read_evidence
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 Side = Literal["seen", "unseen"]
 SIDES: tuple[Side, Side] = ("seen", "unseen")
 COMPARED = ("soft_emd", "spread")
 """Metrics whose paired difference from the reference is kept."""
 
 MISSING = "–"
+THREE_DIGITS = ("noise_floor", "jsd", "kl", "brier", "ece", "steerability")
 
 
 @dataclass(frozen=True)
@@ -56,17 +54,12 @@ COLUMNS = (
         "and when the 95 % interval contains 0 the difference is within noise.",
     ),
     Column(
-        "argmax_emd",
-        "Argmax EMD ↓",
-        "The same distance when the method must give its likeliest answer to everybody of a group; it hardly tells a "
-        "perfect model from one that knows only the average.",
+        "p_holm",
+        "p",
+        "How often chance alone would give a soft EMD as far from that of {reference}, after Holm's correction for all "
+        "methods of the table (bootstrap).",
     ),
     Column("accuracy", "Accuracy ↑", "Share of people whose own answer is the method's likeliest one for their group."),
-    Column(
-        "entropy",
-        "Entropy",
-        "How undecided the prediction is, in nats: 0 is certain, and 0.69 is a coin toss between two options.",
-    ),
     Column(
         "option_mass",
         "Option mass",
@@ -88,22 +81,47 @@ COLUMNS = (
     Column("trainable_parameters", "Parameters", "How many numbers were trained."),
     Column("seconds", "Seconds", "Time to train plus time to evaluate, on the machine named below."),
 )
-
-
-WHOLE_WIDTH = 180
-"""Columns of a terminal that shows the whole table without cutting a figure."""
-NARROW = ("soft_emd", "noise_floor", "difference", "spread", "alignment")
-"""What a narrower one shows."""
+"""The table that everybody sees."""
+MORE_COLUMNS = (
+    Column(
+        "argmax_emd",
+        "Argmax EMD ↓",
+        "Soft EMD when the method must give its likeliest answer to everybody of a group; it hardly tells a perfect "
+        "model from one that knows only the average.",
+    ),
+    Column("jsd", "JSD ↓", "Jensen–Shannon divergence between predicted and people's shares, in nats, up to 0.69."),
+    Column("js_similarity", "1 − JS ↑", "One minus the Jensen–Shannon distance: what GlobalOpinionQA reports."),
+    Column("kl", "KL ↓", "Kullback–Leibler divergence of people's shares from the predicted ones, in nats."),
+    Column("macro_f1", "Macro-F1 ↑", "Of the likeliest answers, question by question, then averaged."),
+    Column("macro_f1_pooled", "F1, pooled ↑", "The same with all questions' options pooled by place, as in the paper."),
+    Column("brier", "Brier ↓", "Squared error of the predicted shares against each person's answer, from 0 to 2."),
+    Column("ece", "ECE ↓", "Expected calibration error: how far stated probabilities are from how often they hold."),
+    Column(
+        "entropy",
+        "Entropy",
+        "How undecided the prediction is, in nats: 0 is certain, and 0.69 is a coin toss between two options.",
+    ),
+    Column("entropy_normalised", "Entropy / max", "Entropy over that of all options being equally likely."),
+    Column(
+        "steerability",
+        "Steerability ↑",
+        "How much closer to a group's people the answer comes when the model is told who asks (soft EMD saved).",
+    ),
+    Column("wvb_auc", "WVB AUC ↑", "WorldValuesBench's: one minus its EMD, over all people together."),
+)
+"""The other metrics, for who wants them; a column without any figure is left out."""
+MORE_KEYS = frozenset(column.key for column in MORE_COLUMNS)
 
 
 def comparison_table(
-    runs: Sequence[Path], *, reference: str = "cuma", draws: int = 1000, seed: int = 0
+    runs: Sequence[Path], *, reference: str | None = None, draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Every method on seen and on unseen groups, recomputed from the runs' predictions.
 
     One row per side × method: side, name, label, role ("reference" | "rival" | "control" | "anchor"); each metric with
     _low and _high (95 %); difference and spread_difference from the reference with _low and _high (missing when there
-    is none); groups, people, trainable_parameters, seconds. A method without predictions for a side has no row there.
+    is none), and of the former p and p_holm; groups, people, trainable_parameters, seconds. A method that predicts
+    nothing for a side has no row there.
     RunError or BenchmarkError if the runs cannot be compared.
     """
     return compare_methods(read_evidence(runs, reference), draws=draws, seed=seed)
@@ -131,6 +149,7 @@ def _row(side: Side, method: Method, score: dict[str, Any], differences: dict[st
     for metric in COMPARED:
         name = "difference" if metric == "soft_emd" else f"{metric}_difference"
         row |= _triple(name, differences.get(metric, {"value": None, "low": None, "high": None}))
+    row |= {key: _known(differences.get("soft_emd", {}).get(key)) for key in ("p", "p_holm")}
     seconds = method.info.get("seconds")
     return row | {
         "groups": score["n"][side]["groups"],
@@ -159,6 +178,11 @@ def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def p_text(p: float) -> str:
+    """A p-value: three digits, "<0.001" below."""
+    return "<0.001" if p < 0.001 else number(p)
+
+
 def interval(row: pd.Series, name: str, digits: int = 3, *, sign: bool = False, between: str = " to ") -> str:
     """A figure's 95 % interval, "low to high"; empty when there is none."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
@@ -167,15 +191,16 @@ def interval(row: pd.Series, name: str, digits: int = 3, *, sign: bool = False, 
     return f"{number(low, digits, sign=sign)}{between}{number(high, digits, sign=sign)}"
 
 
-def shown_columns(table: pd.DataFrame) -> tuple[Column, ...]:
-    """The columns with headings filled in; without a reference the difference is left out."""
+def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) -> tuple[Column, ...]:
+    """The columns with headings filled in; without a reference the difference is left out, as are empty metrics."""
     reference = table.loc[table["role"] == "reference", "label"]
-    if reference.empty:
-        return tuple(column for column in COLUMNS if column.key != "difference")
-    label = reference.iloc[0]
+    label = "" if reference.empty else reference.iloc[0]
+    hidden = {column.key for column in MORE_COLUMNS if table[column.key].isna().all()}
+    hidden |= {"difference", "p_holm"} if reference.empty else set()
     return tuple(
         Column(column.key, column.heading.format(reference=label), column.meaning.format(reference=label))
-        for column in COLUMNS
+        for column in columns
+        if column.key not in hidden
     )
 
 
@@ -185,12 +210,14 @@ def cell_text(row: pd.Series, key: str) -> str:
         return MISSING if math.isnan(row[key]) else f"{int(row[key]):,}"
     if key == "seconds":
         return MISSING if math.isnan(row[key]) else f"{row[key]:,.0f}"
+    if key == "p_holm":
+        return p_text(row[key])
     if key == "difference":
         return number(row[key], sign=True) + _brackets(interval(row, key, sign=True, between=", "))
-    digits = 3 if key.endswith("emd") or key == "noise_floor" else 2
+    digits = 3 if key.endswith("emd") or key in THREE_DIGITS else 2
     text = number(row[key], digits)
-    if key == "soft_emd":
-        text += _brackets(interval(row, key, between=", "))
+    if key == "soft_emd" or key in MORE_KEYS:
+        text += _brackets(interval(row, key, digits, between=", "))
     if key == "option_mass" and row[key] < LOW_OPTION_MASS:
         text += " ⚠"
     return text
@@ -206,41 +233,3 @@ def side_title(table: pd.DataFrame, side: Side) -> str:
     groups, people = int(rows["groups"].iloc[0]), int(rows["people"].iloc[0])
     plural = "group" if groups == 1 else "groups"
     return f"{side.capitalize()} groups: {groups} {plural}, {people_text(people)} people"
-
-
-def rich_table(table: pd.DataFrame, side: Side, width: int = WHOLE_WIDTH) -> Table:
-    """The rows of one side for the terminal, the reference in bold, anchors dimmed.
-
-    Args:
-        table: a `comparison_table`.
-        side: "seen" or "unseen".
-        width: of the terminal; below `WHOLE_WIDTH` only the columns that matter most are shown.
-    """
-    from rich.table import Table
-
-    columns = [column for column in shown_columns(table) if width >= WHOLE_WIDTH or column.key in NARROW]
-    caption = "One training seed. [ ] 95 % interval." + ("" if width >= WHOLE_WIDTH else " All columns: table.md.")
-    drawn = Table(title=side_title(table, side), title_justify="left", caption=caption)
-    drawn.add_column("Method")
-    for column in columns:
-        drawn.add_column(column.heading, justify="right")
-    styles = {"reference": "bold", "anchor": "dim"}
-    for _, row in table[table["side"] == side].iterrows():
-        cells = [cell_text(row, column.key) for column in columns]
-        if width < WHOLE_WIDTH:  # headings may wrap, figures may not
-            cells = [cell.replace(" [", "\n[").replace(" ", "\N{NO-BREAK SPACE}") for cell in cells]
-        drawn.add_row(row["label"], *cells, style=styles.get(row["role"]))
-    return drawn
-
-
-def markdown_table(table: pd.DataFrame, side: Side) -> str:
-    """The rows of one side as a Markdown table under its caption. `table`: a `comparison_table`."""
-    columns = shown_columns(table)
-    lines = [f"**{side_title(table, side)}**", ""]
-    lines.append("| Method | " + " | ".join(column.heading for column in columns) + " |")
-    lines.append("|---|" + "---:|" * len(columns))
-    for _, row in table[table["side"] == side].iterrows():
-        label = row["label"].replace("|", "\\|")
-        label = f"**{label}**" if row["role"] == "reference" else label
-        lines.append(f"| {label} | " + " | ".join(cell_text(row, column.key) for column in columns) + " |")
-    return "\n".join(lines) + "\n"

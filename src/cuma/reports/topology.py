@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import pdist, squareform
-from scipy.stats import rankdata
 
+from cuma.metrics import emd
+from cuma.metrics.topology import MIN_GROUPS, Mantel, gate_distances, mantel, principal_axes
+from cuma.reports.learned import learned_payload
 from cuma.reports.plots import true_answers
 from cuma.reports.reading import Evidence, Method
-
-MIN_GROUPS = 4
-"""Below this many groups a map has nothing to show."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +32,6 @@ class GateSpace:
     """Share of the variance between groups on each of the two axes."""
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Rank correlation of distances between groups in gate space with distances between their answers."""
-
-    correlation: float
-    low: float
-    high: float
-    """95 % of the correlations under permuted group labels lie between low and high."""
-    groups: int
-
-
 def gate_space(method: Method, shown: set[str]) -> GateSpace | None:
     """The gates of the groups that may be shown; None without routing or with too few groups."""
     if method.routing is None:
@@ -52,7 +40,7 @@ def gate_space(method: Method, shown: set[str]) -> GateSpace | None:
     if routing["group"].nunique() < MIN_GROUPS:
         return None
     table = routing.pivot_table(index="group", columns=["layer", "expert"], values="gate", fill_value=0.0)
-    layers = sorted(table.columns.levels[0], key=_natural)
+    layers = sorted(table.columns.levels[0], key=natural)
     gates = np.stack([table[layer].reindex(columns=range(_experts(routing)), fill_value=0.0) for layer in layers], 1)
     flat = gates.reshape(len(gates), -1)
     order = leaves_list(linkage(flat, method="average", optimal_ordering=True))
@@ -61,42 +49,29 @@ def gate_space(method: Method, shown: set[str]) -> GateSpace | None:
     return GateSpace(groups, tuple(layers), gates[order], positions, explained)
 
 
-def principal_axes(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Project [groups, features] on its first two principal axes; signs are fixed, so one input gives one map."""
-    centred = vectors - vectors.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
-    signs = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
-    variance = singular**2
-    shares = variance / variance.sum() if variance.sum() > 0 else np.zeros_like(variance)
-    return (left * signs * singular)[:, :2], (float(shares[0]), float(shares[1]))
+def answer_distances(groups: Sequence[str], evidence: Evidence) -> np.ndarray:
+    """[G, G]: mean soft EMD between what the people of two groups answered; NaN where no question can be compared.
 
-
-def agreement(space: GateSpace, evidence: Evidence, permutations: int = 999) -> Agreement | None:
-    """Mantel's comparison of the two distance tables; None when too few groups answered every question.
-
-    Pairs of groups are not independent, so the yardstick is the same correlation under permuted group labels.
+    Over the questions that may be shown of both groups.
     """
-    answers = true_answers(evidence)
-    shares = {(row.group, row.question_id): row.counts / row.n for row in answers.itertuples()}
-    ids = [question["id"] for question in evidence.questions]
-    kept = [i for i, group in enumerate(space.groups) if all((group, question) in shares for question in ids)]
-    if len(kept) < MIN_GROUPS:
-        return None
-    vectors = np.array([np.concatenate([shares[space.groups[i], question] for question in ids]) for i in kept])
-    gates = _rank_matrix(pdist(space.gates[kept].reshape(len(kept), -1)))
-    people = _rank_matrix(pdist(vectors, metric="cityblock"))
-    upper = np.triu_indices(len(kept), 1)
-    spread = gates[upper].std() * people[upper].std()
-    if spread == 0:
-        return None
-    rng = np.random.default_rng(0)
-    orders = [np.arange(len(kept)), *(rng.permutation(len(kept)) for _ in range(permutations))]
-    values = [float((gates[np.ix_(order, order)][upper] * people[upper]).mean() / spread) for order in orders]
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Agreement(values[0], float(low), float(high), len(kept))
+    shares = {(row.group, row.question_id): row.counts / row.n for row in true_answers(evidence).itertuples()}
+    total, asked = np.zeros((len(groups), len(groups))), np.zeros((len(groups), len(groups)))
+    for question in evidence.questions:
+        known = [i for i, group in enumerate(groups) if (group, question["id"]) in shares]
+        if known:
+            there = np.ix_(known, known)
+            table = np.stack([shares[groups[i], question["id"]] for i in known])
+            total[there] += emd(table[:, None], table[None], question["ordinal"])
+            asked[there] += 1
+    return np.where(asked > 0, total / np.maximum(asked, 1), np.nan)
 
 
-def agreement_sentence(label: str, found: Agreement | None) -> str:
+def agreement(space: GateSpace, evidence: Evidence) -> Mantel | None:
+    """Do groups that answer alike get the same experts? Mantel's test of gate distances against answer distances."""
+    return mantel(gate_distances(space.gates), answer_distances(space.groups, evidence))
+
+
+def agreement_sentence(label: str, found: Mantel | None) -> str:
     """One sentence, without any claim of cause."""
     if found is None:
         return (
@@ -114,17 +89,19 @@ def agreement_sentence(label: str, found: Agreement | None) -> str:
 
 
 def topology_payload(evidence: Evidence) -> list[dict[str, Any]]:
-    """One entry per mixture: groups, positions, gates per layer, explained variance, the sentence."""
+    """One entry per mixture: groups, positions, gates per layer, variance, the sentence; `learned`: topology.json."""
     shown = set(true_answers(evidence)["group"])
     entries = []
     for number, method in enumerate(evidence.methods):
         space = gate_space(method, shown)
         if space is not None:
-            entries.append(_entry(number, method.label, space, agreement(space, evidence)))
+            found = method.measured.get("topology")
+            learned = None if found is None else learned_payload(found, space.groups, layer_labels(space.layers))
+            entries.append(_entry(number, method.label, space, agreement(space, evidence)) | {"learned": learned})
     return entries
 
 
-def _entry(number: int, label: str, space: GateSpace, found: Agreement | None) -> dict[str, Any]:
+def _entry(number: int, label: str, space: GateSpace, found: Mantel | None) -> dict[str, Any]:
     """Gates as whole thousandths: they are most of the page's own data."""
     levels = [space.gates.mean(axis=1), *(space.gates[:, i] for i in range(len(space.layers)))]
     return {
@@ -148,15 +125,9 @@ def _experts(routing: pd.DataFrame) -> int:
     return int(routing["expert"].max()) + 1
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def natural(name: str) -> list[tuple[int, int | str]]:
     """Sort key that puts layer 9 before layer 10."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def _rank_matrix(distances: np.ndarray) -> np.ndarray:
-    """Centred ranks of a condensed distance vector as a square table [groups, groups]."""
-    ranks = rankdata(distances)
-    return squareform(ranks - ranks.mean(), checks=False)
 
 
 def _signed(value: float) -> str:

@@ -1,0 +1,87 @@
+"""The method and data cards at the end of the page: how each run was made, of whom, and under which licences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cuma.reports.privacy import people_text
+from cuma.reports.reading import Evidence, Method
+
+ABSENT = "–"
+SETTINGS: tuple[tuple[str, tuple[str, str]], ...] = (
+    ("Method", ("adapter", "method")),
+    ("Experts", ("adapter", "num_experts")),
+    ("Used per token", ("adapter", "top_k")),
+    ("Router reads", ("adapter", "router_input")),
+    ("Rank", ("adapter", "r")),
+    ("Layers", ("adapter", "last_layers")),
+    ("Profile goes to", ("data", "profile_in")),
+    ("Steps", ("training", "max_steps")),
+    ("Batch", ("training", "per_device_train_batch_size")),
+    ("Learning rate", ("training", "learning_rate")),
+)
+"""Heading and place in the recipe. A recipe need not say everything: what it leaves out is the package's default."""
+MIXTURE_ONLY = ("num_experts", "top_k", "router_input")
+FACTS = {
+    "seed": "Training seed",
+    "hardware": "Machine",
+    "versions": "Versions",
+    "command": "Command",
+    "licences": "Licences",
+}
+"""Keys of run.json that are said once for all runs that agree."""
+
+
+def method_card(evidence: Evidence) -> tuple[list[str], list[list[str]]]:
+    """Headings and a row per model: the settings that its recipe states; anchors have none."""
+    models = [method for method in evidence.methods if method.role != "anchor"]
+    rows = [[method.label, *(_setting(method, *place) for _, place in SETTINGS)] for method in models]
+    kept = [i for i in range(len(SETTINGS) + 1) if i == 0 or any(row[i] != ABSENT for row in rows)]
+    headings = ["Run", *(heading for heading, _ in SETTINGS)]
+    return [headings[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _setting(method: Method, section: str, key: str) -> str:
+    sections = method.recipe
+    kind = sections.get("adapter", {}).get("method")
+    if section != "data" and key != "method" and (kind in (None, "none") or (kind != "cuma" and key in MIXTURE_ONLY)):
+        return ABSENT
+    value = sections.get(section, {}).get(key)
+    return ABSENT if value is None else str(value)
+
+
+def data_card(evidence: Evidence) -> list[tuple[str, str]]:
+    """Source, citation, licence and sizes of the data, each once; sizes of under 11 people are words."""
+    found: dict[str, list[str]] = {}
+    for method in evidence.methods:
+        data = method.info.get("data")
+        for key, value in (data if isinstance(data, Mapping) else {}).items():
+            found.setdefault(key.replace("_", " ").capitalize(), []).append(plain(value))
+        trained = method.info.get("population", {}).get("people", ABSENT)
+        if trained != ABSENT:
+            said = people_text(trained) if trained is not None else people_text(0)
+            found.setdefault("People trained on", []).append(said)
+    for seen, heading in ((True, "Tested, seen groups"), (False, "Tested, unseen groups")):
+        side = evidence.people[evidence.people["seen"] == seen]
+        if len(side):
+            people = people_text(int(side["person"].nunique()))
+            found[heading] = [f"{people} people in {side['group'].nunique()} groups"]
+    return [(heading, " · ".join(dict.fromkeys(values))) for heading, values in found.items()]
+
+
+def facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """What the runs recorded about machine, seed, versions and licences; each value once."""
+    rows = []
+    for key, name in FACTS.items():
+        found = [method.info[key] for method in evidence.methods if method.info.get(key) not in (None, "", {}, [])]
+        if found:
+            rows.append((name, " · ".join(dict.fromkeys(map(plain, found)))))
+    return rows
+
+
+def plain(value: Any) -> str:
+    """A value of run.json as a line of text; nested ones as "name: value; name: value"."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {plain(inner)}" for key, inner in value.items() if inner is not None)
+    return ", ".join(plain(inner) for inner in value) if isinstance(value, list) else str(value)

@@ -1,0 +1,59 @@
+"use strict";
+// One group's answers to one question: people's, and what every method says for them.
+page.add(() => {
+  const { methods, answers, at, percent, element, cut } = page;
+
+  function barRow(label, role, ink, share, interval) {
+    const track = element("span", { className: "bar-track" });
+    const bar = element("i", { className: "fill" });
+    bar.style.cssText = `width:${100 * share}%;--c:var(--${ink})`;
+    const band = element("i", { className: "band" });
+    band.style.cssText = `left:${100 * interval[0]}%;width:${100 * (interval[1] - interval[0])}%`;
+    track.append(bar, band);
+    return element("div", { className: `bar-row ${role}` },
+      element("span", { className: "bar-label", textContent: label }), track, element("b", { textContent: percent(share) }));
+  }
+
+  function fillQuestions() {
+    const group = answers.groups[Number(at("answers-group").value)];
+    const before = Number(at("answers-question").value || answers.start.question);
+    const asked = Object.keys(group.cells).map(Number);
+    at("answers-question").replaceChildren(
+      ...asked.map((number) => new Option(cut(answers.questions[number].text, 70), number, false, number === before)));
+  }
+
+  function drawAnswers() {
+    const number = Number(at("answers-question").value);
+    const group = answers.groups[Number(at("answers-group").value)];
+    const cell = group.cells[number];
+    const question = answers.questions[number];
+    at("answers-asked").textContent = question.text;
+    const top = cell.people.indexOf(Math.max(...cell.people));
+    const interval = cell.interval[top].map(percent).join(" to ");
+    const lead = methods.findIndex((method) => method.role === "reference");
+    const said = cell.methods[lead] ? ` ${methods[lead].label} predicts ${percent(cell.methods[lead][top])}.` : "";
+    at("answers-sentence").textContent =
+      `Of ${cell.n} people in this ${group.seen ? "seen" : "unseen"} group, ${percent(cell.people[top])} (95 % interval ${interval}) say “${question.options[top]}”.${said}`;
+    const options = question.options.length === 2 ? [0] : question.options.keys();
+    at("answers").replaceChildren(...[...options].map((option) => element("div", {},
+      element("h4", { textContent: `Share answering “${question.options[option]}”` }),
+      barRow(`People (n ${cell.n})`, "people", "people", cell.people[option], cell.interval[option]),
+      ...methods.flatMap((method, i) => cell.methods[i]
+        ? [barRow(method.label, method.role, method.colour, cell.methods[i][option], cell.interval[option])] : []))));
+  }
+
+  function fillGroups() {
+    const choice = answers.groups.map((group, i) => new Option(group.label, i, false, i === answers.start.group));
+    for (const seen of [false, true]) {
+      const under = element("optgroup", { label: seen ? "Seen groups" : "Unseen groups" });
+      under.append(...choice.filter((_, i) => answers.groups[i].seen === seen));
+      if (under.children.length) at("answers-group").append(under);
+    }
+  }
+
+  fillGroups();
+  fillQuestions();
+  at("answers-group").onchange = () => { fillQuestions(); drawAnswers(); };
+  at("answers-question").onchange = drawAnswers;
+  return drawAnswers;
+});

@@ -1,0 +1,135 @@
+"use strict";
+// Groups by the experts that serve them: a map in three spaces, every gate, the nearest groups, and the tests by layer.
+page.add(() => {
+  const { methods, answers, topology, groupOf, at, colour, percent, escape, element, fill, axis, draw, heatCell } = page;
+  const { position, positionName, positionText } = page;
+  const SPACES = [["gates", "the experts that serve them"], ["answers", "what their people answer"], ["embeddings", "their profiles’ embeddings"]];
+  const mixture = () => topology[Number(at("topology-method")?.value ?? 0)];
+  const spaces = () => (mixture().learned ? SPACES : SPACES.slice(0, 1));
+
+  // Parts of labels that several groups share ("strong Democrat"): what a reader may want to find on the map.
+  function labelParts() {
+    const count = new Map();
+    for (const group of answers.groups) for (const part of group.label.split(", ")) count.set(part, (count.get(part) ?? 0) + 1);
+    return [...count].filter(([, n]) => n > 1 && n < answers.groups.length).map(([part]) => part).sort();
+  }
+
+  function drawMap() {
+    const entry = mixture();
+    const [space, words] = spaces()[Number(at("topology-space").value)];
+    const { positions, explained } = space === "gates" ? entry : entry.learned.maps[space];
+    const number = Number(at("topology-question").value);
+    const question = answers.questions[number];
+    const mark = at("topology-mark").selectedOptions[0];
+    const marked = (label) => mark.value === "0" || label.split(", ").includes(mark.textContent);
+    const cells = entry.groups.map((label) => groupOf[label].cells[number]);
+    at("topology-asked").textContent = `${question.text} Colour: ${positionName(question)}, among people; grey where it may not be shown.`;
+    const known = cells.filter(Boolean).map((cell) => position(cell.people));
+    const named = at("map").clientWidth > 700 && entry.groups.every((label) => label.length <= 24); // such as countries
+    const sides = [true, false].map((seen) => {
+      const kept = entry.groups.map((_, i) => i).filter((i) => groupOf[entry.groups[i]].seen === seen && positions[i]);
+      return {
+        type: "scatter", mode: named ? "markers+text" : "markers", textposition: "top center", textfont: { size: 9 },
+        x: kept.map((i) => positions[i][0]), y: kept.map((i) => positions[i][1]),
+        text: kept.map((i) => escape(entry.groups[i])),
+        customdata: kept.map((i) => {
+          const said = cells[i] ? `people: ${positionText(question, cells[i].people)} (n ${cells[i].n})` : "too few people";
+          return `${escape(entry.groups[i]).replace(/, /g, ",<br>")}<br>${seen ? "seen" : "unseen"} · ${said}`;
+        }),
+        hovertemplate: "%{customdata}<extra></extra>",
+        marker: {
+          symbol: seen ? "circle" : "diamond", size: seen ? 12 : 13, opacity: kept.map((i) => (marked(entry.groups[i]) ? 1 : 0.13)),
+          color: kept.map((i) => (cells[i] ? position(cells[i].people) : null)), cmin: Math.min(...known), cmax: Math.max(...known), colorscale: "Cividis",
+          line: { color: colour("ink"), width: seen ? 0.8 : 2 }, showscale: seen,
+          colorbar: { thickness: 10, len: 0.6, outlinewidth: 0, tickformat: question.options.length === 2 ? ".0%" : ".1f", nticks: 5 },
+        },
+      };
+    });
+    const [first, second] = explained;
+    const label = (name, share) => ({ text: `${name} axis, ${percent(share)} of variance`, standoff: 6 });
+    const bare = { showticklabels: false, showgrid: true };
+    draw("map", sides, {
+      margin: { l: 28, r: 10, t: 10, b: 34 },
+      xaxis: axis({ ...bare, title: label("first", first) }),
+      yaxis: axis({ ...bare, title: label("second", second), scaleanchor: "x" }),
+    });
+    const turned = space === "gates" ? "" : " Turned to lie like the map of gates.";
+    at("map-caption").textContent =
+      `${entry.groups.length} groups by ${words}; the two axes hold ${percent(first + second)} of the variance between groups.${turned} Circles: seen groups; diamonds: unseen groups. Point at or tap a mark for its group.`;
+    at("map").setAttribute("aria-label", `Map of ${entry.groups.length} groups by ${words}, in ${methods[entry.method].label}. ${entry.sentence}`);
+    at("topology-sentence").textContent = [entry.sentence, ...(entry.learned?.sentences ?? [])].join(" ");
+  }
+
+  function drawHeat() {
+    const entry = mixture();
+    const gates = entry.gates[Number(at("topology-layer").value)];
+    const largest = Math.max(...gates.flat());
+    const head = element("tr", {}, element("th", { textContent: "Group", scope: "col" }),
+      ...gates[0].map((_, expert) => element("th", { textContent: `E${expert + 1}`, scope: "col", title: `Expert ${expert + 1}` })));
+    head.firstChild.style.textAlign = "left";
+    const rows = entry.groups.map((label, i) => {
+      const row = element("tr", { className: groupOf[label].seen ? "seen" : "unseen" }, element("th", { textContent: label, scope: "row" }));
+      row.append(...gates[i].map((gate) => heatCell(gate, largest, Math.round(gate / 10) || "")));
+      return row;
+    });
+    at("heat").replaceChildren(element("caption", { textContent: `${methods[entry.method].label}: ${entry.layers[Number(at("topology-layer").value)]}` }),
+      element("thead", {}, head), element("tbody", {}, ...rows));
+  }
+
+  function drawNeighbours() {
+    const entry = mixture();
+    const near = entry.learned?.neighbours;
+    const group = Number(at("neighbours-group").value);
+    const named = (space) => near?.[space][group] ?? [];
+    const shared = new Set(named("gates").filter((i) => named("answers").includes(i)));
+    at("neighbours").replaceChildren(...(near ? SPACES : []).map(([space, words]) => element("div", {},
+      element("h4", { textContent: `By ${words}` }),
+      element("ol", {}, ...named(space).map((i) => element("li", { textContent: entry.groups[i], className: shared.has(i) ? "shared" : "" }))))));
+  }
+
+  function drawLayers() {
+    const layers = mixture().learned?.layers ?? [];
+    const lines = [["answers", "reference", "circle", "people’s answers"], ["embeddings", "rival-1", "square", "embeddings"]];
+    const traces = lines.map(([key, ink, symbol, name]) => ({
+      type: "scatter", mode: "markers+lines", name, x: layers.map((row) => row.layer), y: layers.map((row) => row[key]?.correlation ?? null),
+      marker: { color: colour(ink), symbol, size: 10 }, line: { color: colour(ink), width: 1.5 },
+      hovertemplate: `%{x}, ${name}: %{y:.2f}<extra></extra>`,
+    }));
+    const high = layers.map((row) => Math.max(row.answers?.high ?? 0, row.embeddings?.high ?? 0));
+    const chance = { type: "scatter", mode: "lines", x: layers.map((row) => row.layer), y: high, name: "chance, upper end", hoverinfo: "skip",
+      line: { color: colour("soft"), width: 1.2, dash: "dash" } };
+    draw("layers", [...traces, chance], {
+      margin: { l: 42, r: 12, t: 30, b: 60 }, showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      xaxis: axis({ showgrid: false, tickangle: layers.length > 6 ? -45 : 0 }), yaxis: axis({ range: [-0.3, 1], nticks: 6, title: { text: "rank correlation", standoff: 4 } }),
+    });
+  }
+
+  function fillMixture() {
+    const entry = mixture();
+    fill(at("topology-space"), spaces().map(([, words]) => words));
+    fill(at("topology-layer"), entry.layers);
+    fill(at("neighbours-group"), entry.groups);
+    at("learned").hidden = !entry.learned;
+  }
+
+  function drawAll() {
+    drawMap();
+    drawHeat();
+    drawNeighbours();
+    if (mixture().learned) drawLayers();
+  }
+
+  if (at("topology-method")) {
+    fill(at("topology-method"), topology.map((entry) => methods[entry.method].label));
+    at("topology-method").onchange = () => { fillMixture(); drawAll(); };
+  }
+  fillMixture();
+  const parts = labelParts();
+  fill(at("topology-question"), page.questionNames, answers.start.question);
+  fill(at("topology-mark"), ["all groups", ...parts]);
+  at("topology-mark-label").hidden = parts.length === 0;
+  for (const id of ["topology-space", "topology-question", "topology-mark"]) at(id).onchange = drawMap;
+  at("topology-layer").onchange = drawHeat;
+  at("neighbours-group").onchange = drawNeighbours;
+  return drawAll;
+});

@@ -1,0 +1,130 @@
+"""The page in a real browser: no error, every picker works, a phone and paper are wide enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from browser import DESKTOP, PHONE, console, overflows, resize
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+SETTLED = "return [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('.main-svg'))"
+# What a reader sees of a section: texts, bars' widths and colours, and the charts' own data.
+LOOK = """
+const seen = [];
+for (const element of arguments[0].querySelectorAll("*")) {
+  if (element.closest(".main-svg") || element.tagName === "OPTION") continue;
+  if (element.classList.contains("chart"))
+    seen.push(JSON.stringify(element.data, (key, value) => key === "geojson" ? 0 : value));
+  else if (element.tagName !== "SELECT" && !element.children.length)
+    seen.push(element.textContent + element.style.cssText);
+}
+return seen.join("|");
+"""
+
+
+@pytest.fixture
+def opened(browser: Chrome, world_page: Path) -> Chrome:
+    browser.get(world_page.as_uri())
+    assert browser.execute_script(SETTLED)
+    return browser
+
+
+def test_the_page_of_four_runs_opens_without_an_error(opened: Chrome) -> None:
+    assert console(opened) == []
+    names = opened.execute_script("return [...document.querySelectorAll('nav a')].map((a) => a.hash.slice(1))")
+    assert names == [f"h-{name}" for name in (
+        "collapse", "table", "world", "answers", "topology", "changes", "health", "gradients", "curves", "how"
+    )]  # fmt: skip
+    assert opened.execute_script("return arguments[0].every((id) => document.getElementById(id))", names)
+    asked = opened.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert [name for name in asked if not name.startswith(("data:", "blob:"))] == []
+
+
+def pickers(page: Chrome) -> list[str]:
+    return page.execute_script("return [...document.querySelectorAll('select')].map((select) => select.id)")
+
+
+def choose(page: Chrome, picker: str, number: int) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(page.find_element("id", picker)).select_by_index(number)
+
+
+def test_every_picker_changes_what_its_part_shows(opened: Chrome) -> None:
+    expected = {
+        "collapse-question", "world-view", "world-choice", "answers-group", "answers-question", "topology-method",
+        "topology-space", "topology-question", "topology-layer", "topology-mark", "neighbours-group", "changes-group",
+        "changes-field", "changes-question", "gradients-part",
+    }  # fmt: skip
+    assert set(pickers(opened)) == expected
+    choose(opened, "world-view", 4)  # a routing view, which has a second picker
+    unchanged = []
+    for picker in sorted(expected - {"topology-mark"}, reverse=True):  # countries' labels have no parts to mark
+        section = opened.find_element("xpath", f"//select[@id='{picker}']/ancestor::section")
+        count = opened.execute_script("return document.getElementById(arguments[0]).options.length", picker)
+        assert count > 1, picker
+        looks = []
+        for number in range(min(count, 4)):
+            choose(opened, picker, number)
+            looks.append(opened.execute_script(LOOK, section))
+        if len(set(looks)) < len(looks):
+            unchanged.append(picker)
+        choose(opened, picker, 4 if picker == "world-view" else 0)
+    assert unchanged == []
+    assert console(opened) == []
+
+
+def test_the_other_mixture_has_no_measurements_and_says_nothing_of_them(opened: Chrome) -> None:
+    learned = opened.find_element("id", "learned")
+    assert learned.is_displayed()
+    choose(opened, "topology-method", 1)
+    assert not learned.is_displayed()
+    choose(opened, "topology-method", 0)
+    assert learned.is_displayed()
+    assert console(opened) == []
+
+
+def test_the_map_shows_each_country_once_and_outlines_come_from_the_page(opened: Chrome) -> None:
+    places = opened.execute_script(
+        "const [, on, small] = document.getElementById('world').data; return [on.locations.length, small.lon.length]"
+    )
+    assert places == [18, 2]
+    drawn = opened.execute_script("return document.querySelectorAll('#world .choroplethlayer path').length")
+    assert drawn > 150
+    caption = opened.find_element("id", "world-caption").text
+    assert "Closest to their people" in caption
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, (320, 640)])
+def test_no_width_needs_sideways_scrolling(opened: Chrome, size: tuple[int, int]) -> None:
+    resize(opened, size)
+    opened.execute_script("window.dispatchEvent(new Event('resize'))")
+    assert not overflows(opened)
+
+
+def test_paper_has_all_charts_and_no_error(opened: Chrome) -> None:
+    paper = opened.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
+    assert len(paper["data"]) > 100_000
+    assert console(opened) == []
+
+
+def test_without_scripts_the_sentences_and_tables_are_there(browser: Chrome, world_page: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(world_page.as_uri())
+        text = browser.find_element("tag name", "body").text
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    for words in (
+        "Seen groups: 16 groups",
+        "Unseen groups: 4 groups",
+        "Method card",
+        "Data card",
+        "The charts need JavaScript",
+    ):
+        assert words in text

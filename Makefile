@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep splits stages study unseen test soak check
+.PHONY: help install quickstart quickstart-fast sweep splits stages study unseen test browser soak check
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -47,8 +47,15 @@ study: install ## Every method on five splits, tuned alike (about 8 hours; ARGS=
 unseen: install ## What helps on groups that nobody was trained on? (about 3 hours)
 	$(BIN)/python studies/unseen.py $(ARGS)
 
-test: install ## Run the tests, a file on each core (one after another: ARGS="-n 0")
-	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+test: install browser ## Run the tests, a file on each core (one after another: ARGS="-n 0")
+	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile \
+		$(if $(shell command -v chromedriver),,-m "not browser") $(ARGS)
+
+# Pages are tested in Chromium. Where it is missing and we may, install it; where we may not, say what is left out.
+browser:
+	@command -v chromedriver >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; } \
+		|| echo "No Chromium here: the browser tests are left out. Debian: sudo apt-get install chromium chromium-driver" >&2
 
 soak: install ## Kill 40 trainings at random and see that each ends as if nobody had (about 3 minutes)
 	@$(BIN)/python -W ignore tests/soak.py $(ARGS)

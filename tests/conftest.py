@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest_plugins = ("browser",)
+
 # Before anything imports torch or huggingface_hub, which read these once. Subprocesses inherit them.
 # A worker of pytest-xdist is one of several, and takes one core.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")

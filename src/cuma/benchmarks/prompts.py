@@ -56,3 +56,13 @@ def as_persona(sentence: str) -> str:
         if sentence.startswith(article):
             return f"You are {article.lower()}{sentence.removeprefix(article).rstrip('.')}."
     return f"Answer as this person. {sentence}"
+
+
+def told_who_asks(messages: Sequence[Message], sentence: str) -> list[Message]:
+    """A conversation whose system message says who asks; one that has a system message, or nobody to name, is kept.
+
+    sentence: the profile's; "" for nobody in particular.
+    """
+    if not sentence or (messages and messages[0]["role"] == "system"):
+        return list(messages)
+    return [{"role": "system", "content": as_persona(sentence)}, *messages]

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cuma.benchmarks.prompts import LETTERS
@@ -16,6 +18,9 @@ from cuma.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Shares = NDArray[np.float64]
+"""Probabilities over the options of one question."""
 
 
 class SurveyTokens:
@@ -107,3 +112,31 @@ def answer_logits(model: Any, batch: Mapping[str, Tensor], **conditioning: Any) 
     )
     rows = torch.arange(len(last), device=last.device)
     return output.logits[rows, inverse].float(), output
+
+
+def option_shares(logits: Tensor, orders: Sequence[Sequence[int]], tokens: SurveyTokens) -> list[Shares]:
+    """Probability of each option (not letter), not renormalised.
+
+    Args:
+        logits: [B, V] next-token logits.
+        orders: B letter orders; order[i] is the option under letter i.
+        tokens: knows the letters' token ids.
+
+    Returns:
+        B arrays, each over its question's options.
+    """
+    probability = logits.double().softmax(-1).cpu()
+    result = []
+    for order, row in zip(orders, probability, strict=True):
+        shown = row[tokens.letters(len(order))].numpy()
+        options = np.empty_like(shown)
+        options[list(order)] = shown
+        result.append(options)
+    return result
+
+
+def mean_over_orders(shares: Sequence[Shares]) -> tuple[Shares, float]:
+    """One question's answer from its letter orders: probabilities that sum to 1, and the option mass."""
+    raw = np.stack(list(shares))
+    mean = (raw / raw.sum(-1, keepdims=True)).mean(0)
+    return mean / mean.sum(), float(raw.sum(-1).mean())

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from cuma.benchmarks.base import NO_ANSWER, Survey
 from cuma.benchmarks.cells import survey_cells
 from cuma.benchmarks.exemplars import Exemplars
-from cuma.benchmarks.tensors import SurveyTokens, answer_logits
+from cuma.benchmarks.tensors import SurveyTokens, answer_logits, mean_over_orders, option_shares
 from cuma.profile_table import ProfileTable
 
 
@@ -68,7 +68,7 @@ def predict_cells(
         batch = {name: tensor.to(_device(model)) for name, tensor in batch.items()}
         conditioning = {} if table is None else {"profile_embeds": table([row["profile"] for row in rows])}
         logits, recorded = _forward(model, batch, conditioning, mixture and every_order)
-        said.extend(_by_option(logits, rows, tokens))
+        said.extend(option_shares(logits, [row["order"] for row in rows], tokens))
         if recorded:
             gates.append(_mean_gates(recorded, batch["attention_mask"], [row["group"] for row in rows]))
     return _merge_orders(cells.to_pandas()[["group", "question_id"]], said), _merge_gates(gates)
@@ -107,25 +107,11 @@ def _forward(
     return logits, model.routing()
 
 
-def _by_option(logits: torch.Tensor, rows: list[dict[str, Any]], tokens: SurveyTokens) -> list[np.ndarray]:
-    """Probability of each option (not letter) of each row, not renormalised."""
-    probability = logits.double().softmax(-1).cpu()
-    result = []
-    for row, p in zip(rows, probability, strict=True):
-        shown = p[tokens.letters(len(row["order"]))].numpy()
-        options = np.empty_like(shown)
-        options[row["order"]] = shown  # order[i] is the option under letter i
-        result.append(options)
-    return result
-
-
 def _merge_orders(keys: pd.DataFrame, said: list[np.ndarray]) -> pd.DataFrame:
     frame = keys.assign(said=said)
     rows = []
     for (group, question), orders in frame.groupby(["group", "question_id"], sort=False)["said"]:
-        raw = np.stack(list(orders))
-        mean = (raw / raw.sum(-1, keepdims=True)).mean(0)
-        rows.append((group, question, mean / mean.sum(), float(raw.sum(-1).mean())))
+        rows.append((group, question, *mean_over_orders(list(orders))))
     return pd.DataFrame(rows, columns=["group", "question_id", "probabilities", "option_mass"])
 
 

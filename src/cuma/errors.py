@@ -74,6 +74,10 @@ class ServingError(CumaError, ValueError):
     """A request, or an option of the server, asks for what is not possible. Never contains what somebody wrote."""
 
 
+class UnknownModelError(ServingError):
+    """A request names a model that is not served."""
+
+
 class BusyError(CumaError, RuntimeError):
     """As many requests wait already as may wait."""
 

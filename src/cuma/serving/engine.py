@@ -100,15 +100,19 @@ class Engine:
             self._wake.notify()
         return made
 
-    def call(self, function: Callable[[], T]) -> Future[T]:
+    def call(self, function: Callable[[], T], *, admitted: bool = False) -> Future[T]:
         """Run something with the models between two steps, in the engine's thread.
+
+        Args:
+            function: what to run.
+            admitted: True for a further part of something that was let in already.
 
         Raises:
             BusyError: too much waits already.
         """
         future: Future[T] = Future()
         with self._wake:
-            self._refuse_if_full(1)
+            self._refuse_if_full(0 if admitted else 1)
             self._calls.append((function, future))
             self._wake.notify()
         return future
@@ -144,7 +148,7 @@ class Engine:
     def _refuse_if_full(self, wanted: int) -> None:
         if self._closing:
             raise BusyError("The server is going down. Try again later.")
-        if self.waiting + wanted > self.capacity.max_queue:
+        if wanted and self.waiting + wanted > self.capacity.max_queue:
             raise BusyError(
                 f"{self.waiting} requests wait already, of at most {self.capacity.max_queue}. Try again later."
             )
@@ -299,5 +303,3 @@ def _where(error: Exception) -> str:
         place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place
-
-

@@ -88,7 +88,7 @@ class Generation:
         self._over = False
 
     def cancel(self) -> None:
-        """Nobody listens any more: the slot is freed before the next token. May be called from any thread, and twice."""
+        """Nobody listens any more: the slot is freed before the next token. From any thread, and more than once."""
         self._cancelled.set()
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuma.cli import about, adapters, data, runs
+from cuma.cli import about, adapters, data, runs, serving
 from cuma.cli.shell import Verbs
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -16,6 +16,10 @@ VERBS: dict[str, Callable[..., Any]] = {
     "train": runs.train,
     "evaluate": runs.evaluate,
     "report": runs.report,
+    "chat": serving.chat,
+    "serve": serving.serve,
+    "export": serving.export,
+    "resolve": serving.resolve,
     "import-reference": adapters.import_reference_adapter,
     "card": adapters.card,
     "push": adapters.push,

@@ -66,15 +66,8 @@ def build_app(engine: Engine, *, limits: Limits | None = None, keys: Sequence[st
 
 
 def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
-    folder = files("cuma.serving") / "page"
     for path, (name, kind) in PAGE.items():
-        content = (folder / name).read_bytes()
-        headers = {"Content-Security-Policy": PAGE_POLICY}
-
-        def page(content: bytes = content, kind: str = kind, headers: dict[str, str] = headers) -> Response:
-            return Response(content, media_type=kind, headers=headers)
-
-        app.add_api_route(path, _without_parameters(page), include_in_schema=False, response_class=Response)
+        app.add_api_route(path, _file(name, kind), include_in_schema=False, response_class=Response)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -89,18 +82,23 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/v1/models", responses=refusals(401, 421))
     async def models() -> dict[str, Any]:
         """The models, with what the page needs to know of each."""
-        found = [described(answerer, STARTED) for answerer in service.engine.answerers.values()]
+        found = [
+            described(answerer, STARTED, service.limits.max_tokens) for answerer in service.engine.answerers.values()
+        ]
         return {"object": "list", "data": found}
 
     @app.get("/v1/models/{name}", responses=refusals(401, 404, 421, 422))
     async def model(name: str) -> dict[str, Any]:
         """One model."""
-        return described(service.answerer(name), STARTED)
+        return described(service.answerer(name), STARTED, service.limits.max_tokens)
 
 
-def _without_parameters(function: Callable[[], Response]) -> Callable[[], Any]:
+def _file(name: str, kind: str) -> Callable[[], Any]:
+    """A handler that answers with one of the page's files."""
+    content = (files("cuma.serving") / "page" / name).read_bytes()
+
     async def handler() -> Response:
-        return function()
+        return Response(content, media_type=kind, headers={"Content-Security-Policy": PAGE_POLICY})
 
     return handler
 

@@ -8,7 +8,7 @@ from cuma.answering import Answerer
 from cuma.profiles import FIELDS
 
 
-def described(answerer: Answerer, created: int) -> dict[str, Any]:
+def described(answerer: Answerer, created: int, max_tokens: int) -> dict[str, Any]:
     """An entry of /v1/models. `cuma` holds what the run recorded of the people that it was trained on, as its model
     card does: questions, the values of profile fields, and groups large enough to be named."""
     source, config = answerer.source, answerer.config
@@ -30,6 +30,7 @@ def described(answerer: Answerer, created: int) -> dict[str, Any]:
                 for question in population.get("questions", [])
             ],
             "experts": config.num_experts if config else 0,
+            "max_tokens": max_tokens,
             "top_k": config.top_k if config else 0,
         },
     }

@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from browser import PHONE, console, overflows, resize
-from cuma.serving.engine import Capacity, Engine
+from cuma.serving.engine import Engine
 from cuma.serving.service import Limits
 from served import idle, serving, tiny_answerer
 
@@ -186,10 +186,7 @@ def test_what_somebody_writes_stays_text(page: Chrome) -> None:
 
 
 def test_with_keys_the_page_asks_for_one(browser: Chrome) -> None:
-    with serving([with_card()], keys=[KEY], limits=Limits(max_tokens=SHORT), capacity=Capacity(max_batch=2)) as (
-        url,
-        _,
-    ):
+    with serving([with_card()], keys=[KEY], limits=Limits(max_tokens=SHORT)) as (url, _):
         browser.get(url)
         box = wait(browser, lambda: one(browser, "#key").is_displayed() and one(browser, "#key"))
         assert "API key" in one(browser, "#problem").text

@@ -9,11 +9,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from cuma.errors import BusyError, CumaError, UnknownModelError
+from cuma.errors import BusyError, CumaError, UnknownModelError, suggestion
 from cuma.serving.guard import error_body
+from cuma.serving.schemas import ChatRequest, CompletionRequest, OpinionsRequest, Strict
 
 STATUSES: dict[type[CumaError], int] = {BusyError: 429, UnknownModelError: 404}
 """Errors of ours that are no plain 422."""
+BODIES: dict[str, type[Strict]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/opinions": OpinionsRequest,
+}
+"""What each endpoint takes, to say which fields there are."""
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": text}
     for status, text in (
@@ -35,8 +42,9 @@ def add_errors(app: FastAPI) -> None:
         return JSONResponse(error_body(status, _clean(str(error)), code), status, headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        problems = [_problem(entry) for entry in error.errors()]
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        fields = tuple(BODIES[request.url.path].model_fields) if request.url.path in BODIES else ()
+        problems = [_problem(entry, fields) for entry in error.errors()]
         param = problems[0].partition(":")[0] if problems else None
         return JSONResponse(error_body(422, "; ".join(problems[:5]) + ".", param=param), 422)
 
@@ -46,8 +54,11 @@ def add_errors(app: FastAPI) -> None:
         return JSONResponse(body, error.status_code, error.headers)
 
 
-def _problem(entry: dict[str, Any]) -> str:
+def _problem(entry: dict[str, Any], fields: tuple[str, ...]) -> str:
     """One thing that is wrong: where and what, never the value, which may be about a person."""
+    if entry["type"] == "extra_forbidden" and len(entry["loc"]) == 2 and fields:
+        name = str(entry["loc"][1])
+        return _clean(f"{name}: there is no such field. {suggestion(name, fields)}").rstrip(".")
     where = ".".join(str(part) for part in entry["loc"] if part != "body") or "the body"
     what = {"extra_forbidden": "there is no such field", "json_invalid": "not valid JSON"}.get(
         entry["type"], entry["msg"].removeprefix("Value error, ")

@@ -73,24 +73,22 @@ class Sampler:
     def _choose(self, logits: Tensor) -> int:
         if self.sampling.temperature == 0:
             return int(logits.argmax())
-        probabilities = (logits.double() / self.sampling.temperature).softmax(-1)
+        scores = logits.double() / self.sampling.temperature
         if self.sampling.top_p < 1:
-            probabilities = nucleus(probabilities, self.sampling.top_p)
-        # One uniform number and the inverse distribution function: a difference in the last digit moves the borders
-        # between tokens by as much, and nothing else.
-        drawn = torch.rand(1, generator=self._generator, dtype=torch.float64)
-        cumulative = probabilities.cumsum(-1)
-        place = int(torch.searchsorted(cumulative, drawn * cumulative[-1], right=True))
-        return min(place, len(probabilities) - 1)
+            scores = scores.masked_fill(~nucleus(scores.softmax(-1), self.sampling.top_p), float("-inf"))
+        # The Gumbel trick: every token has a random number of its own, and the best sum wins. The winner changes only
+        # where the two best sums are nearer than rounding moves them; with one number and the inverse distribution
+        # function, each of the vocabulary's 50,000 borders would be such a place.
+        waiting = torch.empty_like(scores).exponential_(generator=self._generator)
+        return int((scores - waiting.log()).argmax())
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """[V] with zeros outside the smallest set of likeliest tokens whose probability reaches `top_p`."""
+    """bool [V]: the smallest set of likeliest tokens whose probability reaches `top_p`."""
     for count in (min(NUCLEUS_TRIES, len(probabilities)), len(probabilities)):
         values, ids = probabilities.topk(count)
-        before = values.cumsum(-1) - values
-        kept = before < top_p
+        kept = values.cumsum(-1) - values < top_p
         if not bool(kept.all()):
             break
     kept[0] = True
-    return torch.zeros_like(probabilities).index_copy(0, ids[kept], values[kept])
+    return torch.zeros_like(probabilities, dtype=torch.bool).index_fill(0, ids[kept], True)

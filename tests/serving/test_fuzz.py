@@ -24,17 +24,16 @@ NEVER = settings(
 
 
 @pytest.fixture(scope="module")
-def app() -> Iterator[tuple[Any, Engine]]:
-    with Engine([tiny_answerer()]) as engine:
-        yield build_app(engine, limits=Limits(max_tokens=3, max_profiles=3, requests_per_minute=0)), engine
+def engine() -> Iterator[Engine]:
+    with Engine([tiny_answerer()]) as running:
+        yield running
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-def test_no_body_makes_the_server_fail(path: str, app: tuple[Any, Engine]) -> None:
-    application, engine = app
-    operation = schemathesis.openapi.from_asgi("/openapi.json", application, headers={"Host": "localhost"})[path][
-        "POST"
-    ]
+def test_no_body_makes_the_server_fail(path: str, engine: Engine) -> None:
+    application = build_app(engine, limits=Limits(max_tokens=2, max_profiles=3, requests_per_minute=0))
+    document = schemathesis.openapi.from_asgi("/openapi.json", application, headers={"Host": "localhost"})
+    operation = document[path]["POST"]
     statuses: Counter[int] = Counter()
     with TestClient(application, base_url="http://localhost", raise_server_exceptions=False) as client:
         for mode, share in ((schemathesis.GenerationMode.POSITIVE, 0.5), (schemathesis.GenerationMode.NEGATIVE, 0.5)):

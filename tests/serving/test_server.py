@@ -192,8 +192,8 @@ CANARIES = ("Zoroastrian", "Kiribati", "kanarienvogel", "Xylophagous")
 def test_planted_words_are_in_no_log_metric_trace_or_error(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Profiles, prompts, options, unknown keys, URLs and headers, on good, bad and failing requests, while every library
-    is at its most talkative."""
+    """Profiles, prompts, options, unknown keys, URLs and headers, on good, bad and failing requests, while every
+    library is at its most talkative."""
     caplog.set_level(logging.DEBUG)
     answerer = tiny_answerer()
     profile = {"religion": CANARIES[0], "country": CANARIES[1]}

@@ -49,6 +49,8 @@ def page(browser: Chrome, served: tuple[str, Engine]) -> Chrome:
     browser.get(served[0])
     wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".person"))
     let_replies_be(browser, SHORT)
+    assert one(browser, "#question").is_displayed(), "a model of surveys is first asked a survey question"
+    one(browser, "input[value=chat]").click()
     return browser
 
 
@@ -118,12 +120,16 @@ def test_everything_can_be_done_by_keyboard(page: Chrome) -> None:
                 return focused
         raise AssertionError("Tab never gets there")
 
+    page.refresh()
+    wait(page, lambda: page.find_elements(By.CSS_SELECTOR, ".person"))
+    let_replies_be(page, SHORT)
     one(page, "body").send_keys(Keys.TAB)
     assert page.switch_to.active_element.text == "Skip to the answers"
     tab_to(lambda e: e.get_attribute("id") == "add").send_keys(Keys.SPACE)
     wait(page, lambda: len(page.find_elements(By.CSS_SELECTOR, ".person")) == 3)
     assert not one(page, "#add").is_enabled()
     tab_to(lambda e: e.get_attribute("id") == "country-2").send_keys("Japan")
+    tab_to(lambda e: e.get_attribute("name") == "mode").send_keys(Keys.ARROW_LEFT)
     box = tab_to(lambda e: e.get_attribute("id") == "text")
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("Who should care for the old?")

@@ -94,7 +94,7 @@ function profileOf(person) {
 }
 
 function nameOf(profile, place) {
-  const said = Object.values(profile).join(", ");
+  const said = Object.entries(profile).map(([field, value]) => (field === "church_activity" ? `${value} at church` : value)).join(", ");
   return said ? `${NAMES[place]}: ${said}` : `${NAMES[place]}: nobody in particular`;
 }
 
@@ -112,6 +112,15 @@ function showModel() {
   select.hidden = at("preset-question-label").hidden = !cuma.questions.length;
   select.value = cuma.questions.length ? "0" : "";
   showQuestion();
+  at("untested").hidden = !cuma.questions.length;
+  const start = document.querySelector(`input[value=${cuma.questions.length ? "survey" : "chat"}]`);
+  start.checked = true;
+  showMode(start.value);
+}
+
+function showMode(mode) {
+  at("chat-fields").hidden = mode !== "chat";
+  at("survey-fields").hidden = mode !== "survey";
 }
 
 function showQuestion() {
@@ -289,9 +298,6 @@ at("model").addEventListener("change", showModel);
 at("preset-question").addEventListener("change", showQuestion);
 at("key").addEventListener("change", start);
 for (const radio of document.getElementsByName("mode")) {
-  radio.addEventListener("change", () => {
-    at("chat-fields").hidden = radio.value !== "chat";
-    at("survey-fields").hidden = radio.value !== "survey";
-  });
+  radio.addEventListener("change", () => showMode(radio.value));
 }
 start();

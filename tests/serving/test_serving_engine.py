@@ -221,6 +221,23 @@ def _fail_once(engine: Engine, answerer: Answerer) -> None:
     assert "error" in {end.reason for _, end in ended}
 
 
+def test_one_reply_whose_numbers_are_not_finite_ends_alone(answerer: Answerer) -> None:
+    with Engine([answerer], Capacity(prefix_bytes=0)) as engine:
+        expected = ask(engine, [order(answerer, 1)])[0][0]
+        hook = answerer.model.get_base_model().lm_head.register_forward_hook(_spoil_all_but_the_first)
+        (good, end), (_, failed) = ask(engine, [order(answerer, 1), order(answerer, 3, max_tokens=20)])
+        hook.remove()
+        assert (end.reason, failed.reason, good) == ("length", "error", expected)
+        assert (engine.failures, engine.alive) == (1, True)
+        assert idle(engine)
+
+
+def _spoil_all_but_the_first(_: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    spoilt = output.clone()
+    spoilt[1:] = float("nan")
+    return spoilt
+
+
 def test_closing_ends_what_runs(answerer: Answerer) -> None:
     events: queue.Queue[Event] = queue.Queue()
     engine = Engine([answerer], Capacity(max_batch=1))

@@ -69,11 +69,14 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
     for path, (name, kind) in PAGE.items():
         app.add_api_route(path, _file(name, kind), include_in_schema=False, response_class=Response)
 
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
-        """Whether the server is up, and how busy."""
+    @app.get("/health", responses=refusals(503))
+    async def health() -> Response:
+        """Whether the server can answer, and how busy it is."""
         engine = service.engine
-        return {"status": "ok", "running": engine.running, "waiting": engine.waiting, "version": cuma.__version__}
+        status = {"status": "ok" if engine.alive else "failed", "version": cuma.__version__}
+        return JSONResponse(
+            {**status, "running": engine.running, "waiting": engine.waiting}, 200 if engine.alive else 503
+        )
 
     @app.get("/metrics", include_in_schema=False)
     async def prometheus() -> Response:

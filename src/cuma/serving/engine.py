@@ -118,6 +118,11 @@ class Engine:
         return future
 
     @property
+    def alive(self) -> bool:
+        """False once the engine's thread has ended: nobody will be answered any more."""
+        return self._thread.is_alive()
+
+    @property
     def running(self) -> int:
         """Slots in use."""
         return sum(len(lane.rows) for lane in self._lanes.values())
@@ -216,11 +221,13 @@ class Engine:
             lane.answerer.activate()
             work(lane, rows)
         except Exception as error:
-            self.failures += 1
-            where = _where(error)
-            log.error("a forward failed: %s at %s; %d replies end", type(error).__name__, where, len(rows))
-            for generation in rows:
-                self._finish(lane, generation, "error")
+            self._fail(lane, rows, error)
+
+    def _fail(self, lane: Lane, rows: Sequence[Generation], error: Exception) -> None:
+        self.failures += 1
+        log.error("the model failed: %s at %s; %d replies end", type(error).__name__, _where(error), len(rows))
+        for generation in rows:
+            self._finish(lane, generation, "error")
 
     def _read(self, lane: Lane, rows: Sequence[Generation]) -> None:
         """Compute a prompt's keys and values, from the longest beginning that is known of this person, and choose the
@@ -272,9 +279,13 @@ class Engine:
 
     def _choose(self, lane: Lane, rows: Sequence[Generation], logits: Tensor) -> None:
         for generation, row in zip(rows, logits, strict=True):
-            reason = generation.choose(row)
-            if reason is not None:
-                self._finish(lane, generation, reason)
+            try:
+                reason = generation.choose(row)
+            except Exception as error:  # one reply's trouble is not the others'
+                self._fail(lane, [generation], error)
+            else:
+                if reason is not None:
+                    self._finish(lane, generation, reason)
 
     def _finish(self, lane: Lane, generation: Generation, reason: str) -> None:
         if generation.slot >= 0:

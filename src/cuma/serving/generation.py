@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from cuma.answering import Answerer
+from cuma.errors import ServingError
 from cuma.serving.prefixes import Owner
 from cuma.serving.sampling import Choice, Sampler, Sampling
 from cuma.serving.text import Writer
@@ -96,7 +97,13 @@ class Generation:
         return self._cancelled.is_set()
 
     def choose(self, logits: Tensor) -> str | None:
-        """Take the next token from `logits` [V], and tell it. Returns why the reply ends with it, or None."""
+        """Take the next token from `logits` [V], and tell it. Returns why the reply ends with it, or None.
+
+        Raises:
+            ServingError: the model's numbers are not finite.
+        """
+        if not bool(logits.isfinite().any()) or bool(logits.isnan().any()):
+            raise ServingError("the model's logits are not finite")
         choice = self.sampler.choose(logits, self.order.top_logprobs)
         self.tokens.append(choice.token)
         if choice.token in ends_of(self.order.answerer):

@@ -48,6 +48,9 @@ class Service:
         self.engine = engine
         self.limits = limits or Limits()
         self.prepare = ThreadPoolExecutor(1, thread_name_prefix="cuma-prepare")
+        for answerer in engine.answerers.values():
+            # A fast tokenizer changes its settings in its first call only; later ones may come from several threads.
+            answerer.tokenizer("")
         self._embeds: OrderedDict[tuple[int, Profile], Tensor] = OrderedDict()
 
     def answerer(self, name: str | None) -> Answerer:

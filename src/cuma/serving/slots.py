@@ -67,15 +67,15 @@ class Slots:
 
     def open(self, prefix: Prefix | None = None) -> int:
         """A new slot, behind the running ones, that starts with what is known already."""
-        slot = len(self.lengths)
-        self.lengths.append(0)
+        slot, length = len(self.lengths), 0
         if prefix is not None:
-            self.lengths[slot] = length = prefix[0][0].shape[1]
+            length = prefix[0][0].shape[1]
             for layer, (keys, values) in zip(self.layers, prefix, strict=True):
                 if not layer.is_initialized:
                     layer.lazy_initialization(keys[None], values[None])
                 layer.reserve(slot + 1, length)
                 layer.keys[slot, :, :length], layer.values[slot, :, :length] = keys, values
+        self.lengths.append(length)  # last: if there was no memory for it, there is no slot
         return slot
 
     def close(self, slot: int) -> int:

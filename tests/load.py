@@ -4,7 +4,8 @@
     make load ARGS="--run runs/quickstart/gss/cuma --requests 64"   # a real model: how fast it is on this machine
 
 Prints throughput and the 95th percentile of the time to an answer, at the given concurrency and one by one, measured in
-the same process, interleaved in blocks.
+the same process, interleaved in blocks. The two ways have a key each, so that neither finds what the other left in the
+server's cache.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ COUNTRIES = ["Peru", "Japan", "Kenya", "Norway", "Thailand", "Mexico", "Egypt", 
 RELIGIONS = ["Buddhist", "Catholic", "Muslim", "non-religious"]
 QUESTIONS = ["May one lie?", "Who should care for the old?", "What is a family?", "Is work a duty?", "Why vote?"]
 TIE = 1e-3
+KEYS = ("the-key-of-those-at-once", "the-key-of-one-by-one")
 
 
 @dataclass
 class Pass:
     """What one way of asking gave."""
 
+    headers: dict[str, str]
     replies: dict[int, Any] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     wall: float = 0.0
@@ -65,13 +68,13 @@ def requests(count: int, prefix_words: int, max_tokens: int, seed: int = 0) -> l
 
 def measure(url: str, bodies: list[dict[str, Any]], concurrency: int, block: int = 100) -> tuple[Pass, Pass]:
     """(at once, one by one), in alternating blocks."""
-    together, alone = Pass(), Pass()
+    together, alone = (Pass({"Authorization": f"Bearer {key}"}) for key in KEYS)
     limits = httpx2.Limits(max_connections=concurrency)
     with httpx2.Client(base_url=url, timeout=600, limits=limits) as client:
 
         def ask(number: int, into: Pass) -> None:
             start = time.perf_counter()
-            reply = client.post("/v1/chat/completions", json=bodies[number])
+            reply = client.post("/v1/chat/completions", json=bodies[number], headers=into.headers)
             into.seconds.append(time.perf_counter() - start)
             reply.raise_for_status()
             into.replies[number] = reply.json()["choices"][0]
@@ -113,7 +116,7 @@ def main() -> int:
     given = options.parse_args()
     answerer: Answerer = Answerers(device="cpu").load(given.run) if given.run else tiny_answerer()
     bodies = requests(given.requests, given.prefix_words, given.max_tokens)
-    with serving([answerer]) as (url, engine):
+    with serving([answerer], keys=KEYS) as (url, engine):
         together, alone = measure(url, bodies, given.concurrency)
         lost, wrong = given.requests - len(together.replies), differing(together, alone)
         leaked = _leaked(engine)

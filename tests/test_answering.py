@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from cuma import Profile
 from cuma.adapter_files import save_adapter
@@ -66,6 +67,22 @@ def test_an_adapter_alone_answers_and_two_share_their_base(base: Path, tmp_path:
     assert not [name for name, weight in two.model.named_parameters() if weight.requires_grad]
 
 
+def test_what_peft_or_trl_wrote_needs_no_manifest_but_must_be_whole(base: Path, tmp_path: Path) -> None:
+    def stock() -> Any:
+        model = llama(vocab_size=len(tokenizer()), pad_token_id=None, bos_token_id=None)
+        model.name_or_path = str(base)
+        return get_peft_model(model, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+
+    stock().save_pretrained(tmp_path / "lora")
+    assert Answerers(device="cpu").load(tmp_path / "lora").profile_in_prompt
+    weights = tmp_path / "lora" / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    tensors.popitem()
+    save_file(tensors, weights)
+    with pytest.raises(AdapterError, match="missing"):
+        Answerers(device="cpu").load(tmp_path / "lora")
+
+
 def test_another_method_gets_the_person_in_its_prompt(base: Path, tmp_path: Path) -> None:
     model = llama(vocab_size=len(tokenizer()), pad_token_id=None, bos_token_id=None)
     model.name_or_path = str(base)
@@ -120,6 +137,10 @@ def test_a_damaged_adapter_is_not_served(base: Path, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(AdapterError, match="SHA-256"):
         Answerers(device="cpu").load(folder)
+    loader = Answerers(device="cpu")
+    loader.load(mixture(base, tmp_path / "two"))
+    with pytest.raises(AdapterError, match="SHA-256"):
+        loader.load(folder)
 
 
 def test_a_model_that_reads_no_profile_refuses_one(tmp_path: Path, base: Path) -> None:

@@ -22,15 +22,22 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     manifest.write(folder)
 
 
-def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False) -> PeftModel:
+def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False, needs_sums: bool = True) -> PeftModel:
     """The backbone with the adapter that `save_adapter` wrote.
 
     PEFT itself loads with strict=False. A mixture checks itself (`cuma.tuner.state`); any other method is checked here.
 
+    Args:
+        base: the backbone.
+        folder: the adapter's.
+        is_trainable: whether it is to be trained on.
+        needs_sums: False lets an adapter that PEFT or TRL wrote do without a manifest.
+
     Raises:
         AdapterError: a file differs from its sum, or the tensors are not exactly those of the method, or not finite.
     """
-    manifest.verify_sums(folder)
+    if needs_sums or (folder / manifest.MANIFEST_NAME).is_file():
+        manifest.verify_sums(folder)
     config = PeftConfig.from_pretrained(str(folder))
     if isinstance(config, CumaConfig):
         return PeftModel.from_pretrained(base, str(folder), is_trainable=is_trainable)

@@ -19,7 +19,6 @@ from cuma.profiles import Profile
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import BackboneSection, Recipe
 from cuma.runs import Run, read_json
-from cuma.tuner import manifest
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.encoder import ProfileEncoder
 
@@ -221,12 +220,11 @@ class Answerers:
         shared = self._mixtures.get(source.backbone) if mixture else None
         if shared is None:
             backbone = self._load_backbone(source.backbone)
-            model = load_adapter(backbone.model, folder).eval()
+            model = load_adapter(backbone.model, folder, needs_sums=bool(source.info)).eval()
             if mixture:
                 self._mixtures[source.backbone] = (backbone, model)
             return backbone, model, model.active_adapter
-        backbone, model = shared
-        manifest.verify_sums(folder)
+        backbone, model = shared  # PEFT has a mixture's files verified where it reads the configuration
         adapter = f"answerer_{len(model.peft_config)}"
         model.load_adapter(str(folder), adapter_name=adapter, is_trainable=False)
         return backbone, model.eval(), adapter

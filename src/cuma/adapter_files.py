@@ -22,7 +22,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     manifest.write(folder)
 
 
-def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False, own: bool = True) -> PeftModel:
+def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False, needs_sums: bool = True) -> PeftModel:
     """The backbone with the adapter that `save_adapter` wrote, or with somebody else's.
 
     PEFT itself loads with strict=False. A mixture checks itself (`cuma.tuner.state`); any other method is checked here.
@@ -30,14 +30,14 @@ def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False, own: bo
     Args:
         base: the backbone.
         folder: the adapter's.
-        is_trainable: whether its parameters may be trained.
-        own: it must have a manifest; without one an adapter of ours is not whole. False: where there is one, it is
-            checked.
+        is_trainable: whether it is to be trained on.
+        needs_sums: it must have a manifest; without one an adapter of ours is not whole. False, for what PEFT or TRL
+            wrote: where there is one, it is checked.
 
     Raises:
         AdapterError: a file differs from its sum, or the tensors are not exactly those of the method, or not finite.
     """
-    if own or (folder / manifest.MANIFEST_NAME).is_file():
+    if needs_sums or (folder / manifest.MANIFEST_NAME).is_file():
         manifest.verify_sums(folder)
     if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
         raise AdapterError(f"{folder} has no {SAFETENSORS_WEIGHTS_NAME}. Pickled weights are refused; save it anew.")

@@ -80,6 +80,22 @@ class InvalidVerdictsError(JudgeError):
     """Too many of a judge's replies hold no verdict that can be read."""
 
 
+class ServingError(CumaError, ValueError):
+    """A request, or an option of the server, asks for what is not possible. Never contains what somebody wrote."""
+
+
+class UnknownModelError(ServingError):
+    """A request names a model that is not served."""
+
+
+class BusyError(CumaError, RuntimeError):
+    """As many requests wait already as may wait."""
+
+
+class ExportError(CumaError, ValueError):
+    """A person's adapter cannot be exported as asked."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The tail of an error text: "Did you mean 'x'? Available: x, y." — the first part only when something is close."""
     names = sorted(known)

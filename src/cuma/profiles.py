@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -91,6 +92,27 @@ class Profile:
             f"A profile cannot be read from {type(value).__name__}. "
             "Expected a dict of fields, a sentence, a Profile or None."
         )
+
+    @classmethod
+    def read(cls, text: str) -> Profile:
+        """A profile as it is typed: "country=Japan age=30", 'country="South Africa"', a sentence, or nothing.
+
+        Raises:
+            ProfileError: an unknown field, or a quotation mark that is not closed.
+        """
+        if "=" not in text:
+            return cls.parse(text)
+        try:
+            words = shlex.split(text)
+        except ValueError:
+            raise ProfileError('A quotation mark is not closed. Write country="South Africa" age=30.') from None
+        pairs = [word.partition("=") for word in words]
+        if not all(name and equals for name, equals, _ in pairs):
+            raise ProfileError(
+                "Write name=value for every field, with quotation marks around values of several words: "
+                'country="South Africa" age=30.'
+            )
+        return cls(**{name: value for name, _, value in pairs})
 
     @property
     def fields(self) -> dict[str, str]:

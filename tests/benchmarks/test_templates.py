@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cuma.backbones import load_backbone
-from cuma.benchmarks.prompts import with_persona
+from cuma.benchmarks.prompts import told_who_asks
 from cuma.benchmarks.tensors import PLAIN_TEMPLATE, SurveyTokens
 from cuma.errors import BenchmarkError
 from cuma.profiles import Profile
@@ -45,7 +45,7 @@ def test_without_a_template_paragraphs_end_where_the_answer_goes(tokenizer: Any)
 
 def test_a_persona_is_added_once_and_only_where_something_is_known() -> None:
     person = Profile(country="Peru")
-    told = with_persona(ASKED[1:], person)
+    told = told_who_asks(ASKED[1:], person.sentence)
     assert told[0] == {"role": "system", "content": "You are a person living in Peru."}
-    assert with_persona(told, Profile(country="Kenya")) == told
-    assert with_persona(ASKED[1:], Profile()) == ASKED[1:]
+    assert told_who_asks(told, Profile(country="Kenya").sentence) == told
+    assert told_who_asks(ASKED[1:], "") == ASKED[1:]

@@ -29,6 +29,7 @@ def test_small_groups_and_what_would_give_them_away_are_not_named() -> None:
     assert found["hidden_groups"] == 2
     assert found["people"] == 63
     assert found["profile_fields"] == {"country": ["large"], "description": []}
+    assert found["profiles"] == [{"group": "large", "profile": {"country": "large"}}]
     assert "small" not in json.dumps(found)
     assert "I am" not in json.dumps(found)
 

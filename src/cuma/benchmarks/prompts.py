@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from cuma.benchmarks.base import Question
 from cuma.errors import BenchmarkError
-from cuma.profiles import Profile
 
 LETTERS = "ABCDEFGHIJ"
 """What stands before the options and is answered: one token each at the start of an assistant turn, without a space."""
@@ -63,11 +62,14 @@ def as_persona(sentence: str) -> str:
     return f"Answer as this person. {sentence}"
 
 
-def with_persona(prompt: Sequence[Message], profile: Profile) -> list[Message]:
-    """A conversation that says who asks, as its system message; one that has a system message is left as it is."""
-    if not profile or prompt[0]["role"] == "system":
-        return list(prompt)
-    return [{"role": "system", "content": as_persona(profile.sentence)}, *prompt]
+def told_who_asks(messages: Sequence[Message], sentence: str) -> list[Message]:
+    """A conversation whose system message says who asks; one that has a system message, or nobody to name, is kept.
+
+    sentence: the profile's; "" for nobody in particular.
+    """
+    if not sentence or (messages and messages[0]["role"] == "system"):
+        return list(messages)
+    return [{"role": "system", "content": as_persona(sentence)}, *messages]
 
 
 def parse_letter(reply: str, options: int) -> int | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cuma.benchmarks.prompts import LETTERS
@@ -16,6 +18,9 @@ from cuma.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Shares = NDArray[np.float64]
+"""Probabilities over the options of one question."""
 
 
 NO_TOKEN = -1
@@ -150,3 +155,33 @@ def survey_loss(logits: Tensor, answer_tokens: Tensor, answer_weights: Tensor) -
     log_p = logits.log_softmax(dim=-1).gather(-1, answer_tokens.clamp(min=0))
     weights = answer_weights * (answer_tokens != NO_TOKEN)
     return -(weights * log_p).sum() / weights.sum()
+
+
+def option_shares(logits: Tensor, orders: Sequence[Sequence[int]], tokens: SurveyTokens) -> list[Shares]:
+    """Probability of each option (not letter), not renormalised.
+
+    Args:
+        logits: [B, V] next-token logits.
+        orders: B letter orders; order[i] is the option under letter i.
+        tokens: knows the letters' token ids.
+
+    Returns:
+        B arrays, each over its question's options.
+    """
+    probability = logits.double().softmax(-1).cpu()
+    result = []
+    for order, row in zip(orders, probability, strict=True):
+        shown = row[tokens.letters(len(order))].numpy()
+        options = np.empty_like(shown)
+        options[list(order)] = shown
+        result.append(options)
+    return result
+
+
+def mean_over_orders(shares: Sequence[Shares]) -> tuple[Shares, float]:
+    """One question's answer from its letter orders: probabilities that sum to 1, and the option mass."""
+    raw = np.stack(list(shares))
+    total = raw.sum(-1, keepdims=True)
+    each = np.where(total > 0, raw / np.where(total > 0, total, 1.0), 1 / raw.shape[-1])  # no letter at all: uniform
+    mean = each.mean(0)
+    return mean / mean.sum(), float(raw.sum(-1).mean())

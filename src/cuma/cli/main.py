@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuma.cli import about, adapters, data, evaluate, harness, runs
+from cuma.cli import about, adapters, data, evaluate, harness, runs, serving
 from cuma.cli.shell import Verbs
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -16,6 +16,10 @@ VERBS: dict[str, Callable[..., Any]] = {
     "train": runs.train,
     "evaluate": evaluate.evaluate,
     "report": runs.report,
+    "chat": serving.chat,
+    "serve": serving.serve,
+    "export": serving.export,
+    "resolve": serving.resolve,
     "lm-eval": harness.lm_eval,
     "import-reference": adapters.import_reference_adapter,
     "card": adapters.card,

@@ -32,8 +32,7 @@ def load_model(subject: Subject, materials: Materials) -> Any:
         base.to(PartialState().device)
     if subject.adapter is None:
         return base.eval()
-    own = "adapter" not in subject.run.info
-    return load_adapter(base, subject.adapter, own=own).eval()
+    return load_adapter(base, subject.adapter, needs_sums="adapter" not in subject.run.info).eval()
 
 
 def steers(recipe: Recipe) -> bool:

@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from cuma.benchmarks.base import NO_ANSWER, WEIGHT, Survey
-from cuma.benchmarks.tensors import SurveyTokens, answer_logits
+from cuma.benchmarks.tensors import SurveyTokens, answer_logits, mean_over_orders, option_shares
 from cuma.evaluation.answer_log import AnswerLog
 from cuma.profile_table import ProfileTable
 
@@ -72,7 +72,12 @@ class Asking:
         gates = None
         if recorded:
             gates = _mean_gates(recorded, batch["attention_mask"], [row["group"] for row in rows]).to_dict("list")
-        return {"said": [options.tolist() for options in _by_option(logits, rows, self.tokens)], "gates": gates}
+        return {
+            "said": [
+                options.tolist() for options in option_shares(logits, [row["order"] for row in rows], self.tokens)
+            ],
+            "gates": gates,
+        }
 
 
 def predict_cells(
@@ -138,28 +143,12 @@ def _forward(
     return logits, model.routing()
 
 
-def _by_option(logits: torch.Tensor, rows: list[dict[str, Any]], tokens: SurveyTokens) -> list[np.ndarray]:
-    """Probability of each option (not letter) of each row, not renormalised."""
-    probability = logits.double().softmax(-1).cpu()
-    result = []
-    for row, p in zip(rows, probability, strict=True):
-        shown = p[tokens.letters(len(row["order"]))].numpy()
-        options = np.empty_like(shown)
-        options[row["order"]] = shown  # order[i] is the option under letter i
-        result.append(options)
-    return result
-
-
 def merge_orders(keys: pd.DataFrame, said: list[np.ndarray]) -> pd.DataFrame:
     """Each cell's distribution, the mean over the orders of the letters; keys: columns group, question_id."""
     frame = keys.assign(said=said)
     rows = []
     for (group, question), orders in frame.groupby(["group", "question_id"], sort=False)["said"]:
-        raw = np.stack(list(orders))
-        total = raw.sum(-1, keepdims=True)
-        shares = np.where(total > 0, raw / np.where(total > 0, total, 1.0), 1 / raw.shape[-1])  # no letter: uniform
-        mean = shares.mean(0)
-        rows.append((group, question, mean / mean.sum(), float(raw.sum(-1).mean())))
+        rows.append((group, question, *mean_over_orders(list(orders))))
     return pd.DataFrame(rows, columns=["group", "question_id", "probabilities", "option_mass"])
 
 

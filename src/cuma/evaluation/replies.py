@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from cuma.adapter_files import take_off
 from cuma.benchmarks.base import Survey
-from cuma.benchmarks.prompts import with_persona
+from cuma.benchmarks.prompts import told_who_asks
 from cuma.data.corpus import Corpus
 from cuma.endpoint import Endpoint
 from cuma.errors import BenchmarkError
@@ -89,7 +89,7 @@ def prompts(survey: Survey, corpus: Corpus | None, count: int, *, in_prompt: boo
     for number in drawn:
         row = rows[number]
         profile = Profile.parse(row["profile"])
-        prompt = with_persona(row["prompt"], profile) if in_prompt else row["prompt"]
+        prompt = told_who_asks(row["prompt"], profile.sentence if in_prompt else "")
         found.append({**row, "row": number, "prompt": prompt, "profile": profile.fields})
     return found
 

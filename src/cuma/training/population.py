@@ -19,7 +19,8 @@ def population(survey: Survey, part: str, roles: tuple[str, ...]) -> dict[str, A
     Returns:
         questions: as in scores.json. people: how many; None if there are fewer than 11. groups: label → people, without
         the groups that a report would leave out. hidden_groups: how many those are. profile_fields: field → the values
-        it takes in `groups`; none for a field of free text.
+        it takes in `groups`; none for a field of free text. profiles: {"group", "profile"} of each of `groups`, without
+        free text, for pages that offer them as examples.
     """
     wanted = {group.id: group for group in survey.groups if group.role in roles}
     counted = survey.people[survey.people["part"] == part]["group"].value_counts()
@@ -33,7 +34,12 @@ def population(survey: Survey, part: str, roles: tuple[str, ...]) -> dict[str, A
         "groups": {group.id: sizes[group.id] for group in shown},
         "hidden_groups": len(left_out),
         "profile_fields": _field_values(shown),
+        "profiles": [{"group": group.id, "profile": _without_free_text(group)} for group in shown],
     }
+
+
+def _without_free_text(group: Group) -> dict[str, str]:
+    return {name: value for name, value in group.profile.fields.items() if name not in FREE_TEXT}
 
 
 def _field_values(groups: list[Group]) -> dict[str, list[str]]:

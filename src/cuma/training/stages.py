@@ -14,7 +14,7 @@ from cuma.benchmarks.answers import preference_pairs, survey_answers
 from cuma.benchmarks.base import Group
 from cuma.benchmarks.cells import survey_cells
 from cuma.benchmarks.partial import FieldDropout, full_profile
-from cuma.benchmarks.prompts import with_persona
+from cuma.benchmarks.prompts import told_who_asks
 from cuma.benchmarks.tensors import SurveyTokens
 from cuma.errors import BenchmarkError
 from cuma.materials import Materials, profile_in_prompt
@@ -98,7 +98,7 @@ def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset 
         profile = Profile.parse(row[PROFILE])
         if dropout is not None:
             profile = dropout.of(profile)
-        prompt = with_persona(row["prompt"], profile) if profile_in_prompt(recipe) else row["prompt"]
+        prompt = told_who_asks(row["prompt"], profile.sentence if profile_in_prompt(recipe) else "")
         return {"prompt": prompt, PROFILE: {name: getattr(profile, name) for name in FIELDS}}
 
     kept = ("prompt", "completion", "chosen", "rejected", PROFILE)

@@ -1,0 +1,1 @@
+"""A person's adapter as an ordinary LoRA, for engines that know no routers."""

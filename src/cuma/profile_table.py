@@ -34,11 +34,16 @@ class ProfileTable:
 
     def __call__(self, profiles: Sequence[Any]) -> Tensor:
         """[B, D]: one row for each profile. A profile that was not in the set raises KeyError (without its text)."""
-        rows = [self._row.get(Profile.parse(profile)) for profile in profiles]
-        unknown = sum(row is None for row in rows)
-        if unknown:
-            raise KeyError(f"{unknown} of {len(rows)} profiles are not in the table: build it from all of them.")
-        return self.embeds[torch.tensor(rows, dtype=torch.long)]
+        return self.embeds[torch.tensor(self.rows(profiles), dtype=torch.long)]
+
+    def rows(self, profiles: Sequence[Any]) -> list[int]:
+        """Where in `embeds` each profile is. One that was not in the set raises KeyError (without its text)."""
+        found = [self._row.get(Profile.parse(profile)) for profile in profiles]
+        known = [row for row in found if row is not None]
+        if len(known) < len(found):
+            unknown = len(found) - len(known)
+            raise KeyError(f"{unknown} of {len(found)} profiles are not in the table: build it from all of them.")
+        return known
 
     def covering(self, profiles: Iterable[Any]) -> ProfileTable:
         """A table of these profiles as well; what is encoded already is not encoded again (the encoder caches)."""

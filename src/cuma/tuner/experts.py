@@ -9,8 +9,8 @@ from cuma.tuner.experts_dense import DenseMixture, add_dense_
 from cuma.tuner.experts_gathered import GatheredMixture, add_gathered_
 
 GATHER_FROM = 256
-"""E·R from which each expert is computed for its own tokens only, on CPUs. Below it the dense product is at the memory's
-speed anyway; on a GPU sorting tokens costs more than the products that it saves."""
+"""E·R from which each expert is computed for its own tokens only, on CPUs. Below it the dense product is at the
+memory's speed anyway; on a GPU sorting tokens costs more than the products that it saves."""
 
 
 def mixture_of_lora(hidden: Tensor, gates: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:

@@ -90,7 +90,7 @@ class DenseMixture(torch.autograd.Function):
 
 
 def beside(lora_B: Tensor) -> Tensor:
-    """[E, O, R] → [O, E·R]: the experts' matrices beside one another (a copy; small beside what it is multiplied by)."""
+    """[E, O, R] → [O, E·R]: the experts' matrices beside one another (a copy, but a small one)."""
     return lora_B.transpose(0, 1).flatten(1)
 
 

@@ -152,7 +152,7 @@ def _decode_step(
     def step() -> Tensor:
         with nullcontext() if call is None else conditioned(call), way(), torch.no_grad():
             logits = model(input_ids=token, past_key_values=cache, use_cache=True).logits
-        cache.crop(PREFIX)
+        cache.crop(-1)
         return logits
 
     return step

@@ -21,6 +21,7 @@ FORMS = {"dense": 10**9, "gathered": 0}
 @pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(experts, "GATHER_FROM", FORMS[request.param])
+    monkeypatch.setattr(experts, "GATHER_TOKENS", 0)
     return request.param
 
 
@@ -110,7 +111,8 @@ def test_a_base_whose_backward_needs_its_output_fails_loudly() -> None:
 
 
 def test_which_form_runs_is_a_rule_of_shape() -> None:
-    hidden = torch.zeros(1, 4)
+    hidden = torch.zeros(64, 4)
+    assert not experts._gathers(hidden[1:], torch.zeros(8, 4, 32))
     assert experts._gathers(hidden, torch.zeros(8, 4, 32))
     assert not experts._gathers(hidden, torch.zeros(8, 4, 31))
     assert not experts._gathers(hidden.to("meta"), torch.zeros(8, 4, 32))

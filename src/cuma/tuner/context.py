@@ -44,9 +44,8 @@ class Conditioning:
     closed: bool = False
     """True once the forward is over: layers that run again (checkpointing) compute the same, but add nothing."""
     _latest: tuple[weakref.ref[Tensor] | Tensor, Router, Routing] | None = None
-    _parts: dict[str, Tensor] = field(default_factory=dict)
-    """By layer, what its router makes of the profiles: once a call, however many steps it generates. Kept without
-    gradients only, when the weights cannot change before the call is over."""
+    _kept: dict[str, Tensor] = field(default_factory=dict)
+    """What `once` has made."""
 
     def route(self, router: Router, hidden: Tensor, layer: str) -> Tensor:
         """The gates for `hidden`, computed once for all layers that share this router and this very input.
@@ -101,13 +100,23 @@ class Conditioning:
         """The router's profile part, one row per row of `hidden` (or per person, for packed rows)."""
         if self.profile is None:
             return None
-        part = None if torch.is_grad_enabled() else self._parts.get(layer)
-        if part is None:
-            part = router.profile_part(self.profile.to(hidden.device))
-        part = self._one_a_row(part, hidden)
-        if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            self._parts[layer] = part
-        return part
+        people = self.profile
+        part = self.once(layer, lambda: router.profile_part(people.to(hidden.device)))
+        return self._one_a_row(part, hidden)
+
+    def once(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """make(), and in `generate` the same tensor again at every later step.
+
+        Only there: without gradients, and with weights that cannot change before the call is over.
+        """
+        if not self.expands or torch.is_grad_enabled():
+            return make()
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = make()
+            if not torch.compiler.is_compiling():
+                self._kept[key] = kept
+        return kept
 
     def _one_a_row(self, people: Tensor, hidden: Tensor) -> Tensor:
         """people [P, X] → [B, X], one per row of `hidden` [B, …]; unchanged for packed rows.

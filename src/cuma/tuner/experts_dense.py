@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cuma.tuner.precision import no_autocast
+
 
 def add_dense_(
     base_out: Tensor,
@@ -18,8 +20,11 @@ def add_dense_(
     offset: Tensor | None,
     scaling: float,
     dtype: torch.dtype,
+    side_by_side: Tensor | None = None,
 ) -> Tensor:
     """base_out [..., O] += scaling · Σ_i g_i B_i (A_i h + offset_i), all in `dtype`.
+
+    `side_by_side` is `beside(lora_B)` in `dtype`, if it is known already.
 
     Returns:
         low [M, E, R] (shared A: [M, 1, R]): A h + offset of the M tokens.
@@ -29,12 +34,13 @@ def add_dense_(
     if offset is not None:
         low += offset.reshape(low.shape).to(dtype)
     low = low.view(low.shape[0], -1, rank)
-    weighted = (low * _weights(gates, scaling, dtype)).view(-1, experts * rank)
-    side_by_side = beside(lora_B.to(dtype)).T
+    weighted = (low * _weights(gates, dtype)).view(-1, experts * rank)
+    if side_by_side is None:
+        side_by_side = beside(lora_B.to(dtype))
     if base_out.dtype == dtype and base_out.is_contiguous():
-        base_out.view(-1, out_features).addmm_(weighted, side_by_side)
+        base_out.view(-1, out_features).addmm_(weighted, side_by_side.T, alpha=scaling)
     else:
-        base_out.add_((weighted @ side_by_side).view(base_out.shape))
+        base_out.add_((weighted @ side_by_side.T).view(base_out.shape), alpha=scaling)
     return low
 
 
@@ -66,9 +72,9 @@ class DenseMixture(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         hidden, gates, lora_A, lora_B, low = ctx.saved_tensors
         dtype, (experts, out_features, rank) = ctx.dtype, lora_B.shape
-        with torch.autocast(hidden.device.type, enabled=False):
+        with no_autocast(hidden.device.type):
             grad = grad_out.reshape(-1, out_features).to(dtype)
-            weights = _weights(gates, ctx.scaling, dtype)
+            weights = _weights(gates, dtype) * ctx.scaling
             grad_gates = grad_A = grad_B = grad_hidden = grad_offset = None
             if ctx.needs_input_grad[4]:
                 weighted = (low * weights).view(-1, experts * rank)
@@ -91,9 +97,9 @@ class DenseMixture(torch.autograd.Function):
 
 def beside(lora_B: Tensor) -> Tensor:
     """[E, O, R] → [O, E·R]: the experts' matrices beside one another (a copy, but a small one)."""
-    return lora_B.transpose(0, 1).flatten(1)
+    return torch.stack(lora_B.unbind(0), dim=1).flatten(1)  # twice as fast as transposing, on CPUs
 
 
-def _weights(gates: Tensor, scaling: float, dtype: torch.dtype) -> Tensor:
-    """[M, E, 1]: the gates times the scaling."""
-    return gates.reshape(-1, gates.shape[-1], 1).to(dtype) * scaling
+def _weights(gates: Tensor, dtype: torch.dtype) -> Tensor:
+    """[M, E, 1]."""
+    return gates.reshape(-1, gates.shape[-1], 1).to(dtype)

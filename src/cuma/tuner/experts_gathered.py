@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cuma.tuner.precision import no_autocast
+
 
 class Slots(NamedTuple):
     """The (expert, token) pairs with a gate, sorted by expert; n of them, about K a token."""
@@ -101,7 +103,7 @@ class GatheredMixture(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         hidden, gates, lora_A, lora_B, low, tokens = ctx.saved_tensors
-        with torch.autocast(hidden.device.type, enabled=False):
+        with no_autocast(hidden.device.type):
             found = _gradients(
                 Slots(tokens, ctx.counts), low, grad_out, hidden, gates, lora_A, lora_B, ctx.scaling, ctx.dtype
             )

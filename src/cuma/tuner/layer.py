@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -58,7 +60,14 @@ class Experts(nn.Module):
         """Shapes, as PEFT's and torch's layers print them."""
         return f"lora_A={list(self.lora_A.shape)}, lora_B={list(self.lora_B.shape)}"
 
-    def forward(self, base_out: Tensor, hidden: Tensor, gates: Tensor, person: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        base_out: Tensor,
+        hidden: Tensor,
+        gates: Tensor,
+        person: Tensor | None = None,
+        once: Callable[[Callable[[], Tensor]], Tensor] | None = None,
+    ) -> Tensor:
         """Add what the experts say to what the base layer says, in place.
 
         Args:
@@ -67,6 +76,7 @@ class Experts(nn.Module):
             gates: [..., E].
             person: [..., D'], the standardised profile of every token (or broadcasting against that), if the experts
                 read it.
+            once: see `add_mixture_of_lora_`.
 
         Returns:
             base_out.
@@ -81,8 +91,9 @@ class Experts(nn.Module):
                 offset = functional.linear(person.to(lora_A.dtype), lora_A[..., width:].flatten(0, -2))
                 offset = offset.expand(*hidden.shape[:-1], -1)
                 lora_A = lora_A[..., :width]
-        hidden = self.dropout(hidden)
-        return add_mixture_of_lora_(base_out, hidden, gates, lora_A, self.lora_B, self.scaling, offset)
+        if self.dropout.p:
+            hidden = self.dropout(hidden)
+        return add_mixture_of_lora_(base_out, hidden, gates, lora_A, self.lora_B, self.scaling, offset, once)
 
 
 class CumaLinear(nn.Module, BaseTunerLayer):
@@ -144,8 +155,10 @@ class CumaLinear(nn.Module, BaseTunerLayer):
             return result
         experts, gates = self.cuma_experts[active[0]], self._gates(hidden, active[0])
         call = current()
-        person = call.profile_of_tokens(hidden) if call is not None and experts.reads_profile else None
-        return experts(result, hidden, gates, person)
+        if call is None:
+            return experts(result, hidden, gates)
+        person = call.profile_of_tokens(hidden) if experts.reads_profile else None
+        return experts(result, hidden, gates, person, partial(call.once, f"{self.name} B"))
 
     def _gates(self, hidden: Tensor, adapter_name: str) -> Tensor:
         owner = self.router_owner.get(adapter_name, self)

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from cuma.tuner.config import CumaConfig
+from cuma.tuner.precision import no_autocast
 
 
 class Routing(NamedTuple):
@@ -34,12 +35,15 @@ def top_k_mask(logits: Tensor, top_k: int) -> Tensor:
     Returns:
         bool [..., E], K true per token.
     """
-    if top_k == logits.shape[-1]:
-        return torch.ones_like(logits, dtype=torch.bool)
+    return _without_top_k(logits, top_k) != logits
+
+
+def _without_top_k(logits: Tensor, top_k: int) -> Tensor:
+    """[..., E]: a copy of `logits` without gradient, with −inf for the K largest."""
     left = logits.detach().clone()
     for _ in range(top_k):
         left.scatter_(-1, left.argmax(dim=-1, keepdim=True), float("-inf"))
-    return left != logits
+    return left
 
 
 def top_k_gates(logits: Tensor, top_k: int) -> Tensor:
@@ -55,7 +59,9 @@ def top_k_gates(logits: Tensor, top_k: int) -> Tensor:
         gates [..., E] fp32, non-negative, at most K non-zero, summing to 1.
     """
     logits = logits.float()
-    return logits.masked_fill(~top_k_mask(logits, top_k), float("-inf")).softmax(dim=-1)
+    if top_k == logits.shape[-1]:
+        return logits.softmax(dim=-1)
+    return logits.masked_fill(_without_top_k(logits, top_k) == logits, float("-inf")).softmax(dim=-1)
 
 
 def released_gates(logits: Tensor, top_k: int) -> Tensor:
@@ -134,7 +140,7 @@ class Router(nn.Module):
         Returns:
             logits and gates, [..., E]; for router_input="profile" they are the same for all tokens of a person.
         """
-        with torch.autocast(hidden.device.type, enabled=False):
+        with no_autocast(hidden.device.type):
             if part is None and profile is not None:
                 part = self.profile_part(profile)
             logits = self._logits(hidden, None if part is None else for_tokens(part, hidden, rows))
@@ -145,7 +151,7 @@ class Router(nn.Module):
 
     def profile_part(self, profile: Tensor) -> Tensor:
         """W_e e_d + b, what the person adds in the router's first layer: [P, D'] → [P, hidden width, or E]."""
-        with torch.autocast(profile.device.type, enabled=False):
+        with no_autocast(profile.device.type):
             weight = self.input.weight[:, self.hidden_width :]
             return functional.linear(profile.float(), weight.float(), self._bias())
 
@@ -199,7 +205,7 @@ class _WideLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         hidden, weight = ctx.saved_tensors
         grad_hidden = grad_weight = None
-        with torch.autocast(hidden.device.type, enabled=False):
+        with no_autocast(hidden.device.type):
             if ctx.needs_input_grad[0]:
                 grad_hidden = (grad @ weight).to(hidden.dtype)
             if ctx.needs_input_grad[1]:

@@ -57,8 +57,8 @@ def add_mixture_of_lora_(
     costs. The sums are made in `lora_A`'s dtype (fp32), or in autocast's where that is on, as PEFT's LoRA does. Kept
     for the backward: `hidden` itself, the gates, and A h. Never anything as wide as the output.
 
-    With E·R ≥ GATHER_FROM and GATHER_TOKENS tokens on a CPU each expert is run on its own tokens; there an expert whose gate is exactly zero
-    gets no gradient through that gate (a softmax in front of the gates would multiply it by zero).
+    With E·R ≥ GATHER_FROM and GATHER_TOKENS tokens on a CPU each expert is run on its own tokens; there an expert whose
+    gate is exactly zero gets no gradient through that gate (a softmax in front of the gates would multiply it by zero).
 
     Args:
         base_out: [..., O], what the base layer returned; overwritten. Its backward must not need its own output.

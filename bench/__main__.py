@@ -42,11 +42,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/results/performance-cpu.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = []
-    for kind, name, prepare in cells(arguments.only):
-        rows.append(row := measured(kind, name, prepare, arguments.rounds, arguments.clock))
-        print(line(row), flush=True)
-    result = {
+    result: dict[str, Any] = {
         "command": "python -m bench " + " ".join(sys.argv[1:]),
         "commit": commit(),
         "seed": 0,
@@ -54,11 +50,15 @@ def main() -> None:
         "threads": arguments.threads,
         "clock": arguments.clock,
         "versions": versions(),
-        "cells": rows,
+        "cells": [],
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.output, result)
-    print(f"A/A over all cells: median {aa(rows)}. Written to {arguments.output}.")
+    for kind, name, prepare in cells(arguments.only):
+        row = measured(kind, name, prepare, arguments.rounds, arguments.clock)
+        result["cells"].append(row)
+        write_json(arguments.output, result)  # a run that is stopped keeps what it has
+        print(line(row), flush=True)
+    print(f"A/A over all cells: median {aa(result['cells'])}. Written to {arguments.output}.")
 
 
 def cells(only: str | None) -> Iterator[Cell]:

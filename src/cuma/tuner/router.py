@@ -146,8 +146,10 @@ class Router(nn.Module):
             logits = self._logits(hidden, None if part is None else for_tokens(part, hidden, rows))
             choose = released_gates if self.gating == "released" else top_k_gates
             gates = choose(logits, self.top_k)
-            every_token = (*hidden.shape[:-1], -1)
-            return Routing(logits.expand(every_token), gates.expand(every_token))
+            if not self.hidden_width and gates.shape[:-1] != hidden.shape[:-1]:
+                every_token = (*hidden.shape[:-1], -1)
+                logits, gates = logits.expand(every_token), gates.expand(every_token)
+            return Routing(logits, gates)
 
     def profile_part(self, profile: Tensor) -> Tensor:
         """W_e e_d + b, what the person adds in the router's first layer: [P, D'] → [P, hidden width, or E]."""

@@ -34,7 +34,9 @@ def main() -> None:
     """Run the cells one after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("layers", "models"))
+    parser.add_argument("--cell", nargs="+", help="only cells whose kind and name contain one of these")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=60, help="stop a cell's rounds after so long, at five or more")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use too"
     )
@@ -54,7 +56,9 @@ def main() -> None:
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for kind, name, prepare in cells(arguments.only):
-        row = measured(kind, name, prepare, arguments.rounds, arguments.clock)
+        if arguments.cell and not any(part in f"{kind}: {name}" for part in arguments.cell):
+            continue
+        row = measured(kind, name, prepare, arguments)
         result["cells"].append(row)
         write_json(arguments.output, result)  # a run that is stopped keeps what it has
         print(line(row), flush=True)
@@ -77,11 +81,11 @@ def cells(only: str | None) -> Iterator[Cell]:
 
 
 def measured(
-    kind: str, name: str, prepare: Callable[[], dict[str, Callable[[], Any]]], rounds: int, clock: str
+    kind: str, name: str, prepare: Callable[[], dict[str, Callable[[], Any]]], options: argparse.Namespace
 ) -> dict[str, Any]:
     """One cell: how long ours takes, and its ratio to each rival."""
     start = time.perf_counter()
-    seconds = interleaved(prepare(), rounds, clock)
+    seconds = interleaved(prepare(), options.rounds, options.clock, options.seconds)
     ours = {rival: ratio(seconds, "ours", rival) for rival in seconds if rival not in ("ours", AGAIN)}
     return {
         "kind": kind,

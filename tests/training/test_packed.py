@@ -10,12 +10,12 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import Tensor
-from trl import SFTConfig
+from trl import DPOConfig, SFTConfig
 
 from cuma.backbones import load_backbone
 from cuma.errors import ConfigError, ProfileError, UnsupportedError
 from cuma.profile_table import ProfileTable
-from cuma.training.trainers import CumaSFTTrainer
+from cuma.training.trainers import CumaDPOTrainer, CumaSFTTrainer
 from cuma.tuner.encoder import ProfileEncoder
 from tiny import adapted, llama, people, tokens
 
@@ -128,6 +128,18 @@ def test_what_would_mix_peoples_texts_is_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=reason):
         trainer_of(tmp_path, tokenizer, table, **options)
+
+
+def test_preference_training_takes_padded_rows_only(tmp_path: Path, tokenizer: Any, table: ProfileTable) -> None:
+    rows = [{"prompt": "Tea?", "chosen": " Yes.", "rejected": " No.", "profile": who} for who in PEOPLE]
+    with pytest.raises(UnsupportedError, match=r"padding_free=True .* Set padding_free=False"):
+        CumaDPOTrainer(
+            adapted(llama(vocab_size=len(tokenizer)), profile_dim=384),
+            DPOConfig(output_dir=str(tmp_path), padding_free=True, report_to="none", bf16=False),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            profile_table=table,
+        )
 
 
 # ---- the model's own side --------------------------------------------------------------------------------------------

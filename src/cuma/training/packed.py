@@ -52,7 +52,7 @@ def pack_people(dataset: Dataset, table: ProfileTable, args: Any) -> Dataset:
     def mark(row: Mapping[str, Any]) -> dict[str, list[int]]:
         return {TOKEN_PROFILES: table.rows([row[PROFILE]]) * len(row["input_ids"])}
 
-    # Neither a fingerprint of the table nor its workers' copies: this is a list comprehension's work.
+    # In this process and never from datasets' cache: that would key on a fingerprint of the whole table.
     marked = dataset.map(mark, desc="Noting whose each token is", load_from_cache_file=False)
     marked = marked.select_columns(["input_ids", "labels", TOKEN_PROFILES])
     if args.shuffle_dataset:

@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep splits stages study unseen test browser soak load check
+.PHONY: help install quickstart quickstart-fast sweep splits stages study unseen bench test browser soak load check
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ study: install ## Every method on five splits, tuned alike (about 8 hours; ARGS=
 
 unseen: install ## What helps on groups that nobody was trained on? (about 3 hours)
 	$(BIN)/python studies/unseen.py $(ARGS)
+
+bench: install ## What a mixture costs beside one LoRA: layers, training, decoding (about 20 minutes)
+	$(BIN)/python -W ignore -m bench $(ARGS)
 
 test: install browser ## Run the tests, a file on each core (one after another: ARGS="-n 0")
 	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile \

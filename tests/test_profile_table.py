@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from cuma import profile_table
+from cuma.hub import cache_folder
 from cuma.profile_table import ProfileTable
 from cuma.profiles import Profile
 from cuma.tuner.encoder import ProfileEncoder
@@ -52,3 +56,26 @@ def test_a_table_that_covers_more_people_keeps_everybody_elses_row(table: Profil
         wider = before.covering([*PROFILES, other])
         assert torch.equal(wider(PROFILES), before(PROFILES))
         assert wider([other]).any()
+
+
+def test_a_large_table_lies_on_disk_and_says_the_same(encoder: ProfileEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [{"age": age, "country": "Peru"} for age in range(20, 70)]
+    small = ProfileTable(encoder, people)
+    asked: list[int] = []
+
+    class Counting:
+        dim = encoder.dim
+
+        def __call__(self, profiles: list[object]) -> torch.Tensor:
+            asked.append(len(profiles))
+            return encoder(profiles)
+
+    monkeypatch.setattr(profile_table, "IN_MEMORY", 4 * encoder.dim * 49)
+    monkeypatch.setattr(profile_table, "AT_ONCE", 20)
+    large = ProfileTable(Counting(), [*people, *people])
+    assert asked == [20, 20, 10], "each distinct person once, a bounded number at a time"
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    mapped = [line for line in maps if str(cache_folder()) in line and line.endswith("(deleted)")]
+    assert mapped, "the embeddings are a file's pages, and the file has no name any more"
+    torch.testing.assert_close(large(people[::-3]), small(people[::-3]), rtol=0, atol=2e-6)
+    assert torch.equal(large.shuffled(3).embeds.sort(0).values, large.embeds.sort(0).values)

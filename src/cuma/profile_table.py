@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from cuma.hub import cache_folder
 from cuma.profiles import Profile
 from cuma.tuner.encoder import ProfileEncoder
+
+IN_MEMORY = 256 * 2**20
+"""Bytes of embeddings up to which a table is kept in memory (170,000 people with MiniLM); a larger one is read from
+disk as batches ask for it."""
+AT_ONCE = 8192
+"""Profiles encoded at once for a table on disk."""
 
 
 class ProfileTable:
@@ -18,7 +27,8 @@ class ProfileTable:
     Attributes:
         encoder: made the embeddings.
         profiles: the distinct profiles, sorted by sentence.
-        embeds: [N, D] fp32, their raw embeddings in that order.
+        embeds: [N, D] fp32, their raw embeddings in that order; a large table's lie on disk, in a file without a name
+            that ends with the process.
     """
 
     def __init__(self, encoder: ProfileEncoder, profiles: Iterable[Any]) -> None:
@@ -29,16 +39,21 @@ class ProfileTable:
         self.encoder = encoder
         distinct = {Profile.parse(profile) for profile in profiles}
         self.profiles = sorted(distinct, key=lambda profile: (profile.sentence, sorted(profile.fields)))
-        self.embeds = encoder(self.profiles)
+        self.embeds = _encoded(encoder, self.profiles)
         self._row = {profile: row for row, profile in enumerate(self.profiles)}
 
     def __call__(self, profiles: Sequence[Any]) -> Tensor:
         """[B, D]: one row for each profile. A profile that was not in the set raises KeyError (without its text)."""
-        rows = [self._row.get(Profile.parse(profile)) for profile in profiles]
-        unknown = sum(row is None for row in rows)
-        if unknown:
-            raise KeyError(f"{unknown} of {len(rows)} profiles are not in the table: build it from all of them.")
-        return self.embeds[torch.tensor(rows, dtype=torch.long)]
+        return self.embeds[torch.tensor(self.rows(profiles), dtype=torch.long)]
+
+    def rows(self, profiles: Sequence[Any]) -> list[int]:
+        """Where in `embeds` each profile is. One that was not in the set raises KeyError (without its text)."""
+        found = [self._row.get(Profile.parse(profile)) for profile in profiles]
+        known = [row for row in found if row is not None]
+        if len(known) < len(found):
+            unknown = len(found) - len(known)
+            raise KeyError(f"{unknown} of {len(found)} profiles are not in the table: build it from all of them.")
+        return known
 
     def covering(self, profiles: Iterable[Any]) -> ProfileTable:
         """A table of these profiles as well. Those that are there keep their rows: a shuffled table stays shuffled."""
@@ -62,3 +77,22 @@ class ProfileTable:
         other.embeds = self.embeds.clone()
         other.embeds[order] = self.embeds[order.roll(1)]
         return other
+
+
+def _encoded(encoder: ProfileEncoder, profiles: Sequence[Profile]) -> Tensor:
+    """[N, D], in memory or, if that would be too much, on disk."""
+    if 4 * encoder.dim * len(profiles) <= IN_MEMORY:
+        return encoder(profiles)
+    embeds = _on_disk(len(profiles), encoder.dim)
+    for start in range(0, len(profiles), AT_ONCE):
+        embeds[start : start + AT_ONCE] = encoder(profiles[start : start + AT_ONCE])
+    return embeds
+
+
+def _on_disk(rows: int, columns: int) -> Tensor:
+    """[rows, columns] fp32 zeros in a file of the cache's folder that has no name: nobody else can open it, and nothing
+    about anybody is left behind."""
+    folder = cache_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, columns)))

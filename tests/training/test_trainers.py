@@ -106,18 +106,6 @@ def test_an_unfitted_adapter_is_fitted_on_the_distinct_profiles(tmp_path: Path, 
     assert standardiser.fitted
 
 
-@pytest.mark.parametrize("option", [{"packing": True}, {"padding_free": True, "max_length": None}])
-def test_rows_that_mix_people_are_refused_by_name(tmp_path: Path, tokenizer: Any, encoder: Any, option: Any) -> None:
-    with pytest.raises(UnsupportedError, match=next(iter(option))):
-        CumaSFTTrainer(
-            mixture(tokenizer),
-            arguments(tmp_path, **option),
-            train_dataset=sentences(ROWS),
-            processing_class=tokenizer,
-            profile_encoder=encoder,
-        )
-
-
 def test_what_would_lose_the_balance_loss_is_refused_by_name(tmp_path: Path, tokenizer: Any) -> None:
     def trainer(**options: Any) -> CumaSFTTrainer:
         model = mixture(tokenizer, router_input="semantic")

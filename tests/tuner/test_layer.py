@@ -280,7 +280,8 @@ def test_experts_that_read_the_profile_are_the_equation_on_the_joint_input() -> 
     hidden, profile = torch.randn(2, 5, HIDDEN), people(2)
     joint = torch.cat([hidden, profile[:, None].expand(-1, 5, -1)], dim=-1)
     expected = joint @ experts.lora_A[0].T @ experts.lora_B[0].T * experts.scaling
-    torch.testing.assert_close(experts(hidden, torch.ones(2, 5, 1), profile), expected)
+    added = experts(torch.zeros_like(expected), hidden, torch.ones(2, 5, 1), profile[:, None])
+    torch.testing.assert_close(added, expected)
 
 
 def test_one_expert_that_reads_the_profile_answers_each_person_differently() -> None:

@@ -72,12 +72,8 @@ class Asking:
         gates = None
         if recorded:
             gates = _mean_gates(recorded, batch["attention_mask"], [row["group"] for row in rows]).to_dict("list")
-        return {
-            "said": [
-                options.tolist() for options in option_shares(logits, [row["order"] for row in rows], self.tokens)
-            ],
-            "gates": gates,
-        }
+        said = option_shares(logits, [row["order"] for row in rows], self.tokens)
+        return {"said": [options.tolist() for options in said], "gates": gates}
 
 
 def predict_cells(

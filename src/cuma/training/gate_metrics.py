@@ -35,7 +35,8 @@ class GateMeter:
 
         def count(_: Any, __: Any, given: Mapping[str, Any], ___: Any) -> None:
             if torch.is_grad_enabled():
-                self.add(tuner.routing(), given.get("attention_mask"), given.get("profile_embeds"))
+                people = {name: given.get(f"profile_{name}") for name in ("embeds", "rows")}
+                self.add(tuner.routing(), given.get("attention_mask"), **people)
 
         handle = tuner.register_forward_hook(count, with_kwargs=True)
         try:
@@ -45,20 +46,26 @@ class GateMeter:
             handle.remove()
 
     @torch.no_grad()
-    def add(self, gates: Mapping[str, Tensor], mask: Tensor | None, embeds: Tensor | None) -> None:
+    def add(
+        self, gates: Mapping[str, Tensor], mask: Tensor | None, embeds: Tensor | None, rows: Tensor | None = None
+    ) -> None:
         """Count one forward.
 
         Args:
             gates: layer → [B, T, E].
             mask: [B, T], 1 for real tokens; None: all are.
             embeds: [B, D] of the rows' people; None: rows have no group.
+            rows: [B, T], which of `embeds` [P, D] each token belongs to, if rows hold several people; −1 for padding.
         """
+        if rows is not None and embeds is not None:
+            mask = rows >= 0
         for layer, gate in gates.items():
             real = torch.ones(gate.shape[:2], device=gate.device) if mask is None else mask.to(gate.device, gate.dtype)
             weight = real[..., None]
             empty = torch.zeros(gate.shape[-1], device=gate.device)
-            top = torch.zeros(len(gate), gate.shape[-1], device=gate.device)
-            self._tables.setdefault(layer, []).append(top.scatter_add_(1, gate.argmax(-1), real))
+            self._tables.setdefault(layer, []).append(
+                _top_experts(gate, real, len(gate) if embeds is None else len(embeds), rows)
+            )
             self._usage[layer] = self._usage.get(layer, empty) + (gate * weight).sum((0, 1))
             self._chosen[layer] = self._chosen.get(layer, empty) + ((gate > 0) * weight).sum((0, 1))
             self._entropy = self._entropy.to(gate.device) + (torch.special.entr(gate).sum(-1) * real).sum()
@@ -95,6 +102,23 @@ class GateMeter:
         known: dict[bytes, int] = {}
         rows = [row.tobytes() for embeds in self._embeds for row in _numpy(embeds)]
         return np.array([known.setdefault(row, len(known)) for row in rows], dtype=int)
+
+
+def _top_experts(gate: Tensor, real: Tensor, people: int, rows: Tensor | None) -> Tensor:
+    """[P, E]: the tokens of each person whose top expert is e.
+
+    Args:
+        gate: [B, T, E].
+        real: [B, T], 1 for real tokens.
+        people: P.
+        rows: [B, T] whose each token is; None: each row's are one person's.
+    """
+    if rows is None:
+        rows = torch.arange(len(gate), device=gate.device).unsqueeze(1).expand(gate.shape[:2])
+    experts = gate.shape[-1]
+    pair = rows.to(gate.device).clamp(min=0) * experts + gate.argmax(-1)
+    table = torch.zeros(people * experts, device=gate.device)
+    return table.index_add_(0, pair.flatten(), real.flatten()).view(people, experts)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -22,13 +22,13 @@ from cuma.tuner.config import CumaConfig
 from cuma.tuner.encoder import ProfileEncoder
 
 REFUSED = {
-    "packing": "one row would hold several people",
-    "padding_free": "one row would hold several people",
     "use_vllm": "vLLM knows no routers, and would answer for nobody",
     "use_transformers_continuous_batching": "it shares cached prefixes by their tokens alone, so that one person would "
     "be answered with what another's prefix became",
 }
 """Options of TRL's configurations that a router which reads profiles cannot be right under, and why."""
+PACKED = {"padding_free": "one row would hold several people"}
+"""Refused as well by the trainers that have no collator which says whose each token is."""
 LOSE_BALANCE = {
     "use_liger_kernel": "its losses replace the forward that the balance loss comes from",
 }
@@ -49,6 +49,7 @@ class Routed:
     _signature_columns: list[str] | None
     extra_columns: tuple[str, ...] = (PROFILE,)
     """Columns that TRL would drop."""
+    refused: dict[str, str] = REFUSED | PACKED
 
     def _prepare_people(
         self, model: Any, args: Any, encoder: ProfileEncoder | None, table: ProfileTable | None, *datasets: Any
@@ -72,7 +73,7 @@ class Routed:
             )
         if not self._mixture.needs_profile:
             return None
-        _refuse(args, REFUSED, "a router that reads profiles")
+        _refuse(args, self.refused, "a router that reads profiles")
         table = table or _table(encoder, *datasets)
         standardiser = model.base_model.cuma_profile[model.active_adapter]
         if not standardiser.fitted:

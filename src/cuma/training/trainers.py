@@ -15,7 +15,8 @@ from cuma.benchmarks.tensors import SurveyTokens, answer_logits, survey_loss
 from cuma.errors import ConfigError, UnsupportedError
 from cuma.profile_table import ProfileTable
 from cuma.training.batches import PROFILE, SURVEY_COLUMNS, ProfileCollator, SurveyCollator
-from cuma.training.routed import Routed
+from cuma.training.packed import TOKEN_PROFILES, PackedProfileCollator, check_packing, pack_people, without_truncation
+from cuma.training.routed import REFUSED, Routed
 from cuma.tuner.encoder import ProfileEncoder
 
 REFERENCE = "ref"
@@ -26,7 +27,8 @@ class CumaSFTTrainer(Routed, SFTTrainer):
     """TRL's SFTTrainer, with TRL's own configuration and datasets, plus a `profile` column.
 
     Works for any model: with a profile-routed mixture the column becomes profile_embeds; with anything else it is
-    ignored. A tokenised survey dataset (`tokenise_cells`) is trained on its whole answer distribution.
+    ignored. A tokenised survey dataset (`tokenise_cells`) is trained on its whole answer distribution. With
+    `padding_free=True` or `packing=True` rows hold several people, and each token is routed by its own.
 
     Args:
         model: a PeftModel or a transformers model.
@@ -41,7 +43,8 @@ class CumaSFTTrainer(Routed, SFTTrainer):
         UnsupportedError: an option that the router could not be right under (`cuma.training.routed.REFUSED`).
     """
 
-    extra_columns = (PROFILE, *SURVEY_COLUMNS)
+    extra_columns = (PROFILE, TOKEN_PROFILES, *SURVEY_COLUMNS)
+    refused = REFUSED
 
     def __init__(
         self,
@@ -57,6 +60,9 @@ class CumaSFTTrainer(Routed, SFTTrainer):
     ) -> None:
         args = args or SFTConfig()
         table = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
+        self._table = table
+        if table is not None:
+            check_packing(args)
         survey = train_dataset is not None and set(SURVEY_COLUMNS) <= set(train_dataset.column_names)
         if survey:
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
@@ -71,8 +77,21 @@ class CumaSFTTrainer(Routed, SFTTrainer):
         )
         if table is not None and not survey:
             inner: Callable[[list[dict[str, Any]]], dict[str, Any]] = self.data_collator  # type: ignore[has-type]
-            self.data_collator = ProfileCollator(inner, table)
+            collator = PackedProfileCollator if self.padding_free else ProfileCollator
+            self.data_collator = collator(inner, table)
         self._finish()
+
+    def _prepare_dataset(
+        self, dataset: Any, processing_class: Any, args: SFTConfig, packing: bool, *others: Any, **kwargs: Any
+    ) -> Any:
+        """TRL's tokenising and packing. Packed rows of a router that reads profiles also say whose each token is."""
+        if self._table is None or not packing:
+            return super()._prepare_dataset(dataset, processing_class, args, packing, *others, **kwargs)
+        if args.max_length is None:
+            raise ConfigError("packing=True needs max_length, the length of a packed row; got None.")
+        whole = without_truncation(args)
+        rows = super()._prepare_dataset(dataset, processing_class, whole, False, *others, **kwargs)
+        return pack_people(rows, self._table, args)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -2,16 +2,17 @@
 
 A layer deep inside somebody else's model gets a hidden state and nothing more. State kept on the modules would be
 silently wrong as soon as two calls overlap (threads, two forwards before a backward), so the conditioning of one call
-is a value of its own, found through a ContextVar. Gradient checkpointing runs layers again during the backward, when
-the call is long over; `CarryingCheckpoint` takes the value along.
+is a value of its own, which the running thread knows. (Not a ContextVar: torch.compile cannot trace one.) Gradient
+checkpointing runs layers again during the backward, when the call is long over; `CarryingCheckpoint` takes the value
+along.
 """
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cuma.errors import ProfileError, UnsupportedError
-from cuma.tuner.router import Router, Routing, load_balancing_loss
+from cuma.tuner.router import Router, Routing, for_tokens, load_balancing_loss
 
 
 @dataclass(eq=False)
@@ -27,7 +28,9 @@ class Conditioning:
     """One call of the model."""
 
     profile: Tensor | None = None
-    """[P, D'] standardised profiles, one per row of the call; None for semantic routers."""
+    """[P, D'] standardised profiles, one per row of the call (or see `rows`); None for semantic routers."""
+    rows: Tensor | None = None
+    """[B, T], for packed rows: which profile each token belongs to; −1 for padding. None: a profile a row."""
     mask: Tensor | None = None
     """[B, T] with 1 for real tokens, as in `attention_mask`; None: all are real."""
     expands: bool = False
@@ -40,7 +43,9 @@ class Conditioning:
     """The load-balancing loss of each routing so far."""
     closed: bool = False
     """True once the forward is over: layers that run again (checkpointing) compute the same, but add nothing."""
-    _latest: tuple[weakref.ref[Tensor], Router, Routing] | None = None
+    _latest: tuple[weakref.ref[Tensor] | Tensor, Router, Routing] | None = None
+    _kept: dict[str, Tensor] = field(default_factory=dict)
+    """What `once` has made."""
 
     def route(self, router: Router, hidden: Tensor, layer: str) -> Tensor:
         """The gates for `hidden`, computed once for all layers that share this router and this very input.
@@ -58,12 +63,20 @@ class Conditioning:
         """
         if self._latest is not None:
             known_hidden, known_router, routing = self._latest
-            if known_router is router and known_hidden() is hidden:
+            if known_router is router and _referent(known_hidden) is hidden:
                 return routing.gates
-        routing = router(hidden, self.profile_of_rows(hidden))
-        self._latest = (weakref.ref(hidden), router, routing)
+        routing = router(hidden, self.profile, self._rows_for(hidden), self._part(router, hidden, layer))
+        self._keep(hidden, router, routing)
         self._observe(routing, router.top_k, layer)
         return routing.gates
+
+    def _keep(self, hidden: Tensor, router: Router, routing: Routing) -> None:
+        if not torch.compiler.is_compiling():
+            self._latest = (weakref.ref(hidden), router, routing)
+        elif not self.expands:
+            # A graph has no weak references. What is traced forgets at the end; a compiled step of `generate` never
+            # would, but there a router that runs twice on one input is one common subexpression.
+            self._latest = (hidden, router, routing)
 
     def forget(self) -> None:
         """Drop the latest routing."""
@@ -75,24 +88,62 @@ class Conditioning:
             return None
         return torch.stack([loss.to(self.losses[0].device) for loss in self.losses]).mean()
 
-    def profile_of_rows(self, hidden: Tensor) -> Tensor | None:
-        """[B, D'] standardised profiles, one per row of `hidden` [B, …]; None for semantic routers.
+    def profile_of_tokens(self, hidden: Tensor) -> Tensor | None:
+        """The standardised profile of every token of `hidden` [B, …]: [B, 1, D'], or [B, T, D'] for packed rows; None
+        for semantic routers."""
+        if self.profile is None:
+            return None
+        rows = self._rows_for(hidden)
+        return for_tokens(self._one_a_row(self.profile.to(hidden.device), hidden), hidden, rows)
+
+    def _part(self, router: Router, hidden: Tensor, layer: str) -> Tensor | None:
+        """The router's profile part, one row per row of `hidden` (or per person, for packed rows)."""
+        if self.profile is None:
+            return None
+        people = self.profile
+        part = self.once(layer, lambda: router.profile_part(people.to(hidden.device)))
+        return self._one_a_row(part, hidden)
+
+    def once(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """make(), and in `generate` the same tensor again at every later step.
+
+        Only there: without gradients, and with weights that cannot change before the call is over.
+        """
+        if not self.expands or torch.is_grad_enabled():
+            return make()
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = make()
+            if not torch.compiler.is_compiling():
+                self._kept[key] = kept
+        return kept
+
+    def _one_a_row(self, people: Tensor, hidden: Tensor) -> Tensor:
+        """people [P, X] → [B, X], one per row of `hidden` [B, …]; unchanged for packed rows.
 
         Raises:
             ProfileError: there are not as many profiles as rows.
         """
-        if self.profile is None:
-            return None
-        people, rows = self.profile.shape[0], hidden.shape[0]
-        profile = self.profile.to(hidden.device)
-        if people == rows:
-            return profile
-        if self.expands and hidden.dim() > 2 and rows % people == 0:
-            return profile.repeat_interleave(rows // people, dim=0)
+        count, rows = people.shape[0], hidden.shape[0]
+        if self.rows is not None or count == rows:
+            return people
+        if self.expands and hidden.dim() > 2 and rows % count == 0:
+            return people.repeat_interleave(rows // count, dim=0)
         raise ProfileError(
-            f"profile_embeds has {people} rows but an adapted layer got a batch of {rows}. Give one row per sequence, "
+            f"profile_embeds has {count} rows but an adapted layer got a batch of {rows}. Give one row per sequence, "
             "in the same order."
         )
+
+    def _rows_for(self, hidden: Tensor) -> Tensor | None:
+        """`rows`, checked against `hidden` [B, T, H]; None for a profile a row."""
+        if self.rows is None or self.profile is None:
+            return None
+        if hidden.shape[:-1] != self.rows.shape:
+            raise ProfileError(
+                f"profile_rows is {list(self.rows.shape)} but an adapted layer got tokens {list(hidden.shape[:-1])}. "
+                "Packed rows need an index for every token the layer sees, so no cached keys and no encoder-decoder."
+            )
+        return self.rows.to(hidden.device)
 
     def _observe(self, routing: Routing, top_k: int, layer: str) -> None:
         if self.balanced:
@@ -104,29 +155,42 @@ class Conditioning:
 
     def _mask_for(self, logits: Tensor) -> Tensor | None:
         """[B, T] for logits [B, T, E]: the mask's last T columns (earlier ones are cached keys)."""
+        if self.rows is not None and self.rows.shape == logits.shape[:-1]:
+            return (self.rows >= 0).to(logits.device)
         if self.mask is None or self.mask.dim() != 2 or logits.dim() != 3:
             return None
         mask = self.mask[:, -logits.shape[1] :].to(logits.device)
         return mask if mask.shape == logits.shape[:2] else None
 
 
-_current: ContextVar[Conditioning | None] = ContextVar("cuma_conditioning", default=None)
+def _referent(reference: weakref.ref[Tensor] | Tensor) -> Tensor | None:
+    return reference if isinstance(reference, Tensor) else reference()
+
+
+class _Thread(threading.local):
+    """What the running thread is doing."""
+
+    call: Conditioning | None = None
+
+
+_thread = _Thread()
 
 
 def current() -> Conditioning | None:
     """The conditioning of the call that is running in this thread; None outside of one."""
-    return _current.get()
+    return _thread.call
 
 
 @contextmanager
 def conditioned(conditioning: Conditioning) -> Iterator[Conditioning]:
     """Run the body under `conditioning`."""
-    token = _current.set(conditioning)
+    before = _thread.call
+    _thread.call = conditioning
     try:
         yield conditioning
     finally:
         conditioning.forget()
-        _current.reset(token)
+        _thread.call = before
 
 
 class CarryingCheckpoint:

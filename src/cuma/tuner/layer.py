@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cuma.errors import ProfileError, UnsupportedError
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.context import current
-from cuma.tuner.experts import mixture_of_lora
+from cuma.tuner.experts import add_mixture_of_lora_
 from cuma.tuner.router import Router
 
 NOT_LINEAR = (
@@ -57,13 +60,40 @@ class Experts(nn.Module):
         """Shapes, as PEFT's and torch's layers print them."""
         return f"lora_A={list(self.lora_A.shape)}, lora_B={list(self.lora_B.shape)}"
 
-    def forward(self, hidden: Tensor, gates: Tensor, profile: Tensor | None = None) -> Tensor:
-        """hidden [..., H], gates [..., E], and profile [B, D'] if the experts read it → delta [..., O]."""
-        hidden = hidden.to(self.lora_A.dtype)
-        if self.reads_profile and profile is not None:
-            person = profile.to(hidden.dtype).view(profile.shape[0], *[1] * (hidden.dim() - 2), -1)
-            hidden = torch.cat([hidden, person.expand(*hidden.shape[:-1], -1)], dim=-1)
-        return mixture_of_lora(self.dropout(hidden), gates, self.lora_A, self.lora_B, self.scaling)
+    def forward(
+        self,
+        base_out: Tensor,
+        hidden: Tensor,
+        gates: Tensor,
+        person: Tensor | None = None,
+        once: Callable[[Callable[[], Tensor]], Tensor] | None = None,
+    ) -> Tensor:
+        """Add what the experts say to what the base layer says, in place.
+
+        Args:
+            base_out: [..., O], overwritten.
+            hidden: [..., H].
+            gates: [..., E].
+            person: [..., D'], the standardised profile of every token (or broadcasting against that), if the experts
+                read it.
+            once: see `add_mixture_of_lora_`.
+
+        Returns:
+            base_out.
+        """
+        lora_A, offset = self.lora_A, None
+        if self.reads_profile and person is not None:
+            if self.dropout.p and self.training:  # the mask is drawn over [h ⊕ e_d] of each token
+                hidden = torch.cat([hidden, person.to(hidden.dtype).expand(*hidden.shape[:-1], -1)], dim=-1)
+            else:
+                # A [h ⊕ e_d] = A_h h + A_e e_d, the second part once a person.
+                width = hidden.shape[-1]
+                offset = functional.linear(person.to(lora_A.dtype), lora_A[..., width:].flatten(0, -2))
+                offset = offset.expand(*hidden.shape[:-1], -1)
+                lora_A = lora_A[..., :width]
+        if self.dropout.p:
+            hidden = self.dropout(hidden)
+        return add_mixture_of_lora_(base_out, hidden, gates, lora_A, self.lora_B, self.scaling, offset, once)
 
 
 class CumaLinear(nn.Module, BaseTunerLayer):
@@ -125,8 +155,10 @@ class CumaLinear(nn.Module, BaseTunerLayer):
             return result
         experts, gates = self.cuma_experts[active[0]], self._gates(hidden, active[0])
         call = current()
-        profile = call.profile_of_rows(hidden) if call is not None and experts.reads_profile else None
-        return result + experts(hidden, gates, profile).to(result.dtype)
+        if call is None:
+            return experts(result, hidden, gates)
+        person = call.profile_of_tokens(hidden) if experts.reads_profile else None
+        return experts(result, hidden, gates, person, partial(call.once, f"{self.name} B"))
 
     def _gates(self, hidden: Tensor, adapter_name: str) -> Tensor:
         owner = self.router_owner.get(adapter_name, self)

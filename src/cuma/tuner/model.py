@@ -14,7 +14,7 @@ from cuma.errors import ProfileError, UnsupportedError
 from cuma.tuner.adapters import CumaAdapters
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.context import Conditioning, carry_through_checkpoints, conditioned
-from cuma.tuner.standardise import Standardiser, check_embeds
+from cuma.tuner.standardise import Standardiser, check_embeds, check_rows
 
 
 class CumaModel(CumaAdapters):
@@ -35,6 +35,7 @@ class CumaModel(CumaAdapters):
         self,
         *args: Any,
         profile_embeds: Tensor | None = None,
+        profile_rows: Tensor | None = None,
         output_router_logits: bool | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -46,16 +47,22 @@ class CumaModel(CumaAdapters):
         Args:
             profile_embeds: [B, D] raw output of the profile encoder, one row per sequence; a row of zeros is an empty
                 profile. Not needed, and ignored, by semantic routers.
+            profile_rows: for packed rows, which hold several people: [B, T], each token's row of `profile_embeds`
+                [P, D]; −1 for padding, which counts for nobody.
             output_router_logits: True asks for `aux_loss` outside of training too (TRL's convention).
 
         Raises:
-            ProfileError: profile_embeds are missing, of the wrong size or not finite; training before `fit_profiles`.
+            ProfileError: profile_embeds are missing, of the wrong size or not finite; profile_rows do not fit them;
+                training before `fit_profiles`.
             UnsupportedError: training with return_dict=False, where the load-balancing loss would be lost.
         """
         config = self._active_config()
         if config is None:
             return self.model(*args, **kwargs)
-        call = self._conditioning(config, profile_embeds, _rows(args, kwargs))
+        call = self._conditioning(config, profile_embeds, None if profile_rows is not None else _rows(args, kwargs))
+        if profile_rows is not None and config.needs_profile:
+            check_rows(profile_rows, call.profile)
+            call.rows = profile_rows
         call.mask = self._mask(kwargs)
         call.balanced = self.model.training or bool(output_router_logits)
         if self.model.training:
@@ -111,7 +118,8 @@ class CumaModel(CumaAdapters):
                 "sequence, in the same order."
             )
         standardiser: Standardiser = self.cuma_profile[self.active_adapters[0]]
-        if self.model.training and torch.is_grad_enabled() and not standardiser.fitted:
+        looks = self.model.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if looks and not standardiser.fitted:
             raise ProfileError(
                 "the adapter's profile statistics are not set. Call model.fit_profiles(encoder(training_profiles)) "
                 "once before training."

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from cuma.tuner.config import CumaConfig
+from cuma.tuner.precision import no_autocast
 
 
 class Routing(NamedTuple):
@@ -23,7 +25,8 @@ class Routing(NamedTuple):
 def top_k_mask(logits: Tensor, top_k: int) -> Tensor:
     """The K largest logits of each token, ties going to the lowest index.
 
-    `torch.topk` does not say which of equal logits it takes (in bf16 exact ties are common), so sort stably.
+    `torch.topk` does not say which of equal logits it takes (in bf16 exact ties are common); `argmax` takes the first.
+    So K rounds of it: fixed shapes, nothing to wait for, and for few experts less work than a stable sort.
 
     Args:
         logits: [..., E].
@@ -32,8 +35,15 @@ def top_k_mask(logits: Tensor, top_k: int) -> Tensor:
     Returns:
         bool [..., E], K true per token.
     """
-    chosen = logits.sort(dim=-1, descending=True, stable=True).indices[..., :top_k]
-    return torch.zeros_like(logits, dtype=torch.bool).scatter(-1, chosen, True)
+    return _without_top_k(logits, top_k) != logits
+
+
+def _without_top_k(logits: Tensor, top_k: int) -> Tensor:
+    """[..., E]: a copy of `logits` without gradient, with −inf for the K largest."""
+    left = logits.detach().clone()
+    for _ in range(top_k):
+        left.scatter_(-1, left.argmax(dim=-1, keepdim=True), float("-inf"))
+    return left
 
 
 def top_k_gates(logits: Tensor, top_k: int) -> Tensor:
@@ -49,7 +59,9 @@ def top_k_gates(logits: Tensor, top_k: int) -> Tensor:
         gates [..., E] fp32, non-negative, at most K non-zero, summing to 1.
     """
     logits = logits.float()
-    return logits.masked_fill(~top_k_mask(logits, top_k), float("-inf")).softmax(dim=-1)
+    if top_k == logits.shape[-1]:
+        return logits.softmax(dim=-1)
+    return logits.masked_fill(_without_top_k(logits, top_k) == logits, float("-inf")).softmax(dim=-1)
 
 
 def released_gates(logits: Tensor, top_k: int) -> Tensor:
@@ -114,34 +126,90 @@ class Router(nn.Module):
         if hidden is not None:
             self.output = nn.Linear(hidden, experts, device=device, dtype=torch.float32)
 
-    def forward(self, hidden: Tensor, profile: Tensor | None) -> Routing:
+    def forward(
+        self, hidden: Tensor, profile: Tensor | None, rows: Tensor | None = None, part: Tensor | None = None
+    ) -> Routing:
         """Route every token.
 
         Args:
             hidden: [B, T, H] or [..., H], the adapted layer's input.
             profile: [B, D'] standardised profiles, one a row of `hidden`; None for a semantic router.
+            rows: [B, T], which of the profiles [P, D'] each token belongs to, if rows of `hidden` hold several people.
+            part: what `profile_part(profile)` returned, if it is known already.
 
         Returns:
-            logits and gates, [..., E]; for router_input="profile" they are the same for all tokens of a row.
+            logits and gates, [..., E]; for router_input="profile" they are the same for all tokens of a person.
         """
-        with torch.autocast(hidden.device.type, enabled=False):
-            logits = self._logits(hidden, profile)
+        with no_autocast(hidden.device.type):
+            if part is None and profile is not None:
+                part = self.profile_part(profile)
+            logits = self._logits(hidden, None if part is None else for_tokens(part, hidden, rows))
             choose = released_gates if self.gating == "released" else top_k_gates
             gates = choose(logits, self.top_k)
-            every_token = (*hidden.shape[:-1], -1)
-            return Routing(logits.expand(every_token), gates.expand(every_token))
+            if not self.hidden_width and gates.shape[:-1] != hidden.shape[:-1]:
+                every_token = (*hidden.shape[:-1], -1)
+                logits, gates = logits.expand(every_token), gates.expand(every_token)
+            return Routing(logits, gates)
 
-    def _logits(self, hidden: Tensor, profile: Tensor | None) -> Tensor:
-        """[..., E], or [B, 1, E] when the person alone decides: then it is computed once and not for every token."""
-        parts = []
-        weight = self.input.weight.float()
+    def profile_part(self, profile: Tensor) -> Tensor:
+        """W_e e_d + b, what the person adds in the router's first layer: [P, D'] → [P, hidden width, or E]."""
+        with no_autocast(profile.device.type):
+            weight = self.input.weight[:, self.hidden_width :]
+            return functional.linear(profile.float(), weight.float(), self._bias())
+
+    def _logits(self, hidden: Tensor, part: Tensor | None) -> Tensor:
+        """[..., E], or [B, 1, E] when the person alone decides: then it is computed once and not for every token.
+
+        `part` broadcasts against [..., hidden width].
+        """
         if self.hidden_width:
-            parts.append(functional.linear(hidden.float(), weight[:, : self.hidden_width]))
-        if profile is not None:
-            person = functional.linear(profile.float(), weight[:, self.hidden_width :])
-            parts.append(person.view(person.shape[0], *[1] * (hidden.dim() - 2), person.shape[-1]))
-        activation = sum(parts[1:], start=parts[0])
+            activation = linear_fp32(hidden, self.input.weight[:, : self.hidden_width])
+            constant = self._bias() if part is None else part
+            if constant is not None:
+                activation += constant
+        else:
+            assert part is not None
+            activation = part
         if self.output is None:
             return activation
-        activation = (activation + self.input.bias.float()).relu()
+        activation = activation.relu_() if self.hidden_width else activation.relu()
         return functional.linear(activation, self.output.weight.float(), self.output.bias.float())
+
+    def _bias(self) -> Tensor | None:
+        return None if self.input.bias is None else self.input.bias.float()
+
+
+def for_tokens(part: Tensor, hidden: Tensor, rows: Tensor | None) -> Tensor:
+    """[P, X] → what broadcasts over the tokens of `hidden`: [B, 1, X] for one person a row, [B, T, X] with `rows`."""
+    if rows is not None:
+        return part[rows.clamp(min=0)]
+    return part.view(part.shape[0], *[1] * (hidden.dim() - 2), part.shape[-1])
+
+
+def linear_fp32(hidden: Tensor, weight: Tensor) -> Tensor:
+    """hidden [..., H] in any dtype, times weight [X, H]ᵀ, in fp32; a half-precision `hidden` is kept as it is for the
+    backward and not as an fp32 copy."""
+    if hidden.dtype == torch.float32 or not torch.is_grad_enabled():
+        return functional.linear(hidden.float(), weight.float())
+    return _WideLinear.apply(hidden, weight.float())
+
+
+class _WideLinear(torch.autograd.Function):
+    """fp32 product of a half-precision input, which is cast again in the backward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden, weight)
+        return functional.linear(hidden.float(), weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        hidden, weight = ctx.saved_tensors
+        grad_hidden = grad_weight = None
+        with no_autocast(hidden.device.type):
+            if ctx.needs_input_grad[0]:
+                grad_hidden = (grad @ weight).to(hidden.dtype)
+            if ctx.needs_input_grad[1]:
+                grad_weight = grad.flatten(0, -2).T @ hidden.flatten(0, -2).float()
+        return grad_hidden, grad_weight

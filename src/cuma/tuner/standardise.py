@@ -34,6 +34,7 @@ class Standardiser(nn.Module):
         self.target_norm = config.profile_scale or hidden_size**0.5 / 4
         self.mean = nn.Parameter(torch.zeros(dim, device=device, dtype=torch.float32), requires_grad=False)
         self.scale = nn.Parameter(torch.zeros(1, device=device, dtype=torch.float32), requires_grad=False)
+        self._known: tuple[int, int] | None = None
         self.projection: nn.Linear | None = None
         if projected is not None:
             self.projection = nn.Linear(dim, projected, bias=False, device=device, dtype=torch.float32)
@@ -42,8 +43,12 @@ class Standardiser(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """True once `fit` has run, here or before saving."""
-        return bool(self.scale.item())
+        """True once `fit` has run, here or before saving. Reads the value again only after it was written to: on a GPU
+        that waits for everything that was queued before."""
+        written = (id(self.scale), self.scale._version)
+        if self._known != written and bool(self.scale.item()):
+            self._known = written
+        return self._known == written
 
     @torch.no_grad()
     def fit(self, embeds: Tensor) -> None:
@@ -99,5 +104,26 @@ def check_embeds(embeds: Tensor, profile_dim: int) -> None:
             f"profile_embeds have {embeds.shape[1]} columns but the adapter was built for {profile_dim}. Use the "
             f"encoder it was trained with, or CumaConfig(profile_dim={embeds.shape[1]}) for a new adapter."
         )
-    if not torch.isfinite(embeds).all():
+    # A compiled graph cannot look at values, and would be cut in two here.
+    if not torch.compiler.is_compiling() and not torch.isfinite(embeds).all():
         raise ProfileError("profile_embeds hold NaN or infinite values. Check the encoder that made them.")
+
+
+def check_rows(rows: Tensor, profile: Tensor | None) -> None:
+    """Raise a ProfileError unless `rows` is an integer [B, T] of rows of `profile` [P, D'], or −1.
+
+    Values are looked at on the CPU only: elsewhere that would wait for the device.
+    """
+    if not isinstance(rows, Tensor) or rows.dim() != 2 or rows.is_floating_point() or rows.dtype == torch.bool:
+        got = f"{rows.dtype} {list(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
+        raise ProfileError(
+            f"profile_rows must be an integer tensor [B, T], each token's row of profile_embeds; got {got}."
+        )
+    people = 0 if profile is None else profile.shape[0]
+    if torch.compiler.is_compiling() or rows.device.type != "cpu" or not rows.numel():
+        return
+    if int(rows.max()) >= people or int(rows.min()) < -1:
+        raise ProfileError(
+            f"profile_rows run from {int(rows.min())} to {int(rows.max())} but profile_embeds has {people} rows: "
+            f"allowed are 0 to {people - 1}, and −1 for padding."
+        )

@@ -1,0 +1,1 @@
+"""What a mixture costs beside one LoRA: `python -m bench`, or `make bench`."""

@@ -1,0 +1,158 @@
+"""The whole SmolLM2-135M: a training step and a decoding step, adapters on q and v of all 30 layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from bench.double_loop import loops_in_every_layer
+from bench.layers import PROFILE, K
+from bench.pairs import AGAIN
+from cuma.tuner.config import CumaConfig
+from cuma.tuner.context import Conditioning, conditioned
+
+TARGETS = ["q_proj", "v_proj"]
+SHAPES = {"r=8": (8, False), "r=64, shared A": (64, True), "r=64, own A": (64, False)}
+ROWS, LENGTH = 4, 64
+DECODED, PREFIX = 8, 64
+"""People answered at once, and tokens before the one that is written."""
+
+
+def people(rows: int) -> Tensor:
+    """[rows, D] unit vectors, as a sentence encoder's."""
+    generator = torch.Generator().manual_seed(rows)
+    return nn.functional.normalize(torch.randn(rows, PROFILE, generator=generator), dim=-1)
+
+
+def mixture(backbone: nn.Module, shape: str) -> PeftModel:
+    """Ours on a copy of the backbone's modules that shares its weights."""
+    rank, share_a = SHAPES[shape]
+    options = {"target_modules": TARGETS, "profile_dim": PROFILE, "share_a": share_a, "init_weights": False}
+    model = get_peft_model(_sharing(backbone), CumaConfig(r=rank, lora_alpha=0.02 * rank, **options))
+    model.fit_profiles(people(50))
+    return model
+
+
+def lora(backbone: nn.Module, shape: str) -> PeftModel:
+    """PEFT's LoRA of rank k·r."""
+    rank = K * SHAPES[shape][0]
+    return get_peft_model(_sharing(backbone), LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS))
+
+
+def _sharing(backbone: nn.Module) -> nn.Module:
+    memo = {id(tensor): tensor for tensor in [*backbone.parameters(), *backbone.buffers()]}
+    return copy.deepcopy(backbone, memo)
+
+
+# ---- training ----------------------------------------------------------------------------------------------------
+
+
+def train_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Callable[[], Any]]:
+    """Forward, backward and AdamW of each rival, after loss and all gradients of ours have been the loop's."""
+    ids = torch.randint(100, 40_000, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    inputs = {"input_ids": ids, "labels": ids, "use_cache": False}
+    ours = mixture(backbone, shape).train()
+    asked = {**inputs, "profile_embeds": people(ROWS)}
+    _assert_parity(ours, asked)
+    step = _train_step(ours, asked)
+    runs = {"lora": _train_step(lora(backbone, shape).train(), inputs), "ours": step, AGAIN: step}
+    if with_loop:
+        runs["double loop"] = _train_step(ours, asked, loops_in_every_layer)
+    return runs
+
+
+def _train_step(
+    model: PeftModel, inputs: dict[str, Any], way: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Callable[[], Any]:
+    # A rate of zero: every step is the same work on the same weights.
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
+
+    def step() -> None:
+        with way():
+            model(**inputs).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _assert_parity(model: PeftModel, inputs: dict[str, Any]) -> None:
+    found = []
+    for way in (nullcontext, loops_in_every_layer):
+        # The balance loss comes from our router's own bookkeeping, which the loop does not have.
+        model.peft_config["default"].router_aux_loss_coef = 0.0
+        with way():
+            loss = model(**inputs).loss
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters() if p.requires_grad)])
+        model.zero_grad()
+    model.peft_config["default"].router_aux_loss_coef = 0.01
+    for mine, theirs in zip(*found, strict=True):
+        assert (mine - theirs).abs().max() <= 1e-3 * theirs.abs().max() + 1e-9, "no parity with the double loop"
+
+
+# ---- decoding ----------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def decode_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Callable[[], Any]]:
+    """One step of `generate` for several people: a forward on one token each, under the call's conditioning."""
+    ours, dense = mixture(backbone, shape).eval(), lora(backbone, shape).eval()
+    call = conditioning(ours, people(DECODED))
+    step = _decode_step(ours.get_base_model(), DECODED, call)
+    runs = {
+        "base": _decode_step(backbone.eval(), DECODED),
+        "lora": _decode_step(dense.get_base_model(), DECODED),
+        "ours": step,
+        AGAIN: step,
+    }
+    if with_loop:
+        looped = _decode_step(ours.get_base_model(), DECODED, call, loops_in_every_layer)
+        torch.testing.assert_close(step(), looped(), rtol=1e-3, atol=1e-3)
+        runs["double loop"] = looped
+    return runs
+
+
+@torch.no_grad()
+def crowd_runs(backbone: nn.Module, rows: int = 64) -> dict[str, Callable[[], Any]]:
+    """A decoding step of 64 equal people, and of 64 different ones."""
+    ours = mixture(backbone, "r=8").eval()
+    equal, different = people(1).expand(rows, -1), people(rows)
+    return {
+        name: _decode_step(ours.get_base_model(), rows, conditioning(ours, who))
+        for name, who in {"64 equal people": equal, "ours": different, AGAIN: different}.items()
+    }
+
+
+def conditioning(model: PeftModel, embeds: Tensor) -> Conditioning:
+    """What `generate` sets up once for all its steps."""
+    return Conditioning(profile=model.base_model.cuma_profile["default"](embeds), expands=True)
+
+
+def _decode_step(
+    model: Any,
+    rows: int,
+    call: Conditioning | None = None,
+    way: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Callable[[], Any]:
+    generator = torch.Generator().manual_seed(0)
+    prefix = torch.randint(100, 40_000, (rows, PREFIX), generator=generator)
+    token = torch.randint(100, 40_000, (rows, 1), generator=generator)
+    under = nullcontext() if call is None else conditioned(call)
+    with under, torch.no_grad():
+        cache = model(input_ids=prefix, use_cache=True).past_key_values
+
+    def step() -> Tensor:
+        with nullcontext() if call is None else conditioned(call), way(), torch.no_grad():
+            logits = model(input_ids=token, past_key_values=cache, use_cache=True).logits
+        cache.crop(-1)
+        return logits
+
+    return step

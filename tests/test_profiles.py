@@ -172,3 +172,13 @@ def test_fields_read_back_are_the_same_profile(fields: dict) -> None:
     profile = Profile.parse(fields)
     with_nulls = dict.fromkeys(FIELDS) | profile.fields  # what a table gives back: every column, absent ones null
     assert Profile.parse(with_nulls) == Profile.parse(profile) == profile
+
+
+def test_a_profile_is_read_as_it_is_typed() -> None:
+    assert Profile.read('country="South Africa" age=30') == Profile(country="South Africa", age=30)
+    assert Profile.read("A nurse from Peru") == Profile(description="A nurse from Peru")
+    assert Profile.read("  ") == Profile()
+    for wrong in ("country=Peru age", 'country="Peru', "=Peru", "gender=Male"):
+        with pytest.raises(ProfileError) as caught:
+            Profile.read(wrong)
+        assert "Peru" not in str(caught.value)

@@ -12,6 +12,7 @@ from scipy import stats
 from cuma.evaluation.anchors import anchor_predictions
 from cuma.materials import Materials
 from cuma.metrics import emd, score
+from cuma.metrics.inference import holm
 
 ROLES = ("seen", "validation", "test")
 METRICS = ("soft_emd", "spread", "alignment")
@@ -87,12 +88,3 @@ def _per_group(rows: dict[int, Any], left: str, right: str) -> NDArray[np.float6
         for group, value in row[left]["unseen_groups"].items():
             collected.setdefault(group, []).append(value - row[right]["unseen_groups"][group])
     return np.array([np.mean(values) for values in collected.values()])
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """p-values adjusted for several comparisons (Holm 1979)."""
-    order = np.argsort(p_values)
-    steps = (len(p_values) - np.arange(len(p_values))) * np.asarray(p_values)[order]
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted.tolist()

@@ -103,7 +103,22 @@ def test_debug_shows_the_traceback_as_well() -> None:
     assert "Error: " in result.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("words", [["serve"], ["list", "cats"], ["train"], ["quickstart", "--seed", "-1"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve"],
+        ["list", "cats"],
+        ["train"],
+        ["quickstart", "--seed", "-1"],
+        ["evaluate"],
+        ["evaluate", "smollm2-135m"],  # on which benchmark?
+        ["evaluate", "--endpoint", "http://localhost:1/v1", "--benchmark", "gss"],
+        ["evaluate", "smollm2-135m", "--endpoint", "http://localhost:1/v1", "--model", "m", "--benchmark", "gss"],
+        ["evaluate", "smollm2-135m", "--benchmark", "gss", "--judge", "m"],  # of which replies?
+        ["evaluate", "smollm2-135m", "--benchmark", "gss", "--prompting", "hypnosis"],
+        ["evaluate", "smollm2-135m", "--benchmark", "gsss"],
+    ],
+)
 def test_wrong_words_exit_with_2(words: list[str]) -> None:
     assert invoke(*words).exit_code == 2
 

@@ -86,10 +86,10 @@ def test_there_is_no_interval_without_something_to_resample():
 
 def test_500_intervals_over_people_hold_the_truth_93_to_97_percent_of_the_time() -> None:
     """500 draws from known populations at once: as many groups, whose people are resampled each by itself."""
-    groups, people, questions = 500, 120, items(4, options=4)
+    groups, people, questions = 500, 120, items(2, options=4)
     world = draw_world(5, questions, groups, people)
     parts = read_parts(predictions(world, world.model), questions)["seen"]
-    found = group_draws(*parts, draws=400, seed=1)
+    found = group_draws(*parts, draws=300, seed=1)
     truths: dict[str, list[np.ndarray]] = {"accuracy": [], "brier": []}
     for item in questions:
         said, truth = world.model[item.id], world.truth[item.id]

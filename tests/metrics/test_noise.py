@@ -72,7 +72,7 @@ def test_the_sampler_floor_is_what_a_perfect_sampler_scores():
     rows["probabilities"] = [np.eye(4)[rng.choice(4, p=said)] for said in rows["probabilities"]]
     found = score(rows, questions, draws=0)["seen"]
     assert found["soft_emd"]["value"] == found["argmax_emd"]["value"]
-    assert found["sampler_floor"]["value"] == pytest.approx(found["soft_emd"]["value"], rel=0.05)
+    assert found["sampler_floor"]["value"] == pytest.approx(found["soft_emd"]["value"], rel=0.1)
     assert found["sampler_floor"]["value"] > 1.2 * found["noise_floor"]["value"]
     assert np.isnan(sampler_floor([[0, 0]])[0])
     assert sampler_floor([[7, 0]])[0] == 0

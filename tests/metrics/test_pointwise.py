@@ -24,7 +24,8 @@ from cuma.metrics import (
 
 def shares(options: int) -> st.SearchStrategy[np.ndarray]:
     weights = arrays(np.float64, options, elements=st.floats(0, 1)).filter(lambda values: values.sum() > 1e-3)
-    return weights.map(lambda values: values / values.sum())
+    # scipy itself loses numbers of which the half is 0: there it is not the measure of anything
+    return weights.map(lambda values: np.where(values < 1e-300, 0.0, values) / values.sum())
 
 
 pairs = st.integers(2, 7).flatmap(lambda m: st.tuples(shares(m), shares(m)))

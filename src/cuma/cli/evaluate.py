@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cuma.cli.measured import (
+    print_alarms,
+    print_differences,
+    print_partial,
+    print_replies,
+    print_scores,
+    print_win_rate,
+)
+
 if TYPE_CHECKING:
     from cuma.evaluation.served import Server
     from cuma.evaluation.subject import Subject
@@ -135,11 +144,11 @@ def evaluate(
     if partial_profiles:
         from cuma.evaluation.evaluate import evaluate_partial
 
-        _print_partial(evaluate_partial(run))
+        print_partial(evaluate_partial(run))
     if collapse:
         from cuma.evaluation.collapse import evaluate_collapse
 
-        _print_alarms(evaluate_collapse(subject)["alarms"], subject.folder / "collapse.json")
+        print_alarms(evaluate_collapse(subject)["alarms"], subject.folder / "collapse.json")
     if gradients:
         from cuma.evaluation.gradients import evaluate_gradients
 
@@ -153,7 +162,7 @@ def evaluate(
     if against and not judge:
         from cuma.evaluation.differences import evaluate_differences
 
-        _print_differences(evaluate_differences(subject, against))
+        print_differences(evaluate_differences(subject, against))
     if judge:
         _judged(subject, judge, judge_url, api_key_env, max_requests, workers, send_profiles, replies, against)
     typer.echo(f"{run}  Next: cuma report {run}")
@@ -197,9 +206,9 @@ def _served(server: Server, benchmark: str, prompting: Prompting, output_dir: Pa
     subject = subject_of_server(server, benchmark, told, output_dir)
     if not replies or _has_questions(subject):
         evaluate_server(server, subject)
-        _print_scores(subject)
+        print_scores(subject)
     if replies:
-        _print_replies(replies_of_server(server, subject, replies))
+        print_replies(replies_of_server(server, subject, replies))
     return subject
 
 
@@ -220,9 +229,9 @@ def _local(
             evaluate_run(Path(target))
         else:
             evaluate_subject(subject)
-        _print_scores(subject)
+        print_scores(subject)
     if replies:
-        _print_replies(evaluate_replies(subject, replies))
+        print_replies(evaluate_replies(subject, replies))
     return subject
 
 
@@ -258,93 +267,4 @@ def _judged(
         send_profiles=send_profiles,
     )
     found = evaluate_win_rate(subject, judge, replies, Run.open(against[0]) if against else None)
-    typer.echo(
-        f"Win rate against {found['against']}, by {found['judge']}: {_figure(found['win_rate'])}; at equal length "
-        f"{_figure(found['length_controlled_win_rate'])}; p of an even match {_number(found['p'])}; the two orders "
-        f"agree on {found['position_consistency']:.0%} of {found['n']['judged']} pairs; "
-        f"{found['invalid']} invalid verdicts."
-    )
-
-
-def _print_replies(found: dict[str, Any]) -> None:
-    figures = ", ".join(f"{name} {_figure(found[name])}" for name in ("distinct_1", "distinct_2", "self_bleu"))
-    typer.echo(f"{found['texts']} replies; in {found['blocks']} blocks of {found['budget']} tokens: {figures}")
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _print_alarms(alarms: list[dict[str, Any]], file: Path) -> None:
-    """Those about all questions together, and how many others there are."""
-    whole = [alarm for alarm in alarms if alarm["question"] is None and alarm["kind"] != "erased"]
-    for alarm in whole:
-        typer.echo(f"⚠ {alarm['sentence']}")
-    erased = sum(alarm["kind"] == "erased" for alarm in alarms)
-    if erased:
-        typer.echo(f"⚠ {erased} groups are erased: what is said for them fits another group's people better.")
-    single = len(alarms) - len(whole) - erased
-    typer.echo(f"{single} alarms about single questions. All: {file}" if alarms else f"No alarm. All: {file}")
-
-
-SHOWN = (
-    "soft_emd", "noise_floor", "accuracy", "macro_f1", "js_similarity", "ece", "spread", "alignment", "steerability",
-)  # fmt: skip
-
-
-def _print_scores(subject: Subject) -> None:
-    """The figures that matter most, seen and unseen groups; all of them are in scores.json."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from cuma.runs import read_json
-
-    folder = subject.folder
-    scores = read_json(folder / "scores.json")
-    sides = [side for side in ("seen", "unseen") if side in scores]
-    table = Table("Metric", *(f"{side.capitalize()} groups" for side in sides))
-    for metric in SHOWN:
-        if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
-            table.add_row(metric, *(_figure(scores[side][metric]) for side in sides))
-    Console().print(table)
-    for side in sides:
-        if scores[side]["option_mass"].get("low_mass"):
-            mass = scores[side]["option_mass"]["value"]
-            typer.echo(f"⚠ On {side} groups only {mass:.0%} of the probability is on the answer letters.")
-    asked = scores.get("asked") or {}
-    told = f"{asked['samples']} samples a prompt" if asked.get("samples") else asked.get("answers")
-    if asked.get("template") == "plain":
-        typer.echo("The model has no chat template: it was asked in plain paragraphs.")
-    typer.echo(f"Prompting: {asked.get('prompting')}; option probabilities from {told}. All: {folder / 'scores.json'}")
-
-
-def _figure(entry: dict[str, Any]) -> str:
-    if entry["value"] is None:
-        return "–"
-    ends = "" if entry["low"] is None else f" [{entry['low']:.3f}, {entry['high']:.3f}]"
-    return f"{entry['value']:.3f}{ends}"
-
-
-def _print_differences(found: dict[str, Any]) -> None:
-    """Soft EMD of this run minus each other's, with Holm's p."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("Against", "Groups", "Soft EMD, this minus that", "p", "p (Holm)", title=None)
-    for name, sides in found["differences"].items():
-        for side, metrics in sides.items():
-            entry = metrics["soft_emd"]
-            table.add_row(name, side, _figure(entry), _number(entry["p"]), _number(entry["p_holm"]))
-    Console().print(table)
-
-
-def _print_partial(measured: dict[str, Any]) -> None:
-    """A line for each share of the fields: soft EMD with its interval, seen and unseen groups."""
-    from rich.console import Console
-    from rich.table import Table
-
-    sides = [side for side in ("seen", "unseen") if side in measured]
-    table = Table("Fields known", *(f"Soft EMD, {side} groups" for side in sides))
-    for place, share in enumerate(measured["shares"]):
-        table.add_row(f"{share:.0%}", *(_figure(measured[side][place]) for side in sides))
-    Console().print(table)
+    print_win_rate(found)

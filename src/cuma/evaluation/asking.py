@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from accelerate import PartialState
 from peft import PeftModel
 
 from cuma.adapter_files import load_adapter
@@ -24,12 +25,15 @@ TEST_ROLES = ("seen", "test")
 """Groups whose test people are predicted: those trained on, and those held out whole."""
 
 
-def load_model(subject: Subject, materials: Materials, *, is_trainable: bool = False) -> Any:
-    """The subject's model: the shared backbone, with the adapter if it has one."""
+def load_model(subject: Subject, materials: Materials) -> Any:
+    """The subject's model: the shared backbone, with the adapter if it has one, on the accelerator if there is one."""
+    base = materials.backbone.model
+    if subject.recipe.backbone.quantization is None:  # bitsandbytes places what it quantises
+        base.to(PartialState().device)
     if subject.adapter is None:
-        return materials.backbone.model.eval()
+        return base.eval()
     own = "adapter" not in subject.run.info
-    return load_adapter(materials.backbone.model, subject.adapter, is_trainable=is_trainable, own=own).eval()
+    return load_adapter(base, subject.adapter, own=own).eval()
 
 
 def steers(recipe: Recipe) -> bool:

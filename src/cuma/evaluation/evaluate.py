@@ -73,6 +73,7 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     done = run.evaluation_of(recipe.digest)
     if done is not None:
         return done
+    subject.require_local()
     materials = materials or Materials.load(recipe)
     survey = require_questions(materials.survey, recipe)
     started = time.monotonic()
@@ -146,6 +147,7 @@ def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[s
     run, recipe = subject.run, subject.recipe
     if recipe.data.profile_in == "nowhere":
         raise RunError(f"{folder}: its model reads no profile, so nothing changes when a part of one is missing.")
+    subject.require_local()
     materials = materials or Materials.load(recipe)
     model = load_model(subject, materials)
     result: dict[str, Any] = {"seed": recipe.seed, "shares": list(FIELD_SHARES)}

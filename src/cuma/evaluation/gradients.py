@@ -52,6 +52,7 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
         UnsupportedError: the frozen weights are quantised, and have no gradient.
     """
     folder, recipe = subject.folder, subject.recipe
+    subject.require_local()
     materials = materials or Materials.load(recipe)
     groups = _groups(materials.survey)
     batches = {name: _batches(materials.survey, name, seed, profile_in_prompt(recipe)) for name in groups}

@@ -138,6 +138,7 @@ def _open_questions(survey: Survey) -> list[dict[str, Any]]:
 
 def _on_this_machine(subject: Subject) -> Write:
     def write(rows: list[dict[str, Any]], log: AnswerLog, progress: str) -> list[str]:
+        subject.require_local()
         materials = Materials.load(subject.recipe)
         model = load_model(subject, materials)
         try:

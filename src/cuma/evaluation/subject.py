@@ -49,6 +49,14 @@ class Subject:
             raise RunError(f"{self.run.path} is not evaluated like this yet. Run `cuma evaluate` on it first.")
         return own[0]
 
+    def require_local(self) -> None:
+        """Raises RunError for a model behind a server."""
+        if "server" in self.run.info:
+            raise RunError(
+                f"{self.run.path} measures a model behind a server: its weights are not here. To go on with its "
+                "answers, give --endpoint, --model and --benchmark again."
+            )
+
     @property
     def adapter(self) -> Path | None:
         """The adapter's folder; None for an untouched model."""

@@ -22,15 +22,7 @@ def noise_floor(counts: ArrayLike, ordinal: bool = True, draws: int = 1000, seed
     are drawn from it, and their mean distance to it is the distance that a model which predicts the truth would show.
     A cell without answers gives NaN.
     """
-    table = _counts(counts)
-    n = table.sum(axis=1)
-    asked = n > 0
-    floor = np.full(len(table), np.nan)
-    if asked.any():
-        truth = table[asked] / n[asked, None]
-        samples = np.random.default_rng(seed).multinomial(n[asked], truth, size=(draws, int(asked.sum())))
-        floor[asked] = emd_unchecked(samples / n[asked, None] - truth, ordinal).mean(axis=0)
-    return floor
+    return _expected_emd(counts, ordinal, draws, seed, sampled=False)
 
 
 def sampler_floor(counts: ArrayLike, ordinal: bool = True, draws: int = 1000, seed: int | Sequence[int] = 0) -> Floats:
@@ -39,14 +31,20 @@ def sampler_floor(counts: ArrayLike, ordinal: bool = True, draws: int = 1000, se
     The same parametric bootstrap as `noise_floor`, with the answers said drawn too: the floor of every EMD between
     single answers, WorldValuesBench's among them.
     """
+    return _expected_emd(counts, ordinal, draws, seed, sampled=True)
+
+
+def _expected_emd(counts: ArrayLike, ordinal: bool, draws: int, seed: int | Sequence[int], *, sampled: bool) -> Floats:
+    """[G]: mean EMD between people's answers, drawn from what was observed, and the truth, or another such draw."""
     table = _counts(counts)
     n = table.sum(axis=1)
     asked = n > 0
     floor = np.full(len(table), np.nan)
     if asked.any():
         truth = table[asked] / n[asked, None]
-        size = (2, draws, int(asked.sum()))
-        people, said = np.random.default_rng(seed).multinomial(n[asked], truth, size=size) / n[asked, None]
+        rng, size = np.random.default_rng(seed), (draws, int(asked.sum()))
+        people = rng.multinomial(n[asked], truth, size=size) / n[asked, None]
+        said = rng.multinomial(n[asked], truth, size=size) / n[asked, None] if sampled else truth
         floor[asked] = emd_unchecked(people - said, ordinal).mean(axis=0)
     return floor
 

@@ -1,0 +1,109 @@
+"""What `cuma evaluate` shows of what it found; everything is in the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cuma.evaluation.subject import Subject
+
+
+def print_replies(found: dict[str, Any]) -> None:
+    """How varied the replies are."""
+    figures = ", ".join(f"{name} {figure(found[name])}" for name in ("distinct_1", "distinct_2", "self_bleu"))
+    typer.echo(f"{found['texts']} replies; in {found['blocks']} blocks of {found['budget']} tokens: {figures}")
+
+
+def number(value: float | None) -> str:
+    """Three digits, or a dash."""
+    text = "–" if value is None else f"{value:.3f}"
+    return text.removeprefix("-") if text == "-0.000" else text
+
+
+def print_alarms(alarms: list[dict[str, Any]], file: Path) -> None:
+    """Those about all questions together, and how many others there are."""
+    whole = [alarm for alarm in alarms if alarm["question"] is None and alarm["kind"] != "erased"]
+    for alarm in whole:
+        typer.echo(f"⚠ {alarm['sentence']}")
+    erased = sum(alarm["kind"] == "erased" for alarm in alarms)
+    if erased:
+        typer.echo(f"⚠ {erased} groups are erased: what is said for them fits another group's people better.")
+    single = len(alarms) - len(whole) - erased
+    typer.echo(f"{single} alarms about single questions. All: {file}" if alarms else f"No alarm. All: {file}")
+
+
+SHOWN = (
+    "soft_emd", "noise_floor", "accuracy", "macro_f1", "js_similarity", "ece", "spread", "alignment", "steerability",
+)  # fmt: skip
+
+
+def print_scores(subject: Subject) -> None:
+    """The figures that matter most, seen and unseen groups; all of them are in scores.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cuma.runs import read_json
+
+    folder = subject.folder
+    scores = read_json(folder / "scores.json")
+    sides = [side for side in ("seen", "unseen") if side in scores]
+    table = Table("Metric", *(f"{side.capitalize()} groups" for side in sides))
+    for metric in SHOWN:
+        if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
+            table.add_row(metric, *(figure(scores[side][metric]) for side in sides))
+    Console().print(table)
+    for side in sides:
+        if scores[side]["option_mass"].get("low_mass"):
+            mass = scores[side]["option_mass"]["value"]
+            typer.echo(f"⚠ On {side} groups only {mass:.0%} of the probability is on the answer letters.")
+    asked = scores.get("asked") or {}
+    told = f"{asked['samples']} samples a prompt" if asked.get("samples") else asked.get("answers")
+    if asked.get("template") == "plain":
+        typer.echo("The model has no chat template: it was asked in plain paragraphs.")
+    typer.echo(f"Prompting: {asked.get('prompting')}; option probabilities from {told}. All: {folder / 'scores.json'}")
+
+
+def figure(entry: dict[str, Any]) -> str:
+    """An estimate with its interval."""
+    if entry["value"] is None:
+        return "–"
+    ends = "" if entry["low"] is None else f" [{number(entry['low'])}, {number(entry['high'])}]"
+    return number(entry["value"]) + ends
+
+
+def print_differences(found: dict[str, Any]) -> None:
+    """Soft EMD of this run minus each other's, with Holm's p."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Against", "Groups", "Soft EMD, this minus that", "p", "p (Holm)", title=None)
+    for name, sides in found["differences"].items():
+        for side, metrics in sides.items():
+            entry = metrics["soft_emd"]
+            table.add_row(name, side, figure(entry), number(entry["p"]), number(entry["p_holm"]))
+    Console().print(table)
+
+
+def print_partial(measured: dict[str, Any]) -> None:
+    """A line for each share of the fields: soft EMD with its interval, seen and unseen groups."""
+    from rich.console import Console
+    from rich.table import Table
+
+    sides = [side for side in ("seen", "unseen") if side in measured]
+    table = Table("Fields known", *(f"Soft EMD, {side} groups" for side in sides))
+    for place, share in enumerate(measured["shares"]):
+        table.add_row(f"{share:.0%}", *(figure(measured[side][place]) for side in sides))
+    Console().print(table)
+
+
+def print_win_rate(found: dict[str, Any]) -> None:
+    """The rates, and how far to trust the judge."""
+    typer.echo(
+        f"Win rate against {found['against']}, by {found['judge']}: {figure(found['win_rate'])}; at equal length "
+        f"{figure(found['length_controlled_win_rate'])}; p of an even match {number(found['p'])}; the two orders "
+        f"agree on {found['position_consistency']:.0%} of {found['n']['judged']} pairs; "
+        f"{found['invalid']} invalid verdicts."
+    )

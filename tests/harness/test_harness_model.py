@@ -70,11 +70,11 @@ def directly(lm: CumaLM, profile: Profile, letter: str) -> float:
 
 
 def test_a_mixed_batch_answers_each_request_for_its_own_person(lm: CumaLM) -> None:
-    asked = [(chat(lm, profile), letter) for profile in PEOPLE for letter in "AB"]
+    asked = [(chat(lm, profile), "A") for profile in PEOPLE] + [(chat(lm, PEOPLE[0]), "B")]
     found = [value for value, _ in lm.loglikelihood(requests("loglikelihood", *asked), disable_tqdm=True)]
-    expected = [directly(lm, profile, letter) for profile in PEOPLE for letter in "AB"]
+    expected = [*(directly(lm, profile, "A") for profile in PEOPLE), directly(lm, PEOPLE[0], "B")]
     assert found == pytest.approx(expected, abs=1e-4)
-    assert len({round(value, 3) for value in found[::2]}) == 3  # or else nothing was tested
+    assert len({round(value, 3) for value in found[:3]}) == 3  # or else nothing was tested
 
 
 def test_the_cache_never_gives_one_persons_answer_to_another(lm: CumaLM, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_rolling_texts_are_read_by_their_own_person_and_cached_so(lm: CumaLM, tm
 
 
 def test_generation_in_a_batch_is_generation_alone(lm: CumaLM) -> None:
-    options = {"until": ["\n"], "max_gen_toks": 6}
+    options = {"until": ["\n"], "max_gen_toks": 3}
     asked = [(chat(lm, profile), options) for profile in PEOPLE]
     together = lm.generate_until(requests("generate_until", *asked), disable_tqdm=True)
     alone = [lm.generate_until(requests("generate_until", each), disable_tqdm=True)[0] for each in asked]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cuma.evaluation.spaces import describe
 from cuma.metrics.topology import Mantel
 from cuma.reports.plots import true_answers
 from cuma.reports.reading import Evidence, read_evidence
@@ -16,6 +17,7 @@ from cuma.reports.topology import (
     GateSpace,
     agreement,
     agreement_sentence,
+    answer_distances,
     gate_space,
     layer_labels,
     topology_payload,
@@ -102,3 +104,29 @@ def test_layers_are_named_for_readers() -> None:
         "layer 3",
         "other",
     ]
+
+
+def test_embeddings_that_are_the_gates_agree_in_every_way(evidence: Evidence, space: GateSpace) -> None:
+    found = describe(space, evidence, space.gates.reshape(len(space.groups), -1))
+    tests = {(test["of"], test["with"], test["given"]): test["found"] for test in found["mantel"]}
+    assert tests["gates", "embeddings", None]["correlation"] > 0.9
+    assert tests["gates", "answers", None]["correlation"] == pytest.approx(agreement(space, evidence).correlation)  # type: ignore[union-attr]
+    assert abs(tests["gates", "answers", "embeddings"]["correlation"]) < tests["gates", "answers", None]["correlation"]
+    assert found["groups"] == list(space.groups)
+    assert [row["layer"] for row in found["layers"]] == list(space.layers)
+    assert found["neighbours"]["shared"]["embeddings"] > 0.6 > found["neighbours"]["shared"]["chance"]
+    maps = found["maps"]
+    assert np.allclose(maps["gates"]["positions"], maps["embeddings"]["positions"], atol=1e-4)
+
+
+def test_distances_between_answers_are_mean_emds_of_what_both_answered(evidence: Evidence) -> None:
+    answers = true_answers(evidence)
+    groups = list(dict.fromkeys(answers["group"]))[:5]
+    table = answer_distances(groups, evidence)
+    shares = {(row.group, row.question_id): row.counts / row.n for row in answers.itertuples()}
+    for i, one in enumerate(groups):
+        for j, other in enumerate(groups):
+            both = [q["id"] for q in evidence.questions if (one, q["id"]) in shares and (other, q["id"]) in shares]
+            expected = np.mean([abs(shares[one, q][0] - shares[other, q][0]) for q in both])
+            assert table[i, j] == pytest.approx(expected)
+    assert np.isnan(answer_distances([*groups, "nobody"], evidence)[-1, 0])

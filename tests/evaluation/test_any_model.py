@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from cuma.adapter_files import take_off
 from cuma.benchmarks import load_benchmark
 from cuma.benchmarks.base import NO_ANSWER
+from cuma.cli import app
 from cuma.data.base import Options
 from cuma.data.build import build
 from cuma.errors import AdapterError, EndpointError, EndpointRequestError, RequestLimitError, RunError
@@ -215,6 +217,13 @@ def test_the_same_model_behind_a_server_has_the_same_scores(
         subject = subject_of_server(server, benchmark, "none", home / "served")
         evaluate_server(server, subject)
         people = [body.get("profile") for body in served.bodies]
+        words = ["--endpoint", served.url, "--model", "the-model", "--benchmark", benchmark, "--profile-field"]
+        words += ["--output-dir", str(home / "served"), "--against", str(cuma.run.path)]
+        shown = CliRunner().invoke(app, ["evaluate", *words])
+        assert len(served.bodies) == len(people)  # what is finished is not asked again
+    assert shown.exit_code == 0, shown.output
+    assert "option probabilities from logprobs" in shown.stdout
+    assert read_json(subject.folder / "differences.json")["differences"]["cuma"]["seen"]
     assert any(people)
     assert {} in people  # the questions without anybody
     assert scores(subject)["asked"] | {"host": None} == {

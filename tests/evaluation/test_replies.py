@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from cuma.benchmarks import load_benchmark
+from cuma.cli import app
 from cuma.data.base import Options
 from cuma.data.build import build
 from cuma.data.corpus import Corpus
@@ -150,6 +152,21 @@ def test_against_another_run_the_same_prompts_are_compared(told: Subject, prefer
     assert found["win_rate"]["value"] == 0
     assert found["against"] == "other"
     assert found["n"]["judged"] <= 3
+
+
+def test_one_command_replies_and_judges(
+    told: Subject, preferences: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "MAX_TOKENS", 8)
+    monkeypatch.setenv("CUMA_CACHE", str(tmp_path))
+    monkeypatch.setattr(replies, "_on_this_machine", lambda _: pytest.fail("these replies are there already"))
+    with serving(lambda *_: "[[A]]") as server:
+        words = ["evaluate", "smollm2-135m", "--benchmark", preferences, "--output-dir", str(told.run.path)]
+        words += ["--replies", str(COUNT), "--judge", "tiny", "--judge-url", server.url]
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert f"{COUNT} replies" in result.stdout
+    assert "Win rate against what people preferred, by tiny: 0.500" in result.stdout
 
 
 def test_what_has_nothing_to_be_compared_with_is_refused() -> None:

@@ -111,7 +111,10 @@ def test_p_values_are_uniform_where_nothing_differs_and_small_where_something_do
     draws = rng.normal(size=2000)
     p = np.array([p_value(estimate, draws) for estimate in rng.normal(size=400)])
     assert np.abs(np.quantile(p, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.07
-    assert p_value(6.0, draws) == 1 / 2001
+    assert p_value(6.0, draws) == 2 / 2001
+    for estimate in (1.5, 1.9, 2.0, 2.5):
+        low, high = interval(estimate, draws)
+        assert (p_value(estimate, draws) < 0.05) == (low > 0 or high < 0)
 
 
 def test_holms_correction_by_hand() -> None:

@@ -28,7 +28,7 @@ from cuma.evaluation.write import write_parquet
 from cuma.materials import Materials, load_survey, profile_in_prompt
 from cuma.metrics.diversity import diversity
 from cuma.profiles import Profile
-from cuma.runs import write_json
+from cuma.runs import read_json, write_json
 
 MAX_TOKENS = 128
 """The longest reply."""
@@ -43,6 +43,8 @@ Write = Callable[[list[dict[str, Any]], AnswerLog, str], list[str]]
 def evaluate_replies(subject: Subject, count: int, write: Write | None = None, seed: int = 0) -> dict[str, Any]:
     """Let a model reply to at most `count` prompts; replies.parquet and replies.json go into its evaluation's folder.
 
+    Replies to the same prompts that are there already are left alone.
+
     Prompts are those of the benchmark's test people (tasks dpo, sft or grpo of a built folder), or, of a survey, its
     questions asked openly of every group.
 
@@ -53,7 +55,7 @@ def evaluate_replies(subject: Subject, count: int, write: Write | None = None, s
         seed: of the draw.
 
     Returns:
-        {"distinct_1", "distinct_2", "self_bleu", "budget", "blocks", "texts"}.
+        {"distinct_1", "distinct_2", "self_bleu", "budget", "blocks", "texts", …}.
 
     Raises:
         BenchmarkError: there is nothing to reply to.
@@ -62,14 +64,17 @@ def evaluate_replies(subject: Subject, count: int, write: Write | None = None, s
     folder = subject.run.evaluation(survey.name, subject.recipe.digest)
     rows = prompts(survey, corpus, count, in_prompt=profile_in_prompt(subject.recipe), seed=seed)
     adapter = subject.run.info.get("adapter", {}).get("sha256")
-    log = AnswerLog(folder / "replies.jsonl", fingerprint(rows, subject.recipe.digest, adapter, MAX_TOKENS))
+    asked = fingerprint(rows, subject.recipe.digest, adapter, MAX_TOKENS)
+    if (folder / "replies.json").is_file() and read_json(folder / "replies.json")["asked"] == asked:
+        return read_json(folder / "replies.json")
+    log = AnswerLog(folder / "replies.jsonl", asked)
     label = f"{subject.run.info['label']}: replying"
     said = (write or _on_this_machine(subject))(rows, log, label)
     about = [{name: row[name] for name in ABOUT} for row in rows]
     table = pd.DataFrame(about).assign(reply=said)
     table["person"] = pd.factorize(table["person"])[0]  # a running number, not the data's own id; -1: a whole group
     write_parquet(folder / "replies.parquet", table)
-    result = {**diversity(said, seed=seed), "seed": seed, "max_tokens": MAX_TOKENS}
+    result = {**diversity(said, seed=seed), "seed": seed, "max_tokens": MAX_TOKENS, "asked": asked}
     write_json(folder / "replies.json", result)
     log.close()
     return result

@@ -123,10 +123,13 @@ def interval(value: float, around: Floats | None) -> tuple[float, float] | None:
 
 
 def p_value(value: float, around: Floats | None) -> float | None:
-    """Two-sided p of "the truth is 0": how often chance deviates as much as `value`, (k+1)/(B+1)."""
+    """Two-sided p of "the truth is 0": twice the share of draws beyond 0, so that p < 0.05 where the interval leaves 0
+    out; (k+1)/(B+1) on either side."""
     if around is None:
         return None
-    return float((1 + (np.abs(around) >= abs(value)).sum()) / (1 + len(around)))
+    drawn = value + around
+    below, above = (1 + (drawn <= 0).sum()) / (1 + len(drawn)), (1 + (drawn >= 0).sum()) / (1 + len(drawn))
+    return float(min(1.0, 2 * min(below, above)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

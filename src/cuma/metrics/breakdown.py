@@ -18,7 +18,8 @@ from cuma.metrics.scores import PARTS, entry, score
 from cuma.metrics.truth import cell_floors
 
 MIN_PEOPLE = 11
-"""A smaller group is too small to be called the worst served: its EMD is mostly noise, and it could be recognised."""
+"""The fewest people whose answers are shown together. A smaller group could be recognised; nor can it be called the
+worst served, for its EMD is mostly noise."""
 OF_ONE_GROUP = tuple(metric for metric in METRICS if metric not in BETWEEN_GROUPS)
 INEQUALITY = ("worst_group", "group_gap", "group_inequity")
 

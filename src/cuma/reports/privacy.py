@@ -7,8 +7,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-MIN_PEOPLE = 11
-"""The smallest number of people whose answers a report shows together."""
+from cuma.metrics.breakdown import MIN_PEOPLE
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -3,6 +3,7 @@ prompts are those that it was trained with."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,7 @@ def evaluated(
         people[["person", "group", "part", *(question.id for question in questions)]].reset_index(drop=True),
         survey.card,
     )
-    small = Materials(
-        materials.backbone, few, materials.table, materials.encoder_spec, materials.names, trunks=materials.trunks
-    )
+    small = replace(materials, survey=few)
     evaluate_run(run.path, small)
     (folder,) = run.evaluations()
     return Answerers(device="cpu").load(run.path), pd.read_parquet(folder / "predictions.parquet")

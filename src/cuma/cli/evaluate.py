@@ -10,6 +10,7 @@ import typer
 
 from cuma.cli.measured import (
     print_alarms,
+    print_choices,
     print_differences,
     print_partial,
     print_replies,
@@ -224,7 +225,11 @@ def _local(
     else:
         told: Any = (prompting or Prompting.PERSONA).value
         subject = subject_of_model(target, str(benchmark), told, output_dir)
-    if not replies or _has_questions(subject):
+    if _has_choices(subject):
+        from cuma.evaluation.discrimination import evaluate_discrimination
+
+        print_choices(evaluate_discrimination(subject))
+    elif not replies or _has_questions(subject):
         if _is_run(target) and benchmark is None and prompting is None:
             evaluate_run(Path(target))
         else:
@@ -239,6 +244,13 @@ def _has_questions(subject: Subject) -> bool:
     from cuma.materials import load_survey
 
     return bool(load_survey(subject.recipe)[0].questions)
+
+
+def _has_choices(subject: Subject) -> bool:
+    from cuma.evaluation.discrimination import has_choices
+    from cuma.materials import load_survey
+
+    return has_choices(load_survey(subject.recipe)[1])
 
 
 def _judged(

@@ -87,6 +87,19 @@ def print_differences(found: dict[str, Any]) -> None:
     Console().print(table)
 
 
+def print_choices(found: dict[str, Any]) -> None:
+    """How often the model names the reply that the person preferred."""
+    for side in ("seen", "unseen"):
+        if side in found:
+            n = found[side]["n"]
+            typer.echo(
+                f"{side.capitalize()} groups: the preferred one of {round(1 / found[side]['chance'])} replies named in "
+                f"{figure(found[side]['accuracy'])} (chance {found[side]['chance']:.2f}); macro-F1 "
+                f"{figure(found[side]['macro_f1'])}; Brier {figure(found[side]['brier'])}; option mass "
+                f"{found[side]['option_mass']['value']:.2f}; {n['choices']:,} choices of {n['people']:,} people."
+            )
+
+
 def print_partial(measured: dict[str, Any]) -> None:
     """A line for each share of the fields: soft EMD with its interval, seen and unseen groups."""
     from rich.console import Console

@@ -5,7 +5,7 @@ One triple for every turn and rejected reply: the person preferred the chosen re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -187,12 +187,30 @@ def _discrimination(before: tuple[Turn, ...], turn: Turn, ledger: Ledger) -> Ite
     elif turn.replies.count(turn.replies[turn.chosen]) > 1:
         ledger.drop("discrimination: another reply has the text of the preferred one")
     else:
-        replies = "\n\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, turn.replies, strict=True))
+        asked = f"{turn.said}{_lettered(turn.replies)}{ASKED}"
         yield {
-            "prompt": [*history(before), message("user", f"{turn.said}\n\n---\n\n{replies}\n\n---\n\n{ASKED}")],
+            "prompt": [*history(before), message("user", asked)],
             "options": list(turn.replies),
             "answer": turn.chosen,
         }
+
+
+def _lettered(replies: Sequence[str]) -> str:
+    lines = "\n\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, replies, strict=True))
+    return f"\n\n---\n\n{lines}\n\n---\n\n"
+
+
+def reordered(
+    prompt: Sequence[Mapping[str, str]], options: Sequence[str], order: Sequence[int]
+) -> list[dict[str, str]]:
+    """A prompt of the task "discrimination" whose letters stand before the replies in another order.
+
+    prompt, options: the row's. order: `order[i]` is the option that is shown under letter i.
+    """
+    *before, last = prompt
+    said = last["content"].removesuffix(f"{_lettered(options)}{ASKED}")
+    shown = f"{said}{_lettered([options[option] for option in order])}{ASKED}"
+    return [*map(dict, before), message("user", shown)]
 
 
 _RENDER: dict[Task, Callable[[tuple[Turn, ...], Turn, Ledger], Iterator[Row]]] = {

@@ -153,9 +153,9 @@ class _Steps:
 class TrainingSection(_Steps):
     """The SFT stage, and what all stages have in common."""
 
-    loss: Literal["distribution", "letter"] = "distribution"
-    """What SFT learns: each group's whole answer distribution, groups counting alike, or, as in the paper, one
-    person's letter a row, people counting alike."""
+    loss: Literal["distribution", "counts", "letter"] = "distribution"
+    """What SFT learns: each group's whole answer distribution, groups counting alike; the same, with groups counting as
+    their number of answers, for groups of very different sizes; or, as in the paper, one person's letter a row."""
     profile_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability with which each profile field is left out of a training row, in every stage, so that half a profile,
     or none, gets a sensible answer too."""

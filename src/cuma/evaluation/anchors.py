@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import PolynomialFeatures
 
 from cuma.benchmarks.base import NO_ANSWER, Question, Survey
 from cuma.errors import BenchmarkError, ProfileError, suggestion
@@ -112,6 +113,14 @@ def _logistic(survey: Survey, embeddings: Floats | None) -> Shares:
     fields = one_hot_profiles(survey)
     tables = _training(survey)
     return _tuned(survey, lambda penalty: [_fit_logistic(fields, table, penalty) for table in tables])
+
+
+def _logistic_pairs(survey: Survey, embeddings: Floats | None) -> Shares:
+    """The same on the fields and on every pair of them, so that effects need not add up."""
+    products = PolynomialFeatures(2, interaction_only=True, include_bias=False)
+    pairs = products.fit_transform(one_hot_profiles(survey))
+    tables = _training(survey)
+    return _tuned(survey, lambda penalty: [_fit_logistic(pairs, table, penalty) for table in tables])
 
 
 def _ridge(survey: Survey, embeddings: Floats | None) -> Shares:
@@ -219,6 +228,11 @@ ANCHORS: dict[str, Anchor] = {
         "logistic regression",
         "An additive logistic regression on the fields of the profile, fitted to the training people's answers.",
         _logistic,
+    ),
+    "pairs": Anchor(
+        "logistic regression on pairs",
+        "A logistic regression on the fields of the profile and on every pair of them.",
+        _logistic_pairs,
     ),
     "process": Anchor(
         "Gaussian process",

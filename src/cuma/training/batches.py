@@ -20,22 +20,23 @@ SURVEY_COLUMNS = ("input_ids", "answer_tokens", "answer_weights")
 """Columns of a tokenised survey dataset, beside the profile."""
 
 
-def tokenise_cells(cells: Dataset, tokens: SurveyTokens) -> Dataset:
+def tokenise_cells(cells: Dataset, tokens: SurveyTokens, counts: bool = False) -> Dataset:
     """Survey cells as training rows.
 
     Args:
         cells: from `survey_cells`.
         tokens: the tokeniser.
+        counts: people count alike, so that a cell counts as the number of its people. Otherwise cells count alike,
+            however many people they have: small groups are heard as well as large ones.
 
     Returns:
-        A dataset with input_ids (the prompt), answer_tokens [m] (the letters), answer_weights [m] (the share of the
-        cell's people who chose each letter) and profile. Weights are shares, so that every cell counts the same,
-        however many people it has: small groups are heard as well as large ones.
+        A dataset with input_ids (the prompt), answer_tokens [m] (the letters), answer_weights [m] (how many of the
+        cell's people, or which share of them, chose each letter) and profile.
     """
 
     from datasets import Dataset
 
-    return Dataset.from_list([_tokenised(cell, tokens) for cell in cells])
+    return Dataset.from_list([_tokenised(cell, tokens, counts) for cell in cells])
 
 
 def tokenise_answers(answers: Dataset, tokens: SurveyTokens) -> Dataset:
@@ -68,12 +69,12 @@ def tokenise_answers(answers: Dataset, tokens: SurveyTokens) -> Dataset:
     return Dataset.from_list([row(answer) for answer in answers])
 
 
-def _tokenised(cell: Mapping[str, Any], tokens: SurveyTokens) -> dict[str, Any]:
-    total = sum(cell["answer_counts"])
+def _tokenised(cell: Mapping[str, Any], tokens: SurveyTokens, counts: bool) -> dict[str, Any]:
+    whole = 1.0 if counts else sum(cell["answer_counts"])
     return {
         "input_ids": tokens.prompt(cell["prompt"]),
         "answer_tokens": tokens.letters(len(cell["answer_counts"])),
-        "answer_weights": [count / total for count in cell["answer_counts"]],
+        "answer_weights": [count / whole for count in cell["answer_counts"]],
         PROFILE: cell[PROFILE],
     }
 

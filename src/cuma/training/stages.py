@@ -69,8 +69,8 @@ def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
     if not materials.survey.questions:
         raise BenchmarkError(f"{recipe.data.benchmark} has neither rows for {stage!r} nor survey answers.")
     tokens = SurveyTokens(materials.backbone.tokenizer)
-    if stage == "sft" and recipe.training.loss == "distribution":
-        return tokenise_cells(_cells(recipe, materials), tokens)
+    if stage == "sft" and recipe.training.loss != "letter":
+        return tokenise_cells(_cells(recipe, materials), tokens, counts=recipe.training.loss == "counts")
     answers = survey_answers(
         materials.survey,
         PART,
@@ -88,7 +88,7 @@ def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
 
 def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset | None:
     """A built folder's own rows for a stage, each with its own person; None: the stage is made from survey answers."""
-    answers = materials.survey.questions and stage == "sft" and recipe.training.loss == "distribution"
+    answers = materials.survey.questions and stage == "sft" and recipe.training.loss != "letter"
     rows = None if materials.corpus is None or answers else materials.corpus.training_rows(stage)
     if rows is None:
         return None

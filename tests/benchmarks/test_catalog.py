@@ -16,12 +16,20 @@ from cuma.errors import BenchmarkError
 
 GROUPS = {
     "gss": {"seen": 50, "validation": 10, "test": 15},
-    "gss-all": {"seen": 85, "validation": 17, "test": 25},
+    "gss-all": {"seen": 149, "validation": 17, "test": 25},
     "wvs": {"seen": 55, "validation": 10, "test": 15},
 }
 TABLES = {"gss": ["gss_abortion"], "gss-all": ["gss_abortion"], "wvs": ["wvs_immig", "wvs_justifbribe"]}
 
 load = cache(load_benchmark)
+
+
+def too_small(survey: Survey) -> set[str]:
+    """Groups that are only trained on. Who answered nothing counts for the size of a group, and is gone by now."""
+    parts = survey.people.groupby("group")["part"].agg(set)
+    found = set(parts[parts == {"train"}].index)
+    assert bool(found) == (survey.name == "gss-all")
+    return found
 
 
 @pytest.fixture(params=BENCHMARKS)
@@ -40,7 +48,8 @@ def test_no_person_and_no_group_is_on_two_sides(survey: Survey) -> None:
     assert survey.people["person"].is_unique
     for label, parts in survey.people.groupby("group")["part"]:
         seen = role_of[str(label)] == "seen"
-        assert set(parts) == ({"train", "validation", "test"} if seen else {role_of[str(label)]})
+        divided = {"train"} if label in too_small(survey) else {"train", "validation", "test"}
+        assert set(parts) == (divided if seen else {role_of[str(label)]})
 
 
 def test_every_group_has_a_profile_of_its_own(survey: Survey) -> None:
@@ -54,7 +63,8 @@ def test_everybody_answered_something_and_every_cell_was_answered(survey: Survey
     items = [question.id for question in survey.questions]
     assert (survey.people[items] != NO_ANSWER).any(axis=1).all()
     for part, roles in (("train", ("seen",)), ("validation", ("seen", "validation")), ("test", ("seen", "test"))):
-        assert survey.counts(part, roles)["counts"].map(sum).min() > 0
+        cells = survey.counts(part, roles)
+        assert cells[~cells["group"].isin(too_small(survey))]["counts"].map(sum).min() > 0
 
 
 def test_the_card_accounts_for_every_row(survey: Survey) -> None:

@@ -59,3 +59,16 @@ def test_nobody_is_lost_because_an_id_repeats_across_years(table: pd.DataFrame) 
     assert not table.duplicated(["year", "id"]).any()
     survey = load_benchmark("gss")
     assert survey.card["kept"] > table["id"].nunique()
+
+
+def test_groups_too_small_to_be_measured_are_trained_on_and_nothing_else() -> None:
+    few, all_ = load_benchmark("gss"), load_benchmark("gss-all")
+    parts = all_.people.groupby("group")["part"].agg(set)
+    only_trained = set(parts[parts == {"train"}].index)
+    role_of = {group.id: group.role for group in all_.groups}
+    assert len(only_trained) == 64
+    assert all(role_of[label] == "seen" for label in only_trained)
+    assert not only_trained & {group.id for group in few.groups}
+    share = all_.people[~all_.people["group"].isin(only_trained)]["part"].value_counts()
+    assert share["train"] / share[["train", "test"]].sum() > 0.6  # most are there to be learned from
+    assert "trained on and not measured" in all_.card["rule"] and "measured" not in few.card["rule"]

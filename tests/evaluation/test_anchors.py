@@ -115,11 +115,32 @@ def test_a_group_that_gave_no_training_answer_falls_back_on_the_average(world):
 def test_regressions_carry_over_to_unseen_combinations(tables):
     found = score_many(tables, QUESTIONS, draws=0)["scores"]
     average = found["average"]["unseen"]["soft_emd"]["value"]
-    for name in ("logistic", "process", "ridge"):
+    for name in ("logistic", "pairs", "process", "ridge"):
         assert found[name]["unseen"]["soft_emd"]["value"] < 0.6 * average, name
         assert found[name]["unseen"]["alignment"]["value"] > 0.8, name
     assert found["average"]["seen"]["spread"]["value"] == 0
     assert found["counts"]["seen"]["spread"]["value"] == pytest.approx(1, abs=0.3)
+
+
+def test_pairs_of_fields_see_what_does_not_add_up():
+    survey = with_interaction(additive_world(seed=8, people=400)[0])
+    tables = {name: anchor_predictions(name, survey) for name in ("logistic", "pairs")}
+    found = score_many(tables, survey.questions, draws=0)["scores"]
+    emd = {name: scores["unseen"]["soft_emd"]["value"] for name, scores in found.items()}
+    assert emd["pairs"] < 0.1 < emd["logistic"]
+
+
+def with_interaction(survey: Survey) -> Survey:
+    """The survey with one question, whose answer is for one sex and the other the opposite function of church."""
+    rng = np.random.default_rng(2)
+    of = {group.id: group.profile.fields for group in survey.groups}
+    sign = survey.people["group"].map(
+        lambda label: (1 if of[label]["sex"] == "Male" else -1) * (CHURCH.index(of[label]["church_activity"]) - 1)
+    )
+    people = survey.people.assign(more=(rng.random(len(sign)) > expit(1.5 * sign)).astype("int64")).drop(
+        columns="often"
+    )
+    return replace(survey, people=people, questions=QUESTIONS[:1])
 
 
 def test_shuffled_embeddings_mislead_the_ridge(world, tables):
@@ -130,7 +151,7 @@ def test_shuffled_embeddings_mislead_the_ridge(world, tables):
     assert emds["shuffled"] > 1.5 * emds["own"]
 
 
-@pytest.mark.parametrize("name", ["logistic", "process", "ridge"])
+@pytest.mark.parametrize("name", ["logistic", "pairs", "process", "ridge"])
 def test_test_answers_are_never_looked_at(world, tables, name):
     survey, embeddings = world
     people = survey.people.copy()
@@ -164,7 +185,7 @@ def test_a_profile_of_unseen_values_only_gets_the_intercept():
     people = pd.DataFrame(rows, columns=["group", "part", "more"])
     people.insert(0, "person", np.arange(len(people)))
     survey = Survey("lands", QUESTIONS[:1], groups, people, card={})
-    for name in ("logistic", "process"):
+    for name in ("logistic", "pairs", "process"):
         said = said_by_group(anchor_predictions(name, survey), "more")
         assert said["country 8"] == pytest.approx(said["country 9"])
     assert not one_hot_profiles(survey)[8:].any()

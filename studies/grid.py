@@ -8,27 +8,24 @@ trained on splits 0 to 4 and measured on the test people of seen and of unseen g
 takes CuMA's. Statistical anchors stand beside them. Intervals are Student's over the five splits; differences on unseen
 groups are paired by group, p-values are Holm's.
 
-Every finished run's scores are written into the result at once, under the digest of its recipe: a study that was
-stopped goes on from the checked-in file, without the folders of its runs.
+A study that was stopped goes on from the checked-in file.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from ledger import Ledger
 from tables import METRICS, anchors, interval, measured, paired_by_group
 
 from cuma.evaluation.evaluate import curve_point, evaluate_run
-from cuma.machine import hardware, versions
 from cuma.materials import Materials
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
-from cuma.runs import write_json
 from cuma.training.train import train_run
 
 COMMON = ("adapter.last_layers=8", "training.max_steps=200", "seed=0")
@@ -60,9 +57,9 @@ class Study:
     def __init__(self, benchmark: str, home: Path) -> None:
         self.benchmark = benchmark
         self.home = home
-        self.file = Path("docs/results") / f"study-{benchmark}.json"
-        self.result: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
-        self.runs: dict[str, dict[str, Any]] = self.result.get("runs", {})
+        self.ledger = Ledger(
+            Path("docs/results") / f"study-{benchmark}.json", f"python studies/grid.py --benchmark {benchmark}"
+        )
         self._materials: tuple[int, Materials] | None = None
 
     def run(self) -> None:
@@ -75,7 +72,7 @@ class Study:
             **{side: self.table(rows, side) for side in ("seen", "unseen")},
             "unseen_cuma_minus": paired_by_group(rows, "cuma", [name for name in unseen if name != "cuma"]),
         }
-        self.write(**table)
+        self.ledger.write(**table)
         for key, value in table.items():
             print(key, value)
 
@@ -101,13 +98,8 @@ class Study:
         return {**row, **anchors(ANCHORS, self.materials(reads_profiles))}
 
     def once(self, name: str, recipe: Recipe, measure: Callable[[Recipe, Path], dict[str, Any]]) -> dict[str, Any]:
-        """The scores of one run: those in the file if they are of this very recipe, else of a run trained now."""
-        known = self.runs.get(name, {})
-        if known.get("recipe") != recipe.digest:
-            self.runs[name] = {"recipe": recipe.digest, **measure(recipe, self.home / name)}
-            self.write()
-            print(name, self.runs[name].get("unseen", self.runs[name]), flush=True)
-        return {key: value for key, value in self.runs[name].items() if key != "recipe"}
+        """The scores of one run, trained now if they are not known."""
+        return self.ledger.once(name, recipe.digest, lambda: measure(recipe, self.home / name))
 
     def on_validation_groups(self, recipe: Recipe, folder: Path) -> dict[str, Any]:
         """Train and measure on whole groups that nobody was trained on."""
@@ -136,18 +128,6 @@ class Study:
             for name in rows[SPLITS[0]]
             if side in rows[SPLITS[0]][name]
         }
-
-    def write(self, **table: Any) -> None:
-        """The file as it stands: the runs so far, and the table when all are there."""
-        self.result = {
-            "command": f"python studies/grid.py --benchmark {self.benchmark}",
-            **table,
-            "runs": self.runs,
-            "seed": 0,
-            "hardware": hardware(),
-            "versions": versions(),
-        }
-        write_json(self.file, self.result)
 
 
 def recipe_of(benchmark: str, method: str, rate: str, split: int, *more: str) -> Recipe:

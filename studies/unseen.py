@@ -17,15 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from ledger import Ledger
 from tables import anchors, averaged, interval, measured, paired_by_group
 
 from cuma.benchmarks.gss import load_gss_all
 from cuma.evaluation.evaluate import curve_point, evaluate_run
-from cuma.machine import hardware, versions
 from cuma.materials import Materials
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
-from cuma.runs import write_json
 from cuma.training.train import train_run
 
 RATES = {"cuma": ("2e-3", "4e-3"), "dense": ("1e-3", "3e-3")}
@@ -52,84 +51,81 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("runs/unseen"))
     arguments = parser.parse_args()
     home = arguments.output_dir
-    choice = {
-        family: {name: validation_emd(family, name, settings, home) for name, settings in members.items()}
-        for family, members in FAMILIES.items()
-    }
-    chosen = {family: min(tried, key=lambda name: tried[name]["mean"]) for family, tried in choice.items()}
-    rows = {split: split_row(chosen, split, arguments.seeds, home) for split in arguments.splits}
-    methods = [*chosen, *ANCHORS]
+    ledger = Ledger(Path("docs/results/unseen-gss-all.json"), "python studies/unseen.py")
+    chosen = {family: choose(ledger, family, home) for family in FAMILIES}
+    rows = {split: split_row(ledger, chosen, split, arguments.seeds, home) for split in arguments.splits}
     large = {split: well_measured(row, split) for split, row in rows.items()}
-    result = {
-        "command": "python studies/unseen.py",
-        "validation_groups_soft_emd": choice,
+    rivals = [name for name in rows[arguments.splits[0]] if name != "cuma"]
+    table = {
         "chosen": chosen,
-        "splits": rows,
-        **{
-            f"{name}_soft_emd": {
-                method: interval([np.mean(list(row[method]["unseen_groups"].values())) for row in of.values()])
-                for method in methods
-            }
-            for name, of in (("unseen", rows), ("well_measured", large))
-        },
-        "unseen_cuma_minus": paired_by_group(rows, "cuma", methods[1:]),
-        "well_measured_cuma_minus": paired_by_group(large, "cuma", methods[1:]),
+        "soft_emd": {name: over_splits(rows, name) for name in ("cuma", *rivals)},
+        "cuma_minus": paired_by_group(rows, "cuma", rivals),
+        "well_measured_soft_emd": {name: over_splits(large, name) for name in ("cuma", *rivals)},
+        "well_measured_cuma_minus": paired_by_group(large, "cuma", rivals),
         "seeds": arguments.seeds,
-        "hardware": hardware(),
-        "versions": versions(),
     }
-    write_json(Path("docs/results/unseen-gss-all.json"), result)
-    for key in ("chosen", "unseen_soft_emd", "unseen_cuma_minus", "well_measured_soft_emd", "well_measured_cuma_minus"):
-        print(key, result[key])
+    ledger.write(**table)
+    for key, value in table.items():
+        print(key, value)
 
 
-def recipe_of(family: str, settings: tuple[str, ...], split: int, seed: int, *more: str) -> Recipe:
+def choose(ledger: Ledger, family: str, home: Path) -> str:
+    """The member with the lowest soft EMD on the validation groups of the splits that choose."""
+    tried = {
+        name: np.mean([on_validation_groups(ledger, family, name, split, home)["soft_emd"] for split in CHOICE_SPLITS])
+        for name in FAMILIES[family]
+    }
+    return min(tried, key=lambda name: tried[name])
+
+
+def recipe_of(family: str, name: str, split: int, seed: int, *more: str) -> Recipe:
     """What one run does."""
-    return load_recipe(f"unseen/gss/{family}", (*settings, f"data.split_seed={split}", f"seed={seed}", *more))
+    return load_recipe(
+        f"unseen/gss/{family}", (*FAMILIES[family][name], f"data.split_seed={split}", f"seed={seed}", *more)
+    )
 
 
-def validation_emd(family: str, name: str, settings: tuple[str, ...], home: Path) -> dict[str, Any]:
-    """Soft EMD of one candidate on the validation groups of each of the splits that choose."""
+def on_validation_groups(ledger: Ledger, family: str, name: str, split: int, home: Path) -> dict[str, Any]:
+    """The metrics of one candidate on whole groups that nobody was trained on."""
     end = load_recipe(f"unseen/gss/{family}").training.max_steps
-    values = []
-    for split in CHOICE_SPLITS:
-        recipe = recipe_of(family, settings, split, 0, f"training.curve_steps=[{end}]")
-        folder = home / f"choice-{split}" / f"{family}-{name}".replace(", ", "-").replace(" ", "-")
-        run = train_run(recipe, folder, *watched(recipe, folder))
-        point = next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)
-        values.append(point["unseen"]["soft_emd"])
-        print(family, name, split, values[-1], flush=True)
-    return {"splits": list(CHOICE_SPLITS), "values": values, "mean": float(np.mean(values))}
+    recipe = recipe_of(family, name, split, 0, f"training.curve_steps=[{end}]")
+    place = f"choice-{split}/{family}-{name}".replace(", ", "-").replace(" ", "-")
+
+    def measure() -> dict[str, Any]:
+        materials = Materials.load(recipe)
+        watch = curve_point(recipe, materials, "validation", ("seen", "validation"))
+        run = train_run(recipe, home / place, materials, watch)
+        return dict(next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)["unseen"])
+
+    return ledger.once(place, recipe.digest, measure)
 
 
-def watched(recipe: Recipe, folder: Path) -> tuple[Any, ...]:
-    """Materials and the learning curve's measure, for a run that is still to be trained."""
-    if (folder / "adapter").exists():
-        return ()
-    materials = Materials.load(recipe)
-    return materials, curve_point(recipe, materials, "validation", ("seen", "validation"))
-
-
-def split_row(chosen: dict[str, str], split: int, seeds: list[int], home: Path) -> dict[str, Any]:
+def split_row(ledger: Ledger, chosen: dict[str, str], split: int, seeds: list[int], home: Path) -> dict[str, Any]:
     """Method → side → metrics, of one split."""
     row: dict[str, Any] = {}
-    materials: Materials | None = None
     for family, name in chosen.items():
-        tables = []
-        for seed in seeds:
-            recipe = recipe_of(family, FAMILIES[family][name], split, seed, "training.curve_steps=[]")
-            if materials is None or not materials.fit(recipe):
-                materials = Materials.load(recipe)
-            folder = home / f"split-{split}" / f"{family}-seed-{seed}"
-            train_run(recipe, folder, materials)
-            (evaluation,) = evaluate_run(folder, materials).evaluations()
-            tables.append(pd.read_parquet(evaluation / "predictions.parquet"))
-        assert materials is not None
-        row[family] = measured(averaged(tables), materials)
-    assert materials is not None
-    row |= anchors(ANCHORS, materials)
-    print(split, {name: round(of["unseen"]["soft_emd"], 4) for name, of in row.items()}, flush=True)
-    return row
+        recipes = [recipe_of(family, name, split, seed, "training.curve_steps=[]") for seed in seeds]
+        place = f"split-{split}/{family}"
+        digest = "+".join(recipe.digest for recipe in recipes)
+        row[family] = ledger.once(place, digest, lambda recipes=recipes, place=place: answers_of(recipes, home / place))
+    return {**row, **anchors(ANCHORS, Materials.load(recipes[0]))}
+
+
+def answers_of(recipes: list[Recipe], folder: Path) -> dict[str, Any]:
+    """Train with every seed; the metrics of the mean of their answers."""
+    materials = Materials.load(recipes[0])
+    tables = []
+    for recipe in recipes:
+        run = folder.with_name(f"{folder.name}-seed-{recipe.seed}")
+        train_run(recipe, run, materials)
+        (evaluation,) = evaluate_run(run, materials).evaluations()
+        tables.append(pd.read_parquet(evaluation / "predictions.parquet"))
+    return measured(averaged(tables), materials)
+
+
+def over_splits(rows: dict[int, Any], name: str) -> dict[str, Any]:
+    """Mean soft EMD over a split's unseen groups, and its interval over the splits."""
+    return interval([np.mean(list(row[name]["unseen_groups"].values())) for row in rows.values()])
 
 
 def well_measured(row: dict[str, Any], split: int) -> dict[str, Any]:

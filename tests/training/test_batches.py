@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 from cuma.backbones import load_backbone
 from cuma.benchmarks import load_benchmark
 from cuma.benchmarks.answers import survey_answers
+from cuma.benchmarks.cells import survey_cells
 from cuma.benchmarks.tensors import SurveyTokens, survey_loss
 from cuma.profiles import Profile
-from cuma.training.batches import ProfileCollator, tokenise_answers
+from cuma.training.batches import ProfileCollator, tokenise_answers, tokenise_cells
 
 
 class Table:
@@ -49,6 +51,17 @@ def test_the_collator_adds_each_rows_person_in_order() -> None:
     assert batch["n"] == 2
     assert batch["keys"] == ["input_ids"]
     assert batch["profile_embeds"].tolist() == [[3.0, 1.0], [7.0, 1.0]]
+
+
+def test_cells_count_alike_or_as_their_number_of_people() -> None:
+    tokens = SurveyTokens(load_backbone("smollm2-135m").tokenizer)
+    cells = survey_cells(load_benchmark("gss"), "train", ("seen",), profile_in_prompt=False).select(range(20))
+    people = [sum(cell["answer_counts"]) for cell in cells]
+    assert len(set(people)) > 1
+    alike, counted = tokenise_cells(cells, tokens), tokenise_cells(cells, tokens, counts=True)
+    assert [sum(row["answer_weights"]) for row in alike] == pytest.approx([1.0] * len(cells))
+    for row, same, n in zip(counted, alike, people, strict=True):
+        assert row["answer_weights"] == pytest.approx([n * share for share in same["answer_weights"]])
 
 
 def test_a_letter_row_has_the_persons_own_letter_with_their_weight() -> None:

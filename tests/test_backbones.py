@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from cuma import backbones
 from cuma.backbones import BACKBONES, Backbone, PackagedModel, load_backbone
@@ -302,6 +303,19 @@ def test_two_at_once_both_load(packaged: Path) -> None:
     assert len(loaded) == 2
     assert same_bits(loaded[0].model, loaded[1].model)
     assert len(list((packaged.parents[2] / "cache" / "backbones").iterdir())) == 1
+
+
+def test_while_another_process_prepares_a_model_one_waits(packaged: Path) -> None:
+    cache = packaged.parents[2] / "cache"
+    cache.mkdir(exist_ok=True)
+    thread = threading.Thread(target=load_backbone, args=("tiny",))
+    with FileLock(cache / ".preparing.lock"):
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        assert not list((cache / "backbones").glob("*"))
+    thread.join()
+    assert len(list((cache / "backbones").iterdir())) == 1
 
 
 def test_a_damaged_gguf_says_to_install_it_again(packaged: Path) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from cuma.errors import BackboneError, ConfigError
@@ -163,16 +164,16 @@ def _converted(name: str, gguf: Path, packaged: PackagedModel) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    print(f"cuma: preparing {name} for its first use, once …", file=sys.stderr)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
-    try:
-        _convert(name, gguf, packaged, draft)
-        with contextlib.suppress(OSError):  # another process was first: its copy is the same
+    with FileLock(cache_folder() / ".preparing.lock"):  # another process waits for our copy
+        if target.is_dir():
+            return target
+        print(f"cuma: preparing {name} for its first use, once …", file=sys.stderr)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
+        try:
+            _convert(name, gguf, packaged, draft)
             os.rename(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    if not target.is_dir():
-        raise OSError(f"{target} could not be put in place")
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     return target
 
 

@@ -12,7 +12,7 @@ from cuma.metrics.erasure import GroupErasure, Side, erasure, within
 from cuma.metrics.inference import interval
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import read_parts
-from cuma.metrics.scores import entry
+from cuma.metrics.estimates import entry
 from cuma.runs import read_json, write_json
 
 DRAWS = 500

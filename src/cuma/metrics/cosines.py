@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cuma.metrics.inference import deviations, interval
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.scores import entry
+from cuma.metrics.estimates import entry
 
 DRAWS = 1000
 BOUNDS = {"between": (-1.0, 1.0), "within": (-1.0, 1.0), "conflicting": (0.0, 1.0)}

@@ -11,7 +11,6 @@ from cuma.metrics.inference import deviations, holm, interval, p_value
 from cuma.metrics.measure import BOUNDS, METRICS, SQUARED
 from cuma.metrics.pointwise import Floats, low_option_mass
 
-
 NOT_TESTED = {"p": None}
 
 

@@ -25,7 +25,7 @@ def pairwise_jsd_sum(shares: Floats, weight: Floats) -> Floats:
 
 
 def jsd_table(shares: Floats) -> Floats:
-    """[G, G]: JSD in nats between all pairs of the groups' distributions [m options, G groups]; exactly 0 for equals."""
+    """[G, G]: JSD in nats between all pairs of groups' distributions [m options, G groups]; exactly 0 for equals."""
     single = sum(entr(option) for option in shares)
     mixed = sum(entr((option[:, None] + option) * 0.5) for option in shares)
     return np.asarray(np.maximum(mixed - (single[:, None] + single) * 0.5, 0.0))

@@ -3,8 +3,8 @@
 What a survey's people make uncertain is unknown here, or small. What is uncertain is whether other questions and other
 groups would give the same figures, so that these are drawn: questions and groups, independently and with replacement, a
 cell counting as often as its question was drawn times its group (the pigeonhole bootstrap of Owen 2007, whose intervals
-are rather too wide than too narrow). Of one question only groups are drawn; of one group, and of the differences between
-the groups that are there, only questions.
+are rather too wide than too narrow). Of one question only groups are drawn; of one group, and of the differences
+between the groups that are there, only questions.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def _twins(
     Returns:
         n pairs of groups, and the correlation over options of the model's movement with people's difference.
     """
-    people = {(row.group, row.question_id): row.counts / row.n for row in true_answers(evidence).itertuples()}
+    people = {(row.group, row.question_id): row.shares for row in true_answers(evidence).itertuples()}
     owner = {group.profile: group.id for group in survey.groups}
     before = predicted_answers(evidence.methods[0])
     model, truth, pairs = [], [], 0

@@ -68,7 +68,7 @@ def choice_listings(evidence: Evidence) -> list[Listing]:
     found = [(method, side, method.choices[side]) for method in asked for side in SIDES if side in method.choices]
     rows = tuple(
         (
-            method.label, side, TOLD.get((method.choices.get("asked") or {}).get("prompting"), MISSING),
+            method.label, side, TOLD.get(method.choices.get("asked", {}).get("prompting", ""), MISSING),
             estimate_text(part["accuracy"]), f"{part['chance']:.2f}",
             *(estimate_text(part[name]) for name in ("macro_f1", "brier", "ece")),
             f"{part['option_mass']['value']:.2f}", people_text(part["n"]["choices"]), people_text(part["n"]["people"]),

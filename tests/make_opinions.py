@@ -16,10 +16,10 @@ TOPICS = (
 )  # fmt: skip
 
 
-def write_opinions(path: Path, questions: int = 40, seed: int = 0) -> Path:
+def write_opinions(path: Path, questions: int = 40, countries: tuple[str, ...] = COUNTRIES, seed: int = 0) -> Path:
     """A CSV of `questions` questions, of which every fourth has unordered options."""
     rng = np.random.default_rng(seed)
-    lean = np.linspace(-1.2, 1.2, len(COUNTRIES))
+    lean = np.linspace(-1.2, 1.2, len(countries))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["question", "selections", "options", "source"])
@@ -28,7 +28,7 @@ def write_opinions(path: Path, questions: int = 40, seed: int = 0) -> Path:
             options = NAMES if named else SCALE
             direction = np.linspace(1, -1, len(options)) if not named else rng.normal(size=len(options))
             shares = {}
-            for country, place in zip(COUNTRIES, lean, strict=True):
+            for country, place in zip(countries, lean, strict=True):
                 weight = np.exp(place * direction + 0.2 * rng.normal(size=len(options)))
                 shares[country] = (weight / weight.sum()).round(6).tolist()
             topic = TOPICS[number % len(TOPICS)]

@@ -16,7 +16,7 @@ from cuma.recipe_schema import Recipe
 from cuma.reports.group_rows import group_rows
 from cuma.reports.privacy import MIN_PEOPLE, hidden_groups, people_text
 from cuma.reports.reading import newest_evaluation, read_evaluation
-from cuma.reports.tables import COLUMNS, SIDES, UNKNOWN, Column, number
+from cuma.reports.tables import COLUMNS, DRAWN, SIDES, UNKNOWN, Column, number
 from cuma.runs import Run, read_json, write_text
 
 CARD_NAME = "README.md"
@@ -143,7 +143,9 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "short": {side: {key: _figure(scores[side].get(key, UNKNOWN), key) for key in SHOWN_METRICS} for side in sides},
         "headings": [_heading(side, scores["n"][side]) for side in sides],
         "results": [_figures(scores, key, sides) for key in SHOWN_METRICS],
-        "meanings": [_column(key) for key in SHOWN_METRICS],
+        "meanings": [_column(key, evidence.of_shares) for key in SHOWN_METRICS],
+        "of_shares": evidence.of_shares,
+        "drawn": DRAWN[evidence.of_shares][0],
         "anchors": _anchors(run, recipe, scores, sides),
     }
 
@@ -154,8 +156,8 @@ def _heading(side: str, sizes: dict[str, int]) -> str:
     return f"{side.capitalize()}: {groups} group{'' if groups == 1 else 's'}, {of}"
 
 
-def _column(metric: str) -> Column:
-    return next(column for column in COLUMNS if column.key == metric).filled()
+def _column(metric: str, of_shares: bool = False) -> Column:
+    return next(column for column in COLUMNS if column.key == metric).filled(of_shares=of_shares)
 
 
 def _figures(scores: dict[str, Any], metric: str, sides: list[Any], name: str | None = None) -> Figures:

@@ -87,29 +87,35 @@ def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
 
 
 def _shares_sheet(recipe: Recipe, name: str, shares: Shares) -> Sheet:
-    """Every question in every letter order, for every group whose shares of it are known."""
+    """Every question in every letter order, for every group whose shares of it are known.
+
+    A model that is not told who asks is asked every question once, and its answer stands for all groups.
+    """
     in_prompt = profile_in_prompt(recipe)
     questions = {question.id: question for question in shares.questions if len(question.options) <= len(LETTERS)}
     table = shares.table[shares.table["question_id"].isin(list(questions))].reset_index(drop=True)
     if table.empty:
         raise BenchmarkError(f"{name}: no test question has at most {len(LETTERS)} options, one letter each.")
-    rows = [
+    told = [
         row
         for group, question, profile in table[["group", "question_id", "profile"]].itertuples(index=False)
         for row in _share_rows(group, questions[question], Profile.parse(profile), in_prompt)
+        if steers(recipe)
     ]
-    told = len(rows)
-    rows += unsteered_rows(questions.values()) if steers(recipe) else []
+    rows = told + unsteered_rows(questions.values())
     left_out = len(shares.questions) - len(questions)
 
     def write(folder: Path, said: list[np.ndarray], routing: pd.DataFrame | None, asked: Mapping[str, Any]) -> None:
         keys = pd.DataFrame({name: [row[name] for row in rows] for name in ("group", "question_id")})
-        predictions = table.drop(columns="profile").merge(
-            merge_orders(keys[:told], said[:told]), on=["group", "question_id"], validate="one_to_one"
-        )
-        if told < len(rows):
-            alone = merge_orders(keys[told:], said[told:]).set_index("question_id")["probabilities"]
-            predictions["unsteered"] = predictions["question_id"].map(alone)
+        alone = merge_orders(keys[len(told) :], said[len(told) :]).drop(columns="group")
+        predictions = table.drop(columns="profile")
+        if told:
+            cells = merge_orders(keys[: len(told)], said[: len(told)])
+            predictions = predictions.merge(cells, on=["group", "question_id"], validate="one_to_one")
+            unsteered = alone.set_index("question_id")["probabilities"]
+            predictions["unsteered"] = predictions["question_id"].map(unsteered)
+        else:
+            predictions = predictions.merge(alone, on="question_id", validate="many_to_one")
         facts = {**asked, "questions_with_too_many_options": left_out}
         scores = all_scores(predictions, name, tuple(questions.values()), False, facts)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cuma.benchmarks.tensors import mean_over_orders
 from cuma.data.corpus import Corpus
 from cuma.data.preferences import reordered
 from cuma.data.splits import UNSEEN
-from cuma.evaluation.write import write_parquet
+from cuma.evaluation.write import Write, write_parquet
 from cuma.metrics.discrimination import discrimination
 from cuma.profiles import Profile
 from cuma.runs import write_json
@@ -53,10 +53,8 @@ def _rows(number: int, choice: dict[str, Any], in_prompt: bool) -> list[dict[str
     ]
 
 
-def write_choices(
-    choices: list[dict[str, Any]],
-) -> Callable[[Path, list[np.ndarray], pd.DataFrame | None, Mapping[str, Any]], None]:
-    """Writes discrimination.json and .parquet (`cuma.evaluation.sheets.Write`) of what was said to `choice_rows`."""
+def write_choices(choices: list[dict[str, Any]]) -> Write:
+    """What writes discrimination.json and .parquet from what was said to `choice_rows`."""
 
     def write(folder: Path, said: list[np.ndarray], routing: pd.DataFrame | None, asked: Mapping[str, Any]) -> None:
         table = pd.DataFrame([{name: choice[name] for name in ABOUT} for choice in choices])

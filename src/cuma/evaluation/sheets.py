@@ -6,7 +6,7 @@ asked alike, as rows with lettered options.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,10 @@ from cuma.errors import BenchmarkError
 from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
 from cuma.evaluation.discrimination import choice_rows, choices_of, write_choices
 from cuma.evaluation.predict import merge_orders
-from cuma.evaluation.write import all_scores, people_rows, seen_groups, write_answers
+from cuma.evaluation.write import Write, all_scores, people_rows, seen_groups, write_answers
 from cuma.materials import profile_in_prompt
 from cuma.profiles import Profile
 from cuma.recipe_schema import Recipe
-
-Write = Callable[[Path, list[np.ndarray], pd.DataFrame | None, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +37,7 @@ class Sheet:
     rows: list[dict[str, Any]]
     """group, question_id, order, prompt and profile of each, in the order in which they are asked."""
     write: Write
-    """Writes the files of an evaluation: its folder; each row's option probabilities; a mixture's gates, if there are
-    any; how the answers came about."""
+    """Writes the files of an evaluation."""
     repeats: bool
     """Whether many rows have the same prompt, so that keeping what frozen layers make of it pays."""
     routed: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,10 @@ from cuma.benchmarks.base import Question, Survey
 from cuma.evaluation.predict import for_people, merge_orders
 from cuma.metrics import break_down, score
 from cuma.runs import Run, replacing, write_json
+
+Write = Callable[[Path, list[Any], pd.DataFrame | None, Mapping[str, Any]], None]
+"""Writes the files of an evaluation, given its folder; each asked row's option probabilities; a mixture's gates, if
+there are any; and how the answers came about."""
 
 
 def write_evaluation(

@@ -96,7 +96,7 @@ def test_both_stand_on_the_page_and_in_the_tables_for_a_paper(
     markdown, latex = ((tmp_path / f"report{end}").read_text(encoding="utf-8") for end in (".md", ".tex"))
     for text in (page, markdown, latex):
         assert "Who is served worst" in text
-        assert "Preferred replies" in text
+        assert "Preferred replies (community)" in text
     assert "Small samples inflate all three" in page
     assert f"| LoRA | seen | {world.groups[5]} | 0.310 [0.290, 0.330] |" in markdown
     assert r"\label{tab:gss-worst}" in latex

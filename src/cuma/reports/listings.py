@@ -75,12 +75,13 @@ def choice_listings(evidence: Evidence) -> list[Listing]:
         )
         for method, side, part in found
     )  # fmt: skip
-    listings = [Listing("choices", "Preferred replies", CHOICE_HEADINGS, rows)]
-    by_group = _by_group(found, [method.label for method in asked])
+    caption = f"Preferred replies ({', '.join(sorted({method.choices['benchmark'] for method in asked}))})"
+    listings = [Listing("choices", caption, CHOICE_HEADINGS, rows)]
+    by_group = _by_group(caption, found, [method.label for method in asked])
     return listings + ([by_group] if by_group.rows else [])
 
 
-def _by_group(found: Sequence[tuple[Method, str, Mapping[str, Any]]], labels: list[str]) -> Listing:
+def _by_group(caption: str, found: Sequence[tuple[Method, str, Mapping[str, Any]]], labels: list[str]) -> Listing:
     """A row per group that may be shown, a column per method."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for method, side, part in found:
@@ -91,7 +92,7 @@ def _by_group(found: Sequence[tuple[Method, str, Mapping[str, Any]]], labels: li
     columns = ("People", *labels)
     ordered = sorted(rows.items())
     texts = tuple((group, side, *(row.get(name, MISSING) for name in columns)) for (group, side), row in ordered)
-    return Listing("choices-by-group", "Preferred replies by group: accuracy", ("Group", "Groups", *columns), texts)
+    return Listing("choices-by-group", f"{caption} by group: accuracy", ("Group", "Groups", *columns), texts)
 
 
 def _shown(part: Mapping[str, Any]) -> list[str]:

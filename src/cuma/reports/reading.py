@@ -50,7 +50,7 @@ class Method:
     inequality: dict[str, Any]
     """Side → "worst_group", "group_gap", "group_inequity", as in scores.json; empty where there are none."""
     choices: dict[str, Any]
-    """What discrimination.json says; empty for a run that was not asked which replies people prefer."""
+    """What discrimination.json says, and its "benchmark"; empty for a run that was not asked about replies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +223,9 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
             if folder is not None and (file := folder / f"{name}.json").is_file()
         },
         inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
-        choices={} if choices is None else read_json(choices / "discrimination.json"),
+        choices={}
+        if choices is None
+        else {"benchmark": _benchmark(choices), **read_json(choices / "discrimination.json")},
     )
 
 

@@ -57,7 +57,10 @@ class ProfileTable:
 
     def covering(self, profiles: Iterable[Any]) -> ProfileTable:
         """A table of these profiles as well. Those that are there keep their rows: a shuffled table stays shuffled."""
-        other = ProfileTable(self.encoder, [*self.profiles, *profiles])
+        new = {Profile.parse(profile) for profile in profiles} - self._row.keys()
+        if not new:
+            return self
+        other = ProfileTable(self.encoder, [*self.profiles, *new])
         kept = torch.tensor([other._row[profile] for profile in self.profiles], dtype=torch.long)
         other.embeds = other.embeds.clone()
         other.embeds[kept] = self.embeds

@@ -22,6 +22,8 @@ from cuma.errors import CumaError, RunError
 
 KINDS = ("trained", "untrained", "anchor", "measured")
 STATUSES = ("created", "training", "trained", "evaluated")
+DONE = ("predictions.parquet", "discrimination.parquet")
+"""Written last: either marks an evaluation as done."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -216,8 +218,9 @@ class Run:
         return sorted(file.parent for file in (self.path / "evaluations").glob("*/predictions.parquet"))
 
     def evaluation_of(self, digest: str) -> Path | None:
-        """The finished evaluation of that digest, on whatever benchmark; None if there is none."""
-        return next((folder for folder in self.evaluations() if folder.name.endswith(f"-{digest}")), None)
+        """The finished evaluation of that digest, of whatever kind and benchmark; None if there is none."""
+        folders = sorted((self.path / "evaluations").glob(f"*-{digest}"))
+        return next((folder for folder in folders if any((folder / name).is_file() for name in DONE)), None)
 
 
 def _check(info: dict[str, Any]) -> None:

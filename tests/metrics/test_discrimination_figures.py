@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
 from cuma.metrics import brier, ece
@@ -62,6 +63,14 @@ def test_intervals_hold_the_truth() -> None:
         entry = discrimination(choices(people=90, each=2, right=0.4, seed=seed), draws=200)["seen"]["accuracy"]
         held += entry["low"] <= 0.4 <= entry["high"]
     assert 0.9 <= held / 200 <= 0.99
+
+
+def test_nobody_or_everybody_right_is_no_certainty() -> None:
+    for right in (0.0, 1.0):
+        entry = discrimination(choices(people=60, right=right), draws=50)["seen"]["accuracy"]
+        exact = binomtest(round(40 * right), 40).proportion_ci(method="exact")
+        assert entry["value"] == right
+        assert (entry["low"], entry["high"]) == pytest.approx((exact.low, exact.high))
 
 
 def test_small_groups_have_no_entry_and_a_single_person_no_interval() -> None:

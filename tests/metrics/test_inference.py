@@ -101,7 +101,7 @@ def test_500_intervals_over_people_hold_the_truth_93_to_97_percent_of_the_time()
         for number, truth in enumerate(wanted):
             one = found[f"group {number:03d}"]
             value = one.value[metric]
-            ends = interval(value, people_deviations(value, one.drawn[metric], one.people))
+            ends = interval(value, people_deviations(value, one.drawn[metric], one.units))
             held.append(ends is not None and ends[0] <= truth <= ends[1])
         assert 0.93 <= np.mean(held) <= 0.97, f"{metric}: {np.mean(held):.3f}"
 

@@ -155,6 +155,21 @@ def test_every_method_is_used_as_it_was_trained(
     compile(re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)[0], "card", "exec")
 
 
+@pytest.mark.parametrize(("recipe", "in_prompt"), [("cuma", False), ("lora", True)])
+def test_a_run_trained_on_conversations_is_used_in_one(
+    recipe: str, in_prompt: bool, tmp_path: Path, small_world: Population
+) -> None:
+    path = make(tmp_path, "cuma", small_world, recipe=recipe)
+    info = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(info | {"population": info["population"] | {"questions": []}}))
+    card = write_model_card(path).read_text(encoding="utf-8")
+    used = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)[0]
+    compile(used, "card", "exec")
+    assert "model.generate(" in used
+    assert ("told_who_asks" in used) == in_prompt
+    assert "on conversations." in card
+
+
 def test_the_citation_is_the_one_of_the_software(card: str) -> None:
     cff = yaml.safe_load(CFF.read_text(encoding="utf-8"))
     assert cff["title"] in card

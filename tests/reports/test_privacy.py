@@ -53,6 +53,14 @@ def test_one_small_group_takes_the_next_smallest_with_it() -> None:
     assert hidden_cells(people) == {("a", "q"), ("c", "q")}
 
 
+def test_shares_of_few_people_are_hidden_where_their_number_is_known() -> None:
+    rows = [("a", "q", 4.0), ("b", "q", 30.0), ("c", "q", 20.0), ("d", "q", float("nan"))]
+    shares = pd.DataFrame(rows, columns=["group", "question_id", "n"]).assign(seen=True, shares=[(0.5, 0.5)] * 4)
+    assert hidden_groups(shares) == {"a", "c"}
+    assert hidden_cells(shares) == {("a", "q"), ("c", "q")}
+    assert hidden_cells(shares.drop(columns="n")) == frozenset()
+
+
 def test_a_question_that_few_of_a_large_group_answered_is_hidden_there_only() -> None:
     people = answers({"a": {"q": 30, "r": 5}, "b": {"q": 30, "r": 25}, "c": {"q": 30, "r": 30}})
     assert hidden_groups(people) == frozenset()

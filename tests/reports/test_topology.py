@@ -56,7 +56,7 @@ def test_positions_keep_what_two_axes_can_keep(space: GateSpace) -> None:
 
 def test_gates_that_are_the_answers_agree_and_random_ones_do_not(evidence: Evidence, space: GateSpace) -> None:
     answers = true_answers(evidence)
-    shares = answers.assign(yes=[row.counts[0] / row.n for row in answers.itertuples()])
+    shares = answers.assign(yes=[row.shares[0] for row in answers.itertuples()])
     yes = shares.pivot(index="group", columns="question_id", values="yes").loc[list(space.groups)].to_numpy()
     same = agreement(replace(space, gates=yes[:, None, :]), evidence)
     random = agreement(replace(space, gates=np.random.default_rng(1).random((65, 2, 8))), evidence)
@@ -123,7 +123,7 @@ def test_distances_between_answers_are_mean_emds_of_what_both_answered(evidence:
     answers = true_answers(evidence)
     groups = list(dict.fromkeys(answers["group"]))[:5]
     table = answer_distances(groups, evidence)
-    shares = {(row.group, row.question_id): row.counts / row.n for row in answers.itertuples()}
+    shares = {(row.group, row.question_id): row.shares for row in answers.itertuples()}
     for i, one in enumerate(groups):
         for j, other in enumerate(groups):
             both = [q["id"] for q in evidence.questions if (one, q["id"]) in shares and (other, q["id"]) in shares]

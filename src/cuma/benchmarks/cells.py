@@ -6,10 +6,10 @@ training on one respondent a row, at a cost that does not grow with the number o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from cuma.benchmarks.base import Group, Survey
+from cuma.benchmarks.base import Group, Question, Survey
 from cuma.benchmarks.exemplars import Exemplars
 from cuma.benchmarks.partial import full_profile
 from cuma.benchmarks.prompts import letter_orders, survey_messages
@@ -77,17 +77,15 @@ def survey_cells(
 
 
 NOBODY = ""
-"""The group of `unsteered_cells`."""
+"""The group of `unsteered_rows`."""
 
 
-def unsteered_cells(survey: Survey) -> Dataset:
+def unsteered_rows(questions: Iterable[Question]) -> list[dict[str, Any]]:
     """Every question in every letter order, asked of nobody in particular: what a model says when it is told nothing.
 
     Columns as in `survey_cells`, less answer_counts; the group is `NOBODY` and the profile has no field.
     """
-    from datasets import Dataset
-
-    rows = [
+    return [
         {
             "group": NOBODY,
             "question_id": question.id,
@@ -95,7 +93,6 @@ def unsteered_cells(survey: Survey) -> Dataset:
             "prompt": survey_messages(question, order),
             "profile": {},
         }
-        for question in survey.questions
+        for question in questions
         for order in letter_orders(len(question.options))
     ]
-    return Dataset.from_list(rows)

@@ -10,11 +10,10 @@ import typer
 
 from cuma.cli.measured import (
     print_alarms,
-    print_choices,
     print_differences,
+    print_found,
     print_partial,
     print_replies,
-    print_scores,
     print_win_rate,
 )
 
@@ -205,9 +204,8 @@ def _served(server: Server, benchmark: str, prompting: Prompting, output_dir: Pa
 
     told: Any = prompting.value
     subject = subject_of_server(server, benchmark, told, output_dir)
-    if not replies or _has_questions(subject):
-        evaluate_server(server, subject)
-        print_scores(subject)
+    if not replies or _asks_anything(subject):
+        print_found(evaluate_server(server, subject))
     if replies:
         print_replies(replies_of_server(server, subject, replies))
     return subject
@@ -225,32 +223,22 @@ def _local(
     else:
         told: Any = (prompting or Prompting.PERSONA).value
         subject = subject_of_model(target, str(benchmark), told, output_dir)
-    if _has_choices(subject):
-        from cuma.evaluation.discrimination import evaluate_discrimination
-
-        print_choices(evaluate_discrimination(subject))
-    elif not replies or _has_questions(subject):
+    if not replies or _asks_anything(subject):
         if _is_run(target) and benchmark is None and prompting is None:
             evaluate_run(Path(target))
+            print_found(subject.folder)
         else:
-            evaluate_subject(subject)
-        print_scores(subject)
+            print_found(evaluate_subject(subject))
     if replies:
         print_replies(evaluate_replies(subject, replies))
     return subject
 
 
-def _has_questions(subject: Subject) -> bool:
+def _asks_anything(subject: Subject) -> bool:
+    from cuma.evaluation.sheets import asks_anything
     from cuma.materials import load_survey
 
-    return bool(load_survey(subject.recipe)[0].questions)
-
-
-def _has_choices(subject: Subject) -> bool:
-    from cuma.evaluation.discrimination import has_choices
-    from cuma.materials import load_survey
-
-    return has_choices(load_survey(subject.recipe)[1])
+    return asks_anything(*load_survey(subject.recipe))
 
 
 def _judged(

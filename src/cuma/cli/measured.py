@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
-
-if TYPE_CHECKING:
-    from cuma.evaluation.subject import Subject
 
 
 def print_replies(found: dict[str, Any]) -> None:
@@ -40,26 +37,35 @@ SHOWN = (
 )  # fmt: skip
 
 
-def print_scores(subject: Subject) -> None:
+def print_found(folder: Path) -> None:
+    """What an evaluation found: choices among replies, or answers to questions."""
+    from cuma.runs import read_json
+
+    choices = folder / "discrimination.json"
+    if choices.is_file():
+        _print_choices(read_json(choices))
+    else:
+        _print_scores(folder, read_json(folder / "scores.json"))
+
+
+def _print_scores(folder: Path, scores: dict[str, Any]) -> None:
     """The figures that matter most, seen and unseen groups; all of them are in scores.json."""
     from rich.console import Console
     from rich.table import Table
 
-    from cuma.runs import read_json
-
-    folder = subject.folder
-    scores = read_json(folder / "scores.json")
     sides = [side for side in ("seen", "unseen") if side in scores]
     table = Table("Metric", *(f"{side.capitalize()} groups" for side in sides))
     for metric in SHOWN:
         if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
-            table.add_row(metric, *(figure(scores[side][metric]) for side in sides))
+            table.add_row(metric, *(figure(scores[side].get(metric, {"value": None})) for side in sides))
     Console().print(table)
     for side in sides:
         if scores[side]["option_mass"].get("low_mass"):
             mass = scores[side]["option_mass"]["value"]
             typer.echo(f"⚠ On {side} groups only {mass:.0%} of the probability is on the answer letters.")
     asked = scores.get("asked") or {}
+    if asked.get("questions_with_too_many_options"):
+        typer.echo(f"⚠ {asked['questions_with_too_many_options']} questions have more options than letters: not asked.")
     told = f"{asked['samples']} samples a prompt" if asked.get("samples") else asked.get("answers")
     if asked.get("template") == "plain":
         typer.echo("The model has no chat template: it was asked in plain paragraphs.")
@@ -87,7 +93,7 @@ def print_differences(found: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def print_choices(found: dict[str, Any]) -> None:
+def _print_choices(found: dict[str, Any]) -> None:
     """How often the model names the reply that the person preferred."""
     for side in ("seen", "unseen"):
         if side in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,16 @@ from cuma.errors import BenchmarkError
 from cuma.profiles import FIELDS, Profile
 
 HELD_OUT = "{} (held out)"
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """How whole groups answered the test questions."""
+
+    questions: tuple[Question, ...]
+    table: pd.DataFrame
+    """group, seen, question_id, shares (array over the question's options), profile, and n, the number of people, if
+    the data say it: one row for every group and question."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +57,24 @@ class Corpus:
         """The training rows of a task; None if there are none."""
         splits = self.rows(task)
         return None if splits is None else splits.get("train")
+
+    def shares(self) -> Shares | None:
+        """What test rows of the task "distribution" say; None if there are none.
+
+        Of groups that were held out whole, only questions that are test questions for everybody else too, where the
+        data tell (`question_split`): sides then differ in their groups and in nothing else. The first row of a group
+        and question counts.
+        """
+        splits = self.rows("distribution")
+        rows = {split: splits[split] for split in ("test", UNSEEN) if split in splits} if splits is not None else {}
+        table = pd.concat([_shares(split, found) for split, found in rows.items()]) if rows else pd.DataFrame()
+        if table.empty:
+            return None
+        both = table["group"].isin(set(table["group"][table["seen"]])) & ~table["seen"]
+        table["group"] = table["group"].where(~both, table["group"].map(HELD_OUT.format))
+        table = table.drop_duplicates(["group", "question_id"], ignore_index=True)
+        asked = {question.id: question for question in _questions(rows)}
+        return Shares(tuple(asked[name] for name in table["question_id"].unique()), table)
 
     def survey(self) -> Survey:
         """People, groups and answers.
@@ -84,7 +113,16 @@ def _people(splits: DatasetDict) -> pd.DataFrame:
     return whole
 
 
-def _questions(splits: DatasetDict | None) -> tuple[Question, ...]:
+def _shares(split: str, rows: Dataset) -> pd.DataFrame:
+    optional = [name for name in ("n", "question_split") if name in rows.column_names]
+    table = rows.select_columns(["group", "question_id", "distribution", "profile", *optional]).to_pandas()
+    if split == UNSEEN and "question_split" in optional:
+        table = table[table["question_split"] == "test"]
+    table = table.rename(columns={"distribution": "shares"}).assign(seen=split != UNSEEN)
+    return table[["group", "seen", "question_id", "shares", "profile", *(name for name in optional if name == "n")]]
+
+
+def _questions(splits: Mapping[str, Dataset] | None) -> tuple[Question, ...]:
     found: dict[str, Question] = {}
     for rows in (splits or {}).values():
         for row in rows.select_columns(["question_id", "question", "options", "ordinal"]):

@@ -37,7 +37,16 @@ FORMS: dict[Task, tuple[str, ...]] = {
     "grpo": ("prompt",),
 }
 """Task → the columns that make it, in the order in which a file is asked for them. `messages` is sft too."""
-KNOWN = ("messages", *dict.fromkeys(c for cs in FORMS.values() for c in cs), "question_id", "ordinal", "profile")
+PEOPLE = "n"
+"""Optional column beside a distribution: how many people it is of."""
+KNOWN = (
+    "messages",
+    *dict.fromkeys(c for cs in FORMS.values() for c in cs),
+    "question_id",
+    "ordinal",
+    "profile",
+    PEOPLE,
+)
 _SUM = 0.02
 """How far from 1 a distribution may sum to, and still be taken for rounded."""
 
@@ -377,7 +386,13 @@ def _distribution(row: dict[str, Any]) -> dict[str, Any]:
     total = sum(numbers)
     if not all(share >= 0 and math.isfinite(share) for share in numbers) or abs(total - 1) > _SUM:
         raise _Unusable("distribution has a negative share, or does not sum to 1")
-    return {**asked, "distribution": [share / total for share in numbers]}
+    found = {**asked, "distribution": [share / total for share in numbers]}
+    n = _text(row.get(PEOPLE))
+    if not n:
+        return found
+    if not n.removesuffix(".0").isdecimal() or float(n) < 1:
+        raise _Unusable("n, the number of people, is no whole number above 0")
+    return {**found, PEOPLE: int(float(n))}
 
 
 def _grpo(row: dict[str, Any]) -> dict[str, Any]:
@@ -405,6 +420,8 @@ def _dataset(task: Task, rows: list[Row]) -> Dataset:
     weighted = any(row.weight is not None for row in rows)
     if weighted:
         features = {WEIGHT: Value("float64"), **features}
+    if any(PEOPLE in row.values for row in rows):
+        features = {PEOPLE: Value("int64"), **features}
     table = [
         {
             **({WEIGHT: 1.0 if row.weight is None else row.weight} if weighted else {}),

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cuma.errors import BenchmarkError
 from cuma.evaluation.subject import Subject
 from cuma.metrics.erasure import GroupErasure, Side, erasure, within
+from cuma.metrics.estimates import entry
 from cuma.metrics.inference import interval
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import read_parts
-from cuma.metrics.scores import entry
+from cuma.metrics.shares import is_shares
 from cuma.runs import read_json, write_json
 
 DRAWS = 500
@@ -24,11 +26,17 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
     """Measure mean collapse and stereotyping from an evaluation's predictions; written to collapse.json beside them.
 
     Returns {"sides": {side: {"spread", "alignment", "within_ratio", "questions", "groups"}}, "alarms"}; see
-    docs/evaluation.md. Raises RunError if the subject is not evaluated yet.
+    docs/evaluation.md. Raises RunError if the subject is not evaluated yet, BenchmarkError if that was without people.
     """
     folder = subject.folder
     scores = read_json(folder / "scores.json")
-    result = collapse(pd.read_parquet(folder / "predictions.parquet"), scores, draws=DRAWS)
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    if is_shares(predictions):
+        raise BenchmarkError(
+            f"--collapse compares with single people, and {scores['benchmark']} has shares of whole groups. Its spread "
+            "and alignment are in scores.json."
+        )
+    result = collapse(predictions, scores, draws=DRAWS)
     write_json(folder / "collapse.json", result)
     return result
 

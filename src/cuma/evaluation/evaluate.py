@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from peft import PeftModel
 
 from cuma.adapter_files import take_off
 from cuma.benchmarks.base import Survey
-from cuma.benchmarks.cells import NOBODY, unsteered_cells
+from cuma.benchmarks.cells import NOBODY
 from cuma.benchmarks.partial import keep_fields
 from cuma.benchmarks.tensors import PLAIN_TEMPLATE
 from cuma.errors import BenchmarkError, RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
-from cuma.evaluation.asking import TEST_ROLES, asking_of, cells_of, load_model, predict, steers
+from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
 from cuma.evaluation.predict import for_people, merge_gates
+from cuma.evaluation.sheets import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
-from cuma.evaluation.write import people_rows, write_evaluation
 from cuma.materials import Materials
 from cuma.metrics import score
 from cuma.recipe_schema import Recipe
@@ -54,7 +57,7 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
 
 
 def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Path:
-    """Let a model on this machine answer for the test people, and score its answers.
+    """Let a model on this machine answer for the test people, or groups, and score its answers.
 
     An evaluation that was stopped goes on where it was; a finished one is left alone.
 
@@ -66,7 +69,7 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
         The evaluation's folder.
 
     Raises:
-        BenchmarkError: the benchmark has no survey answers. AdapterError: the adapter is damaged or does not fit.
+        BenchmarkError: the benchmark has nothing to compare with. AdapterError: the adapter is damaged or does not fit.
     """
     require_one_process()
     run, recipe = subject.run, subject.recipe
@@ -75,19 +78,19 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
         return done
     subject.require_local()
     materials = materials or Materials.load(recipe)
-    survey = require_questions(materials.survey, recipe)
+    sheet = sheet_of(recipe, materials.survey, materials.corpus)
     started = time.monotonic()
-    folder = run.evaluation(survey.name, recipe.digest)
+    folder = run.evaluation(sheet.benchmark, recipe.digest)
     model = load_model(subject, materials)
     try:
-        predictions, routing, log = _answers(model, subject, materials, folder / "answers.jsonl")
+        said, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
     finally:
         if isinstance(model, PeftModel):
             take_off(model)  # the very backbone again, for the next run
     asked = {"prompting": subject.prompting, "answers": "logits", "samples": None}
     if materials.backbone.tokenizer.chat_template == PLAIN_TEMPLATE:
         asked["template"] = "plain"
-    write_evaluation(run, recipe.digest, predictions, survey, routing, asked)
+    sheet.write(folder, said, routing, asked)
     log.close()
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
     run.update(status="evaluated", seconds=seconds, **materials.provenance())
@@ -95,30 +98,25 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
 
 
 def _answers(
-    model: Any, subject: Subject, materials: Materials, path: Path
-) -> tuple[pd.DataFrame, pd.DataFrame, AnswerLog]:
-    """predictions.parquet, routing.parquet and the log of what was answered, of a subject."""
-    recipe, survey = subject.recipe, materials.survey
-    asking = asking_of(model, recipe, materials, survey)
-    cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
-    alone = unsteered_cells(survey).to_list() if steers(recipe) else []
-    rows = cells + alone
+    model: Any, subject: Subject, materials: Materials, sheet: Sheet, path: Path
+) -> tuple[list[np.ndarray], pd.DataFrame, AnswerLog]:
+    """Each row's option probabilities, routing.parquet and the log of what was answered, of a subject."""
+    recipe, rows = subject.recipe, sheet.rows
+    asking = asking_of(model, recipe, materials, materials.survey)
+    if asking.table is not None:
+        asking = replace(asking, table=asking.table.covering(row["profile"] for row in rows))
     adapter = subject.run.info.get("adapter", {}).get("sha256")
     log = AnswerLog(path, fingerprint(rows_fingerprint(rows), recipe.digest, adapter, recipe.evaluation.batch_size))
-    with materials.kept_trunk(recipe, model):
-        said, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log)
-    gates = [table[table["group"] != NOBODY] for table in gates]
-    return people_rows(rows, said, len(cells), survey), merge_gates(gates), log
+    kept = materials.kept_trunk(recipe, model) if sheet.repeats else contextlib.nullcontext()
+    with kept:
+        said, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
+    return said, merge_gates([table[table["group"] != NOBODY] for table in gates]), log
 
 
-def require_questions(survey: Survey, recipe: Recipe) -> Survey:
-    """The survey, which must have answers to compare with. Raises BenchmarkError."""
-    if survey.questions:
-        return survey
-    raise BenchmarkError(
-        f"{recipe.data.benchmark} has no survey answers, which is what an evaluation compares with. Build one that has "
-        "(`cuma data build`), and train on it. Preference data are for --replies and --judge."
-    )
+def require_people(survey: Survey, recipe: Recipe, what: str) -> None:
+    """Raises BenchmarkError if a benchmark has no survey answers of single people, which `what` is measured on."""
+    if not survey.questions:
+        raise BenchmarkError(f"{what} needs survey answers of single people, and {recipe.data.benchmark} has none.")
 
 
 def require_one_process() -> None:
@@ -149,6 +147,7 @@ def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[s
         raise RunError(f"{folder}: its model reads no profile, so nothing changes when a part of one is missing.")
     subject.require_local()
     materials = materials or Materials.load(recipe)
+    require_people(materials.survey, recipe, "--partial-profiles")
     model = load_model(subject, materials)
     result: dict[str, Any] = {"seed": recipe.seed, "shares": list(FIELD_SHARES)}
     try:

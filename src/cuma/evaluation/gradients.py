@@ -23,6 +23,7 @@ from cuma.benchmarks.prompts import letter_orders, survey_messages
 from cuma.benchmarks.tensors import answer_logits, survey_loss
 from cuma.errors import BenchmarkError, UnsupportedError
 from cuma.evaluation.asking import asking_of, load_model
+from cuma.evaluation.evaluate import require_people
 from cuma.evaluation.predict import Asking
 from cuma.evaluation.subject import Subject
 from cuma.materials import Materials, profile_in_prompt
@@ -48,12 +49,13 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
     Returns what docs/evaluation.md says of gradients.json.
 
     Raises:
-        BenchmarkError: fewer than two groups have enough training people.
+        BenchmarkError: fewer than two groups have enough training people, or the benchmark has no people.
         UnsupportedError: the frozen weights are quantised, and have no gradient.
     """
     folder, recipe = subject.folder, subject.recipe
     subject.require_local()
     materials = materials or Materials.load(recipe)
+    require_people(materials.survey, recipe, "--gradients")
     groups = _groups(materials.survey)
     batches = {name: _batches(materials.survey, name, seed, profile_in_prompt(recipe)) for name in groups}
     model = load_model(subject, materials)

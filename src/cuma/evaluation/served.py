@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cuma.benchmarks.cells import unsteered_cells
 from cuma.endpoint import Endpoint
 from cuma.errors import EndpointError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
-from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
-from cuma.evaluation.evaluate import require_questions
 from cuma.evaluation.remote import How, RemoteModel, offered
 from cuma.evaluation.replies import evaluate_replies, from_server
+from cuma.evaluation.sheets import sheet_of
 from cuma.evaluation.subject import Prompting, Subject, asked, measured_run
-from cuma.evaluation.write import people_rows, write_evaluation
 from cuma.materials import load_survey
 from cuma.recipe import build_recipe
 from cuma.recipe_schema import Recipe
@@ -66,7 +63,7 @@ def subject_of_server(server: Server, benchmark: str, prompting: Prompting, fold
 
 
 def evaluate_server(server: Server, subject: Subject) -> Path:
-    """Let a served model answer for the test people, and score its answers.
+    """Let a served model answer for the test people, or groups, and score its answers.
 
     What it said is kept as it comes in: after an error, or a kill, the same call goes on. A finished evaluation is left
     alone.
@@ -80,17 +77,17 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
 
     Raises:
         EndpointRequestError: the server failed. RequestLimitError: it was asked as often as it may be.
-        EndpointError: the answers hold no letters. BenchmarkError: the benchmark has no survey answers.
+        EndpointError: the answers hold no letters. BenchmarkError: the benchmark has nothing to compare with.
     """
     run, recipe = subject.run, subject.recipe
     done = run.evaluation_of(recipe.digest)
     if done is not None:
         return done
-    survey = require_questions(load_survey(recipe)[0], recipe)
+    survey, corpus = load_survey(recipe)
+    sheet = sheet_of(recipe, survey, corpus)
+    rows = sheet.rows
     started = time.monotonic()
-    folder = run.evaluation(survey.name, recipe.digest)
-    cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
-    rows = cells + (unsteered_cells(survey).to_list() if steers(recipe) else [])
+    folder = run.evaluation(sheet.benchmark, recipe.digest)
     endpoint = _endpoint(server)
     how = offered(endpoint, rows[0]["prompt"]) if server.answers == "auto" else server.answers
     asked_about = fingerprint(
@@ -102,7 +99,7 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
     facts: dict[str, Any] = {"prompting": subject.prompting, "answers": how, "host": endpoint.host}
     facts["samples"] = server.samples if how == "samples" else None
     facts["silent"] = sum(not row.any() for row in said)
-    write_evaluation(run, recipe.digest, people_rows(rows, said, len(cells), survey), survey, None, facts)
+    sheet.write(folder, said, None, facts)
     log.close()
     card = survey.card
     run.update(

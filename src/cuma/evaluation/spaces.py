@@ -68,7 +68,7 @@ def describe(space: GateSpace, evidence: Evidence, embeds: Floats, seed: int = 0
 
 def _spaces(space: GateSpace, evidence: Evidence, embeds: Floats) -> Spaces:
     answers = true_answers(evidence)
-    shares = {(row.group, row.question_id): row.counts / row.n for row in answers.itertuples()}
+    shares = {(row.group, row.question_id): row.shares for row in answers.itertuples()}
     ids = [question["id"] for question in evidence.questions]
     size = len(space.groups)
     return Spaces(

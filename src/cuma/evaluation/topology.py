@@ -18,6 +18,7 @@ from cuma.benchmarks.base import Survey
 from cuma.errors import RunError
 from cuma.evaluation.asking import TEST_ROLES, load_model, predict
 from cuma.evaluation.counterfactuals import Change, answer_changes, changes
+from cuma.evaluation.evaluate import require_people
 from cuma.evaluation.spaces import describe
 from cuma.evaluation.subject import Subject
 from cuma.materials import Materials
@@ -52,6 +53,7 @@ def evaluate_topology(subject: Subject, materials: Materials | None = None) -> d
     if space is None:
         raise RunError(f"{folder} has under 4 groups of {MIN_PEOPLE} people or more: too few for a topology.")
     materials = materials or Materials.load(recipe)
+    require_people(materials.survey, recipe, "--topology")
     found = describe(space, evidence, embeddings(materials, space.groups), seed=recipe.seed)
     model = load_model(subject, materials)
     try:
@@ -151,7 +153,7 @@ def _twins(
     Returns:
         n pairs of groups, and the correlation over options of the model's movement with people's difference.
     """
-    people = {(row.group, row.question_id): row.counts / row.n for row in true_answers(evidence).itertuples()}
+    people = {(row.group, row.question_id): row.shares for row in true_answers(evidence).itertuples()}
     owner = {group.profile: group.id for group in survey.groups}
     before = predicted_answers(evidence.methods[0])
     model, truth, pairs = [], [], 0

@@ -13,9 +13,9 @@ from cuma.evaluation.subject import Subject
 from cuma.judge import Judge, Pair
 from cuma.materials import load_survey
 from cuma.metrics import length_controlled_win_rate
+from cuma.metrics.estimates import entry
 from cuma.metrics.inference import interval, p_value, people_deviations
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.scores import entry
 from cuma.profiles import Profile
 from cuma.runs import Run, write_json
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cuma.benchmarks.base import Survey
+from cuma.benchmarks.base import Question, Survey
 from cuma.evaluation.predict import for_people, merge_orders
 from cuma.metrics import break_down, score
 from cuma.runs import Run, replacing, write_json
+
+Write = Callable[[Path, list[Any], pd.DataFrame | None, Mapping[str, Any]], None]
+"""Writes the files of an evaluation, given its folder; each asked row's option probabilities; a mixture's gates, if
+there are any; and how the answers came about."""
 
 
 def write_evaluation(
@@ -33,22 +37,43 @@ def write_evaluation(
         routing: from `predict_cells`; empty or None: no file.
         asked: how the answers came about; None: they are not a model's.
     """
-    folder = run.evaluation(survey.name, digest)
+    scores = all_scores(predictions, survey.name, survey.questions, survey.weighted, asked)
+    write_answers(run.evaluation(survey.name, digest), predictions, scores, routing, seen_groups(survey))
+
+
+def seen_groups(survey: Survey) -> dict[str, bool]:
+    """Each group's label, and whether it took part in training."""
+    return {group.id: group.role == "seen" for group in survey.groups}
+
+
+def write_answers(
+    folder: Path,
+    predictions: pd.DataFrame,
+    scores: dict[str, Any],
+    routing: pd.DataFrame | None,
+    seen: Mapping[str, bool],
+) -> None:
+    """The three files of an evaluation. seen: whether each group took part in training."""
     if routing is not None and len(routing):
-        seen = {group.id: group.role == "seen" for group in survey.groups}
-        write_parquet(folder / "routing.parquet", routing.assign(seen=routing["group"].map(seen)))
-    write_json(folder / "scores.json", all_scores(predictions, survey, asked))
+        write_parquet(folder / "routing.parquet", routing.assign(seen=routing["group"].map(dict(seen))))
+    write_json(folder / "scores.json", scores)
     write_parquet(folder / "predictions.parquet", predictions)  # last: it is what marks an evaluation as done
 
 
-def all_scores(predictions: pd.DataFrame, survey: Survey, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def all_scores(
+    predictions: pd.DataFrame,
+    benchmark: str,
+    questions: Sequence[Question],
+    weighted: bool,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """scores.json: every metric, overall, by question and by group (docs/evaluation.md)."""
-    scores = {"benchmark": survey.name, **score(predictions, survey.questions)}
-    parts = break_down(predictions, survey.questions)
+    scores = {"benchmark": benchmark, **score(predictions, questions)}
+    parts = break_down(predictions, questions)
     for side, inequality in parts.pop("inequality").items():
         scores[side] |= inequality
-    scores |= {**parts, "weighted": survey.weighted, "asked": asked}
-    scores["questions"] = [asdict(question) for question in survey.questions]
+    scores |= {**parts, "weighted": weighted, "asked": asked}
+    scores["questions"] = [asdict(question) for question in questions]
     return scores
 
 

@@ -10,16 +10,20 @@ import numpy as np
 import pandas as pd
 
 from cuma.metrics.cells import Answers, Cells
+from cuma.metrics.estimates import entry
 from cuma.metrics.inference import interval, people_deviations, resample
 from cuma.metrics.measure import BETWEEN_GROUPS, BOUNDS, METRICS, measure
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
-from cuma.metrics.scores import PARTS, entry, score
+from cuma.metrics.scores import PARTS, score
+from cuma.metrics.shares import Published, Told, drawn_weights, figures_of, is_shares, means_by_group, read_shares
 from cuma.metrics.truth import cell_floors
 
 MIN_PEOPLE = 11
 """The fewest people whose answers are shown together. A smaller group could be recognised; nor can it be called the
 worst served, for its EMD is mostly noise."""
+MIN_QUESTIONS = 10
+"""The fewest questions by which a group of unknown people can be called the worst served: of a few, one may be odd."""
 OF_ONE_GROUP = tuple(metric for metric in METRICS if metric not in BETWEEN_GROUPS)
 INEQUALITY = ("worst_group", "group_gap", "group_inequity")
 
@@ -28,10 +32,14 @@ Questions = Sequence[QuestionLike | Mapping[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class GroupDraws:
-    """One group's metrics: the estimates, and over draws of its people ([B] each; empty without draws)."""
+    """One group's metrics: the estimates, and over draws ([B] each; empty without draws)."""
 
-    people: int
-    answers: int
+    n: dict[str, int]
+    """Its people and answers; of shares, its questions."""
+    units: int
+    """How many were drawn from: its people; of shares, its questions."""
+    comparable: bool
+    """Whether it is large enough to be called the worst or best served."""
     value: dict[str, float]
     drawn: dict[str, Floats]
 
@@ -44,15 +52,19 @@ def break_down(predictions: pd.DataFrame, questions: Questions, draws: int = 100
     are: the largest soft EMD, its distance from the smallest, and the standard deviation over groups. Sampling noise
     inflates all three.
 
+    Of shares without people, groups are drawn by question, and questions by group and for the inequality, which is then
+    about groups with at least `MIN_QUESTIONS` questions.
+
     Returns {"by_question": {side: {question: {"n", metric: …}}}, "by_group": {side: {group: …}}, "inequality": {side:
     {"worst_group", "group_gap", "group_inequity"}}}. BenchmarkError if the table breaks the documented form.
     """
     found: dict[str, Any] = {"by_question": _by_question(predictions, questions, draws, seed), "by_group": {}}
     found["inequality"] = {}
-    parts = read_parts(predictions, questions)
+    shares = is_shares(predictions)
+    parts: dict[str, tuple[Any, Any]] = (read_shares if shares else read_parts)(predictions, questions)
     for side in PARTS:
         if side in parts:
-            groups = group_draws(*parts[side], draws, seed)
+            groups = (group_question_draws if shares else group_draws)(*parts[side], draws, seed)
             found["by_group"][side] = {name: _entries(group) for name, group in groups.items()}
             found["inequality"][side] = _inequality(groups)
     return found
@@ -87,8 +99,34 @@ def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, 
         value = {metric: float(array[0]) for metric, array in _of_one(cells, answers, number, floors).items()}
         rows = slice(people.starts[number], people.starts[number + 1])
         over = _of_one(*again, number, floors) if again else {}
-        groups[name] = GroupDraws(int(rows.stop - rows.start), int(answered[rows].sum()), value, over)
+        size = int(rows.stop - rows.start)
+        n = {"people": size, "answers": int(answered[rows].sum())}
+        groups[name] = GroupDraws(n, size, size >= MIN_PEOPLE, value, over)
     return groups
+
+
+def group_question_draws(published: Published, told: Told, draws: int, seed: int) -> dict[str, GroupDraws]:
+    """Each group's metrics from shares, with questions drawn; all groups are asked the same drawn questions.
+
+    A group of under `MIN_PEOPLE` people, where that is known, or under `MIN_QUESTIONS` questions is not comparable.
+    """
+    figures = figures_of(published, told, seed)
+    once = np.ones((len(published.scales), 1))
+    questions, _ = drawn_weights(published, draws, seed)
+    value = {name: means_by_group(cells, figures.asked, once)[:, 0] for name, cells in figures.cells.items()}
+    drawn = {name: means_by_group(cells, figures.asked, questions) for name, cells in figures.cells.items()}
+    asked = published.asked.sum(axis=0).astype(int)
+    few = np.where(published.asked > 0, published.people, 0.0).max(axis=0) < MIN_PEOPLE  # False where not known
+    return {
+        group: GroupDraws(
+            {"questions": int(asked[g])},
+            int(asked[g]),
+            bool(asked[g] >= MIN_QUESTIONS and not few[g]),
+            {name: float(values[g]) for name, values in value.items()},
+            {name: values[g] for name, values in drawn.items()} if draws else {},
+        )
+        for g, group in enumerate(published.groups)
+    }
 
 
 def _of_one(cells: Cells, answers: Answers, group: int, floors: tuple[Floats, Floats]) -> dict[str, Floats]:
@@ -98,23 +136,25 @@ def _of_one(cells: Cells, answers: Answers, group: int, floors: tuple[Floats, Fl
 
 
 def _entries(group: GroupDraws) -> dict[str, Any]:
-    entries: dict[str, Any] = {"n": {"people": group.people, "answers": group.answers}}
+    entries: dict[str, Any] = {"n": group.n}
     for metric in OF_ONE_GROUP:
+        if metric not in group.value:
+            continue
         value = group.value[metric]
-        around = people_deviations(value, group.drawn[metric], group.people) if group.drawn else None
+        around = people_deviations(value, group.drawn[metric], group.units) if group.drawn else None
         entries[metric] = entry(value, interval(value, around), BOUNDS[metric])
     return entries
 
 
 def _inequality(groups: Mapping[str, GroupDraws]) -> dict[str, Any]:
-    large = {name: group for name, group in groups.items() if group.people >= MIN_PEOPLE}
+    large = {name: group for name, group in groups.items() if group.comparable}
     if len(large) < 2:
         return {name: entry(np.nan, None) for name in INEQUALITY}
     emd = np.array([group.value["soft_emd"] for group in large.values()])
     drawn = None
     if all(group.drawn for group in large.values()):
         drawn = np.stack([group.drawn["soft_emd"] for group in large.values()])
-    smallest = min(group.people for group in large.values())
+    smallest = min(group.units for group in large.values())
 
     def about(statistic: Callable[[Floats], Floats]) -> dict[str, Any]:
         value = float(statistic(emd[:, None])[0])

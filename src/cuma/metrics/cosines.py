@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cuma.metrics.estimates import entry
 from cuma.metrics.inference import deviations, interval
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.scores import entry
 
 DRAWS = 1000
 BOUNDS = {"between": (-1.0, 1.0), "within": (-1.0, 1.0), "conflicting": (0.0, 1.0)}

@@ -60,6 +60,7 @@ def _estimates(rows: pd.DataFrame, draws: int, seed: int) -> dict[str, dict[str,
         times = np.random.default_rng(seed).multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws)
         drawn = _figures(times @ people, options)
         ends = {name: np.quantile(drawn[name], [0.025, 0.975]) for name in FIGURES}
+        ends["accuracy"] = _at_the_edge(float(values["accuracy"]), len(people), ends["accuracy"])
     return {
         name: {
             "value": float(values[name]),
@@ -68,6 +69,13 @@ def _estimates(rows: pd.DataFrame, draws: int, seed: int) -> dict[str, dict[str,
         }
         for name in FIGURES
     }
+
+
+def _at_the_edge(accuracy: float, people: int, ends: Floats) -> Floats:
+    """Where nobody's reply was named, or everybody's, draws of people cannot say otherwise: the exact (Clopper-Pearson)
+    interval of so many people takes their place."""
+    least = 0.025 ** (1 / people)
+    return {0.0: np.array([0.0, 1 - least]), 1.0: np.array([least, 1.0])}.get(accuracy, ends)
 
 
 def _per_person(rows: pd.DataFrame) -> tuple[Floats, int]:

@@ -9,6 +9,7 @@ from cuma.metrics.cells import Answers, Cells
 from cuma.metrics.collapse import correlation, positions
 from cuma.metrics.pairs import pairwise_jsd_sum
 from cuma.metrics.pointwise import Floats, emd_unchecked
+from cuma.metrics.sample import Scale
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "soft_emd": (0.0, 1.0),
@@ -40,6 +41,8 @@ SQUARED = ("jsd", "kl")
 BETWEEN_GROUPS = ("spread", "alignment")
 """Metrics that one group alone does not have."""
 
+Columns = list[tuple[Scale, slice]]
+
 LEAST = 1e-6
 """In `kl`, a smaller probability counts as this one: "never" costs 14 nats, and not infinitely many."""
 NEAR = 0.2
@@ -49,34 +52,49 @@ ROUNDING = 1e-12
 
 def cell_emd(cells: Cells, predicted: Floats) -> Floats:
     """Soft EMD [Q, S, B] of each cell's `predicted` [K, S, B] to people's answers."""
-    pairs = cells.scales()
-    return np.stack([emd_unchecked(predicted[k] - cells.observed[k], scale.ordinal, axis=0) for scale, k in pairs])
+    return _emd(cells.scales(), cells.observed, predicted)
+
+
+def _emd(scales: Columns, observed: Floats, predicted: Floats) -> Floats:
+    return np.stack([emd_unchecked(predicted[k] - observed[k], scale.ordinal, axis=0) for scale, k in scales])
+
+
+def distances(
+    scales: Columns, observed: Floats, predicted: Floats, greedy: Floats, unsteered: Floats | None
+) -> dict[str, Floats]:
+    """The metrics [Q, …] between distributions [K, …], options of all questions laid side by side.
+
+    scales: each question with its columns among the K. greedy: the likeliest answer as a distribution. unsteered: what
+    is said when it is not told who asks; None: not measured.
+    """
+    each = rel_entr(observed, np.maximum(predicted, LEAST))
+    middle = observed + predicted
+    between = (rel_entr(2 * observed, middle) + rel_entr(2 * predicted, middle)) / 4
+    jsd = np.stack([np.maximum(between[k].sum(axis=0), 0.0) for _, k in scales])
+    soft = _emd(scales, observed, predicted)
+    values = {
+        "soft_emd": soft,
+        "argmax_emd": _emd(scales, observed, greedy),
+        "jsd": jsd,
+        "js_similarity": 1 - np.sqrt(jsd),
+        "kl": np.stack([np.maximum(each[k].sum(axis=0), 0.0) for _, k in scales]),
+    }
+    if unsteered is not None:  # how much closer to the group's people telling who asks brings the answer
+        values["steerability"] = _emd(scales, observed, np.broadcast_to(unsteered, observed.shape)) - soft
+    return values
 
 
 def cell_values(cells: Cells, answers: Answers) -> dict[str, Floats]:
     """The metrics that every cell has by itself, [Q, S, B]; formulas in `cuma.metrics.pointwise`."""
-    observed, predicted, pairs = cells.observed, answers.predicted, cells.scales()
-    each = rel_entr(observed, np.maximum(predicted, LEAST))
-    middle = observed + predicted
-    between = (rel_entr(2 * observed, middle) + rel_entr(2 * predicted, middle)) / 4
-    jsd = np.stack([np.maximum(between[k].sum(axis=0), 0.0) for _, k in pairs])
-    widest = np.log([len(scale.options) for scale, _ in pairs])[:, None, None]
-    soft = cell_emd(cells, predicted)
-    values = {
-        "soft_emd": soft,
-        "argmax_emd": cell_emd(cells, answers.greedy),
-        "jsd": jsd,
-        "js_similarity": 1 - np.sqrt(jsd),
-        "kl": np.stack([np.maximum(each[k].sum(axis=0), 0.0) for _, k in pairs]),
+    scales = cells.scales()
+    widest = np.log([len(scale.options) for scale, _ in scales])[:, None, None]
+    return distances(scales, cells.observed, answers.predicted, answers.greedy, answers.unsteered) | {
         "accuracy": answers.hits,
         "entropy": answers.entropy,
         "entropy_normalised": answers.entropy / widest,
         "brier": answers.brier,
         "option_mass": answers.mass,
     }
-    if answers.unsteered is not None:  # how much closer to the group's people telling who asks brings the answer
-        values["steerability"] = cell_emd(cells, np.broadcast_to(answers.unsteered, observed.shape)) - soft
-    return values
 
 
 def group_means(values: Floats, n: Floats) -> Floats:

@@ -24,6 +24,13 @@ def pairwise_jsd_sum(shares: Floats, weight: Floats) -> Floats:
     return total
 
 
+def jsd_table(shares: Floats) -> Floats:
+    """[G, G]: JSD in nats between all pairs of groups' distributions [m options, G groups]; exactly 0 for equals."""
+    single = sum(entr(option) for option in shares)
+    mixed = sum(entr((option[:, None] + option) * 0.5) for option in shares)
+    return np.asarray(np.maximum(mixed - (single[:, None] + single) * 0.5, 0.0))
+
+
 def pairwise_covariance(x: Floats, y: Floats, weight: Floats) -> Floats:
     """Σ_{i<j} w_i w_j (x_i-x_j)(y_i-y_j) over groups, summed over columns; returns [B].
 

@@ -194,7 +194,7 @@ def _read(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> tuple[People, Said]:
     people = People(scales, tuple(groups.tolist()), starts, person, answers, _weight(pairs))
     if not np.isfinite(mass).all():
         raise BenchmarkError("The predictions hold an option_mass that is not a number; evaluate the run again.")
-    return people, _said(people, shares, mass, _unsteered(rows, scales))
+    return people, _said(people, shares, mass, unsteered_shares(rows, scales))
 
 
 def _weight(pairs: pd.DataFrame) -> Floats:
@@ -206,7 +206,7 @@ def _weight(pairs: pd.DataFrame) -> Floats:
     return weight / weight.mean()
 
 
-def _unsteered(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> Floats | None:
+def unsteered_shares(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> Floats | None:
     """[K]: one distribution a question, the same for everybody; zeros for a question that nobody answered."""
     if UNSTEERED not in rows.columns:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,24 +11,17 @@ import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.cells import Answers, Cells
-from cuma.metrics.inference import Draws, deviations, holm, interval, p_value, resample
-from cuma.metrics.measure import BOUNDS, METRICS, SQUARED, measure, pair_sum
-from cuma.metrics.pointwise import Floats, low_option_mass
+from cuma.metrics.estimates import Measured, correct, numbers, paired
+from cuma.metrics.inference import Draws, resample
+from cuma.metrics.measure import measure, pair_sum
+from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
+from cuma.metrics.shares import Published, is_shares, measure_shares, read_shares
 from cuma.metrics.truth import Truth
 
 PARTS = ("seen", "unseen")
 
 Questions = Sequence[QuestionLike | Mapping[str, Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """One metric set of one method: the estimates, and the draws behind their intervals (empty without draws)."""
-
-    value: dict[str, float]
-    kept: dict[str, Floats]
-    drawn: dict[str, Floats]
 
 
 def score(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -40,6 +33,9 @@ def score(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, se
     A cell is a group × question. EMDs, accuracy (share of people whose answer is the argmax), entropy and option mass
     are means over a group's cells, then over groups: small groups count as much as large ones. Cells that nobody
     answered are skipped and counted. BenchmarkError if the table breaks the documented form.
+
+    A table with shares in place of people (`cuma.metrics.shares`) has the metrics that need no persons, and intervals
+    over questions and groups.
     """
     return score_many({"": predictions}, questions, draws=draws, seed=seed)["scores"][""]
 
@@ -72,7 +68,7 @@ def score_many(
     """
     if reference is not None and reference not in methods:
         raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
-    read = {name: read_parts(table, questions) for name, table in methods.items()}
+    read = {name: _parts(table, questions) for name, table in methods.items()}
     head = {"questions": [{**asdict(scale), "options": list(scale.options)} for scale in map(Scale.of, questions)]}
     scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
     differences: dict[str, Any] = {name: {} for name in methods if reference is not None and name != reference}
@@ -80,24 +76,33 @@ def score_many(
         here = {name: parts[part] for name, parts in read.items() if part in parts}
         if not here:
             continue
-        people = _shared_people(here)
-        measured = _measure_all(people, {name: said for name, (_, said) in here.items()}, draws, seed)
-        groups = len(people.groups)
+        asked = _shared(here)
+        said = {name: answers for name, (_, answers) in here.items()}
+        if isinstance(asked, Published):
+            measured, units, size = measure_shares(asked, said, draws, seed), asked.units, asked.sizes()
+        else:
+            measured, units, size = _measure_all(asked, said, draws, seed), len(asked.groups), sizes(asked)
         for name, result in measured.items():
-            scores[name][part] = _numbers(result, groups)
-            scores[name]["n"][part] = sizes(people)
+            scores[name][part] = numbers(result, units)
+            scores[name]["n"][part] = size
         for name in differences:
             if name in measured and reference in measured:
-                differences[name][part] = _differences(measured[name], measured[reference], groups)
-        _correct([found[part] for found in differences.values() if part in found])
+                differences[name][part] = paired(measured[name], measured[reference], units)
+        correct([found[part] for found in differences.values() if part in found])
     return {"scores": scores, "differences": differences}
 
 
-def _shared_people(here: Mapping[str, tuple[People, Said]]) -> People:
+def _parts(predictions: pd.DataFrame, questions: Questions) -> dict[str, tuple[Any, Any]]:
+    """Each part's people and what was said of them, or its shares and what was said of these."""
+    return read_shares(predictions, questions) if is_shares(predictions) else read_parts(predictions, questions)
+
+
+def _shared(here: Mapping[str, tuple[Any, Any]]) -> People | Published:
+    """What all methods were asked about. BenchmarkError if that is not the same."""
     names = sorted(here)
-    first = here[names[0]][0]
+    first: People | Published = here[names[0]][0]
     for name in names[1:]:
-        if not first.same_as(here[name][0]):
+        if type(first) is not type(here[name][0]) or not first.same_as(here[name][0]):
             raise BenchmarkError(
                 f"Methods {names[0]!r} and {name!r} were evaluated on different people or answers; differences "
                 "would not be paired. Evaluate both on the same benchmark, split seed and version."
@@ -138,55 +143,6 @@ def _redo(
         pairs = pair_sum(slots, again.predicted, once)
     floors = (truth.floors[0][:, draws.slots, 0], truth.floors[1][:, draws.slots, 0])
     return kept, measure(slots, again, once, floors, pairs, truth.drawn)
-
-
-def _numbers(result: Measured, groups: int) -> dict[str, dict[str, Any]]:
-    scores: dict[str, dict[str, Any]] = {}
-    for metric in METRICS:
-        value = result.value[metric]
-        scores[metric] = entry(value, _ends(metric, result, groups) if result.kept else None, BOUNDS[metric])
-    mass = scores["option_mass"]
-    mass["low_mass"] = low_option_mass(result.value["option_mass"])
-    return scores
-
-
-def _ends(metric: str, result: Measured, groups: int) -> tuple[float, float] | None:
-    """The interval of one metric; divergences, which grow with the square of a difference, are taken by their root."""
-    value, kept, drawn = result.value[metric], result.kept[metric], result.drawn[metric]
-    if metric not in SQUARED:
-        return interval(value, deviations(value, kept, drawn, groups))
-    root = float(np.sqrt(value))
-    ends = interval(root, deviations(root, np.sqrt(kept), np.sqrt(drawn), groups))
-    return None if ends is None else (max(ends[0], 0.0) ** 2, ends[1] ** 2)
-
-
-def _differences(one: Measured, other: Measured, groups: int) -> dict[str, dict[str, Any]]:
-    entries = {}
-    for metric in METRICS:
-        value = one.value[metric] - other.value[metric]
-        around = None
-        if one.kept:
-            kept, drawn = one.kept[metric] - other.kept[metric], one.drawn[metric] - other.drawn[metric]
-            around = deviations(value, kept, drawn, groups)
-        p = p_value(value, around)
-        entries[metric] = {**entry(value, interval(value, around)), "p": p, "p_holm": p}
-    return entries
-
-
-def _correct(methods: list[dict[str, dict[str, Any]]]) -> None:
-    """Holm's correction of each metric's p over the methods that have one."""
-    for metric in METRICS:
-        tested = [found[metric] for found in methods if found[metric]["p"] is not None]
-        for difference, p in zip(tested, holm([difference["p"] for difference in tested]), strict=True):
-            difference["p_holm"] = p
-
-
-def entry(
-    value: float, ends: tuple[float, float] | None, bounds: tuple[float, float] = (-np.inf, np.inf)
-) -> dict[str, Any]:
-    """An estimate's JSON form: None for what is undefined."""
-    low, high = (None, None) if ends is None else (max(ends[0], bounds[0]), min(ends[1], bounds[1]))
-    return {"value": value if np.isfinite(value) else None, "low": low, "high": high}
 
 
 def sizes(people: People) -> dict[str, int]:

@@ -64,7 +64,11 @@ def data_card(evidence: Evidence) -> list[tuple[str, str]]:
             found.setdefault("People trained on", []).append(said)
     for seen, heading in ((True, "Tested, seen groups"), (False, "Tested, unseen groups")):
         side = evidence.people[evidence.people["seen"] == seen]
-        if len(side):
+        if len(side) and evidence.of_shares:
+            found[heading] = [
+                f"shares of {side['group'].nunique()} groups on {side['question_id'].nunique()} questions"
+            ]
+        elif len(side):
             people = people_text(int(side["person"].nunique()))
             found[heading] = [f"{people} people in {side['group'].nunique()} groups"]
     return [(heading, " · ".join(dict.fromkeys(values))) for heading, values in found.items()]

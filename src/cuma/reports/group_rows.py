@@ -36,7 +36,8 @@ def group_rows(trained: Mapping[str, int], evidence: Evidence | None) -> list[Gr
     """
     tested = {} if evidence is None else _tested(evidence)
     errors = {} if evidence is None else group_errors(evidence, evidence.methods[0])
-    seen = dict.fromkeys(trained, True) | {group: side for group, (side, _) in tested.items()}
+    sides = {} if evidence is None else dict(zip(evidence.people["group"], evidence.people["seen"], strict=True))
+    seen = dict.fromkeys(trained, True) | {group: bool(sides[group]) for group in (*tested, *errors)}
     return [
         GroupRow(group, seen[group], trained.get(group), tested.get(group, (True, None))[1], errors.get(group))
         for group in sorted(seen, key=lambda group: (not seen[group], group))
@@ -44,7 +45,9 @@ def group_rows(trained: Mapping[str, int], evidence: Evidence | None) -> list[Gr
 
 
 def _tested(evidence: Evidence) -> dict[str, tuple[bool, int]]:
-    """Label → (seen, people), of the groups that may be shown."""
+    """Label → (seen, people), of the groups that may be shown and whose people are known."""
+    if evidence.of_shares:
+        return {}
     left_out = hidden_groups(evidence.people)
     sizes = evidence.people.groupby(["group", "seen"])["person"].nunique()
     return {group: (bool(seen), int(size)) for (group, seen), size in sizes.items() if group not in left_out}
@@ -58,5 +61,5 @@ def group_errors(evidence: Evidence, method: Method) -> dict[str, float]:
     for row in true_answers(evidence).itertuples():
         said = predicted.get((row.group, row.question_id))
         if said is not None:
-            cells.setdefault(row.group, []).append(float(emd(said, row.counts / row.n, ordinal[row.question_id])))
+            cells.setdefault(row.group, []).append(float(emd(said, row.shares, ordinal[row.question_id])))
     return {group: float(np.mean(values)) for group, values in cells.items()}

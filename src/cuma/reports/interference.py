@@ -64,13 +64,13 @@ def _estimates(facts: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
     return [estimate_text(facts[name]) for name in names]
 
 
-def estimate_text(entry: Mapping[str, Any] | None) -> str:
+def estimate_text(entry: Mapping[str, Any] | None, digits: int = 2) -> str:
     """ "0.31 [0.20, 0.44]" of {"value", "low", "high"}; a dash where it is not defined."""
     if entry is None or entry["value"] is None:
         return number(math.nan)
-    text = number(entry["value"], 2)
+    text = number(entry["value"], digits)
     if entry["low"] is not None and entry["high"] is not None:
-        text += f" [{number(entry['low'], 2)}, {number(entry['high'], 2)}]"
+        text += f" [{number(entry['low'], digits)}, {number(entry['high'], digits)}]"
     return text
 
 

@@ -14,9 +14,9 @@ from cuma.errors import RunError
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.reports.group_rows import group_rows
-from cuma.reports.privacy import MIN_PEOPLE, people_text
+from cuma.reports.privacy import MIN_PEOPLE, hidden_groups, people_text
 from cuma.reports.reading import newest_evaluation, read_evaluation
-from cuma.reports.tables import COLUMNS, SIDES, Column, number
+from cuma.reports.tables import COLUMNS, DRAWN, SIDES, UNKNOWN, Column, number
 from cuma.runs import Run, read_json, write_text
 
 CARD_NAME = "README.md"
@@ -138,23 +138,26 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
     return found | {
         "evaluated": True,
         "rows": rows,
-        "unlisted": evidence.people["group"].nunique() - sum(row.tested is not None for row in rows),
+        "unlisted": len(hidden_groups(evidence.people)),
         "sides": sides,
-        "short": {side: {key: _figure(scores[side][key], key) for key in SHOWN_METRICS} for side in sides},
+        "short": {side: {key: _figure(scores[side].get(key, UNKNOWN), key) for key in SHOWN_METRICS} for side in sides},
         "headings": [_heading(side, scores["n"][side]) for side in sides],
         "results": [_figures(scores, key, sides) for key in SHOWN_METRICS],
-        "meanings": [_column(key) for key in SHOWN_METRICS],
+        "meanings": [_column(key, evidence.of_shares) for key in SHOWN_METRICS],
+        "of_shares": evidence.of_shares,
+        "drawn": DRAWN[evidence.of_shares][0],
         "anchors": _anchors(run, recipe, scores, sides),
     }
 
 
 def _heading(side: str, sizes: dict[str, int]) -> str:
     groups = sizes["groups"]
-    return f"{side.capitalize()}: {groups} group{'' if groups == 1 else 's'}, {people_text(sizes['people'])} people"
+    of = f"{people_text(sizes['people'])} people" if "people" in sizes else f"{sizes['questions']} questions"
+    return f"{side.capitalize()}: {groups} group{'' if groups == 1 else 's'}, {of}"
 
 
-def _column(metric: str) -> Column:
-    return next(column for column in COLUMNS if column.key == metric)
+def _column(metric: str, of_shares: bool = False) -> Column:
+    return next(column for column in COLUMNS if column.key == metric).filled(of_shares=of_shares)
 
 
 def _figures(scores: dict[str, Any], metric: str, sides: list[Any], name: str | None = None) -> Figures:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cuma.metrics.shares import N
 from cuma.reports.privacy import hidden_cells
 from cuma.reports.reading import Evidence, Method
 
@@ -38,15 +39,25 @@ def method_entries(evidence: Evidence) -> list[dict[str, str]]:
 
 
 def true_answers(evidence: Evidence) -> pd.DataFrame:
-    """People's answers in every cell that may be shown: group, question_id, seen, n, counts (array [options])."""
+    """People's answers in every cell that may be shown: group, question_id, seen, n (None where that is not known),
+    shares (array [options])."""
     options = {question["id"]: len(question["options"]) for question in evidence.questions}
     left_out = hidden_cells(evidence.people)
-    rows = []
-    for (group, question), cell in evidence.people.groupby(["group", "question_id"]):
-        if (group, question) not in left_out:
-            counts = np.bincount(cell["answer"].to_numpy(), minlength=options[question])
-            rows.append((group, question, bool(cell["seen"].iloc[0]), int(counts.sum()), counts))
-    return pd.DataFrame(rows, columns=["group", "question_id", "seen", "n", "counts"])
+    rows: list[tuple[str, str, bool, int | None, np.ndarray]] = []
+    if evidence.of_shares:
+        known = evidence.people[N] if N in evidence.people else [math.nan] * len(evidence.people)
+        for row, n in zip(evidence.people.itertuples(), known, strict=True):
+            if (row.group, row.question_id) not in left_out:
+                size = None if math.isnan(n) else int(n)
+                rows.append((row.group, row.question_id, bool(row.seen), size, np.array(row.shares)))
+    else:
+        for (group, question), cell in evidence.people.groupby(["group", "question_id"]):
+            if (group, question) not in left_out:
+                counts = np.bincount(cell["answer"].to_numpy(), minlength=options[question])
+                n = int(counts.sum())
+                rows.append((group, question, bool(cell["seen"].iloc[0]), n, counts / n))
+    table = pd.DataFrame(rows, columns=["group", "question_id", "seen", "n", "shares"])
+    return table.astype({"n": object})
 
 
 def predicted_answers(method: Method) -> dict[tuple[str, str], np.ndarray]:
@@ -65,8 +76,10 @@ def answers_payload(evidence: Evidence) -> dict[str, Any]:
         group = groups.setdefault(row.group, {"label": row.group, "seen": row.seen, "cells": {}})
         group["cells"][numbers[row.question_id]] = {
             "n": row.n,
-            "people": _rounded(row.counts / row.n),
-            "interval": [_rounded(wilson(int(count), row.n)) for count in row.counts],
+            "people": _rounded(row.shares),
+            "interval": None
+            if row.n is None
+            else [_rounded(wilson(round(share * row.n), row.n)) for share in row.shares],
             "methods": [_rounded(table.get((row.group, row.question_id))) for table in predicted],
         }
     questions = [{key: question[key] for key in ("id", "text", "options")} for question in evidence.questions]

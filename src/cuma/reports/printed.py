@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cuma.reports.listings import Listing
 from cuma.reports.tables import COLUMNS, MORE_COLUMNS, SIDES, Column, Side, cell_text, shown_columns, side_title
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ PAPER = ("soft_emd", "noise_floor", "difference", "p_holm", "accuracy", "spread"
 """Columns of the LaTeX table."""
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
           "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "−": "$-$",
-          "–": "--", "⚠": r"$^\ast$", "<": "$<$", ">": "$>$", "’": "'", "²": "$^2$"}  # fmt: skip
+          "–": "--", "⚠": r"$^\ast$", "<": "$<$", ">": "$>$", "’": "'", "²": "$^2$",
+          "σ": r"$\sigma$"}  # fmt: skip
 
 
 def rich_table(table: pd.DataFrame, side: Side, width: int = WHOLE_WIDTH) -> Table:
@@ -81,22 +84,48 @@ def latex_tables(table: pd.DataFrame, benchmark: str) -> str:
 def latex_table(table: pd.DataFrame, side: Side, benchmark: str) -> str:
     """One side's table in LaTeX, intervals in small type. `table`: a `comparison_table`."""
     columns = [column for column in shown_columns(table) if column.key in PAPER]
-    name = re.sub("[^a-z0-9]+", "-", benchmark.lower()).strip("-")
-    lines = [
-        r"\begin{table}[t]",
-        r"\centering\small",
-        rf"\caption{{{latex(benchmark)}, {latex(side_title(table, side))}. Brackets: 95\,\% intervals.}}",
-        rf"\label{{tab:{name}-{side}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
-        r"\toprule",
-        " & ".join(["Method", *(latex(column.heading) for column in columns)]) + r" \\",
-        r"\midrule",
-    ]
+    rows = []
     for _, row in table[table["side"] == side].iterrows():
         label = latex(row["label"])
         label = rf"\textbf{{{label}}}" if row["role"] == "reference" else label
-        lines.append(" & ".join([label, *(_latex_cell(cell_text(row, column.key)) for column in columns)]) + r" \\")
+        rows.append([label, *(_latex_cell(cell_text(row, column.key)) for column in columns)])
+    caption = rf"{latex(benchmark)}, {latex(side_title(table, side))}. Brackets: 95\,\% intervals."
+    return _latex_table(caption, f"{_slug(benchmark)}-{side}", ["Method", *(c.heading for c in columns)], rows)
+
+
+def _slug(benchmark: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", benchmark.lower()).strip("-")
+
+
+def _latex_table(caption: str, label: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """caption, label and cells are LaTeX already."""
+    lines = [
+        r"\begin{table}[t]",
+        r"\centering\small",
+        rf"\caption{{{caption}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
+        r"\toprule",
+        " & ".join(map(latex, headings)) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in rows),
+    ]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def markdown_listing(listing: Listing) -> str:
+    """A small table in Markdown under its caption."""
+    lines = [f"**{listing.caption}**", "", "| " + " | ".join(listing.headings) + " |"]
+    lines.append("|---|" + "---:|" * (len(listing.headings) - 1))
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in listing.rows]
+    return "\n".join(lines) + "\n"
+
+
+def latex_listing(listing: Listing, benchmark: str) -> str:
+    """A small table in LaTeX."""
+    rows = [[latex(first), *map(_latex_cell, rest)] for first, *rest in listing.rows]
+    caption = rf"{latex(benchmark)}, {latex(listing.caption)}. Brackets: 95\,\% intervals."
+    return _latex_table(caption, f"{_slug(benchmark)}-{listing.key}", listing.headings, rows)
 
 
 def latex(text: str) -> str:

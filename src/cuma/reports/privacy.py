@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Hashable, Mapping
 from typing import TypeVar
 
 import pandas as pd
 
 from cuma.metrics.breakdown import MIN_PEOPLE
+from cuma.metrics.shares import N, is_shares
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 def hidden(
-    sizes: Mapping[Key, int], already: Collection[Key] = frozenset(), minimum: int = MIN_PEOPLE
+    sizes: Mapping[Key, float], already: Collection[Key] = frozenset(), minimum: int = MIN_PEOPLE
 ) -> frozenset[Key]:
     """The keys to leave out of a list whose total may be known; those in `already` are left out in any case.
 
@@ -34,10 +36,11 @@ def hidden(
 
 
 def hidden_groups(people: pd.DataFrame) -> frozenset[str]:
-    """Groups left out of every picture. `people`: one row per person × question with person, group, seen."""
+    """Groups left out of every picture. `people`: one row per person × question with person, group, seen; or shares,
+    one row per group × question, with n where the number of people is known. Where it is not, nothing is left out."""
     found: set[str] = set()
     for _, side in people.groupby("seen"):
-        found |= hidden(side.groupby("group")["person"].nunique().to_dict())
+        found |= hidden(_sizes(side))
     return frozenset(found)
 
 
@@ -46,9 +49,16 @@ def hidden_cells(people: pd.DataFrame) -> frozenset[tuple[str, str]]:
     groups = hidden_groups(people)
     found: set[tuple[str, str]] = set()
     for (_, question), cell in people.groupby(["seen", "question_id"]):
-        sizes = cell.groupby("group")["person"].nunique().to_dict()
-        found |= {(group, question) for group in hidden(sizes, groups)}
+        found |= {(group, question) for group in hidden(_sizes(cell), groups)}
     return frozenset(found)
+
+
+def _sizes(people: pd.DataFrame) -> dict[str, float]:
+    """Group → people; of shares the most that answered a question, infinite where that is not known."""
+    if not is_shares(people):
+        return {str(group): int(size) for group, size in people.groupby("group")["person"].nunique().items()}
+    n = people[N].fillna(math.inf) if N in people else pd.Series(math.inf, index=people.index)
+    return {str(group): float(size) for group, size in n.groupby(people["group"]).max().items()}
 
 
 def people_text(number: int) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from cuma.errors import RunError, suggestion
+from cuma.metrics.shares import COLUMNS, SHARES, N, is_shares
 from cuma.runs import Run, read_json
 
 Role = Literal["reference", "rival", "control", "anchor"]
@@ -18,8 +19,10 @@ ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
 
 PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
 PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
+SHARE_COLUMNS = ["group", "seen", "question_id", SHARES]
 MEASUREMENTS = ("topology", "collapse", "gradients")
 """Files beside scores.json that a report shows where they are there."""
+NOBODY = pd.DataFrame(columns=PREDICTION_COLUMNS)
 LOGGED = ("loss", "gate_entropy", "effective_experts", "dead_experts", "expert_group_mi")
 
 
@@ -32,7 +35,8 @@ class Method:
     role: Role
     info: dict[str, Any]
     predictions: pd.DataFrame
-    """One row per person × question; columns as in predictions.parquet."""
+    """One row per person × question, or per group × question; columns as in predictions.parquet. Empty for a run that
+    was only asked which replies people prefer."""
     routing: pd.DataFrame | None
     """Columns group, seen, layer, expert, gate; None for a method without experts."""
     curve: pd.DataFrame
@@ -43,6 +47,10 @@ class Method:
     """The recipe as it was written: nested sections."""
     measured: dict[str, Any]
     """What further measurements left beside the scores: "topology", "collapse", "gradients", where they were made."""
+    inequality: dict[str, Any]
+    """Side → "worst_group", "group_gap", "group_inequity", as in scores.json; empty where there are none."""
+    choices: dict[str, Any]
+    """What discrimination.json says, and its "benchmark"; empty for a run that was not asked about replies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +63,13 @@ class Evidence:
     methods: tuple[Method, ...]
     """The reference first, then its rivals, the controls, the anchors."""
     people: pd.DataFrame
-    """One row per person × question: person, group, seen, question_id, answer."""
+    """One row per person × question: person, group, seen, question_id, answer. Where there are only shares, one row per
+    group × question: group, seen, question_id, shares (a tuple), and n where it is known."""
+
+    @property
+    def of_shares(self) -> bool:
+        """Whether the people are known by the shares of their groups alone."""
+        return is_shares(self.people)
 
     @property
     def reference(self) -> Method | None:
@@ -80,13 +94,19 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     if not runs:
         raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
     opened = [Run.open(Path(path)) for path in runs]
+    chosen_choices = [_newest_choices(run) for run in opened]
+    if not any(run.evaluations() for run in opened) and all(chosen_choices):
+        return _of_choices(opened, [folder for folder in chosen_choices if folder is not None], reference)
     folders = _evaluations(opened, benchmark)
     _tell_apart(opened)
     names = [run.info["name"] for run in opened]
     if len(set(names)) < len(names):
         raise RunError(f"Two runs of one report have the same name; got {', '.join(names)}. Leave one out.")
     chosen = _reference(opened, reference)
-    methods = [_method(run, folder, chosen) for run, folder in zip(opened, folders, strict=True)]
+    methods = [
+        _method(run, folder, chosen, choices)
+        for run, folder, choices in zip(opened, folders, chosen_choices, strict=True)
+    ]
     scores = [read_json(folder / "scores.json") for folder in folders]
     for name, score in zip(names, scores, strict=True):
         if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
@@ -94,6 +114,29 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     methods.sort(key=lambda method: ROLES.index(method.role))
     people = _people(methods)
     return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people)
+
+
+def _of_choices(runs: list[Run], folders: list[Path], reference: str | None) -> Evidence:
+    """Runs that were asked nothing but which replies people prefer."""
+    benchmarks = {_benchmark(folder) for folder in folders}
+    if len(benchmarks) > 1:
+        raise RunError(f"The runs were not evaluated on the same benchmark, but on {', '.join(sorted(benchmarks))}.")
+    _tell_apart(runs)
+    chosen = _reference(runs, reference)
+    methods = [_method(run, None, chosen, folder) for run, folder in zip(runs, folders, strict=True)]
+    methods.sort(key=lambda method: ROLES.index(method.role))
+    return Evidence(benchmarks.pop(), (), tuple(methods), pd.DataFrame(columns=PERSON_COLUMNS))
+
+
+def _newest_choices(run: Run) -> Path | None:
+    """The folder with the run's newest discrimination.json."""
+    files = (run.path / "evaluations").glob("*/discrimination.parquet")
+    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    return None if newest is None else newest.parent
+
+
+def _benchmark(evaluation: Path) -> str:
+    return evaluation.name.rpartition("-")[0]
 
 
 def _tell_apart(runs: Sequence[Run]) -> None:
@@ -128,8 +171,9 @@ def newest_evaluation(run: Run) -> Path | None:
 def read_evaluation(run: Run, folder: Path) -> Evidence:
     """One evaluation of one run, as evidence about that run alone. Raises RunError."""
     scores = read_json(folder / "scores.json")
-    method = _method(run, folder, run.info["name"])
-    return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), method.predictions[PERSON_COLUMNS])
+    method = _method(run, folder, run.info["name"], _newest_choices(run))
+    people = method.predictions[_who(method.predictions)]
+    return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), people)
 
 
 def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
@@ -138,7 +182,7 @@ def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
     for run in runs:
         folders: dict[str, list[Path]] = {}
         for folder in run.evaluations():
-            folders.setdefault(folder.name.rpartition("-")[0], []).append(folder)
+            folders.setdefault(_benchmark(folder), []).append(folder)
         if not folders:
             raise RunError(f"Run {run.path} has not been evaluated. Evaluate it first, then make the report.")
         held.append(folders)
@@ -158,20 +202,30 @@ def _finished(evaluation: Path) -> float:
     return (evaluation / "predictions.parquet").stat().st_mtime
 
 
-def _method(run: Run, folder: Path, reference: str | None) -> Method:
-    routing = folder / "routing.parquet"
+def _method(run: Run, folder: Path | None, reference: str | None, choices: Path | None) -> Method:
+    """folder: of the evaluation; None: there is none but of choices."""
     recipe = _recipe(run)
+    routing = None if folder is None else folder / "routing.parquet"
+    scores = {} if folder is None else read_json(folder / "scores.json")
     return Method(
         name=run.info["name"],
         label=run.info["label"],
         role=_role(run, recipe, reference),
         info=run.info,
-        predictions=_predictions(folder / "predictions.parquet"),
-        routing=pd.read_parquet(routing) if routing.exists() else None,
+        predictions=NOBODY if folder is None else _predictions(folder / "predictions.parquet"),
+        routing=pd.read_parquet(routing) if routing is not None and routing.exists() else None,
         curve=_curve(run),
         log=_log(run),
         recipe=recipe,
-        measured={name: read_json(file) for name in MEASUREMENTS if (file := folder / f"{name}.json").is_file()},
+        measured={
+            name: read_json(file)
+            for name in MEASUREMENTS
+            if folder is not None and (file := folder / f"{name}.json").is_file()
+        },
+        inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
+        choices={}
+        if choices is None
+        else {"benchmark": _benchmark(choices), **read_json(choices / "discrimination.json")},
     )
 
 
@@ -189,13 +243,17 @@ def _role(run: Run, recipe: dict[str, Any], reference: str | None) -> Role:
 
 
 def _predictions(path: Path) -> pd.DataFrame:
-    """The rows with an answer; a question that a person skipped says nothing about any method."""
+    """The rows with an answer, or with shares; a question that a person skipped says nothing about any method."""
     if not path.exists():
         raise RunError(f"{path} is missing. Evaluate the run again.")
     table = pd.read_parquet(path)
-    missing = [column for column in PREDICTION_COLUMNS if column not in table.columns]
+    shares = is_shares(table)
+    missing = [column for column in (COLUMNS if shares else PREDICTION_COLUMNS) if column not in table.columns]
     if missing:
         raise RunError(f"{path} lacks the columns {', '.join(missing)}. Evaluate the run again with this version.")
+    if shares:
+        table[SHARES] = list(map(tuple, table[SHARES]))  # so that tables can be compared
+        return table.sort_values(["group", "question_id"], ignore_index=True)
     return table[table["answer"] >= 0].sort_values(["person", "question_id"], ignore_index=True)
 
 
@@ -226,9 +284,12 @@ def _log(run: Run) -> pd.DataFrame:
 def _people(methods: Sequence[Method]) -> pd.DataFrame:
     """The people all methods were asked about. A method may skip a whole side (counts know no unseen group)."""
     fullest = max(methods, key=lambda method: len(method.predictions))
-    people = fullest.predictions[PERSON_COLUMNS]
+    columns = _who(fullest.predictions)
+    people = fullest.predictions[columns]
     for method in methods:
-        for seen, rows in method.predictions[PERSON_COLUMNS].groupby("seen"):
+        if _who(method.predictions) != columns:
+            raise RunError(f"Runs {fullest.name!r} and {method.name!r} were not evaluated on the same people.")
+        for seen, rows in method.predictions[columns].groupby("seen"):
             expected = people[people["seen"] == seen].reset_index(drop=True)
             if not rows.reset_index(drop=True).equals(expected):
                 raise RunError(
@@ -236,3 +297,10 @@ def _people(methods: Sequence[Method]) -> pd.DataFrame:
                     f"({len(expected)} and {len(rows)} answers). Evaluate both again with the same data and seed."
                 )
     return people
+
+
+def _who(predictions: pd.DataFrame) -> list[str]:
+    """The columns that say of whom a table is, and what they answered."""
+    if not is_shares(predictions):
+        return PERSON_COLUMNS
+    return [*SHARE_COLUMNS, *(name for name in (N,) if name in predictions)]

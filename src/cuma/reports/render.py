@@ -12,8 +12,9 @@ from plotly.offline import get_plotlyjs
 from cuma.reports.cards import data_card, facts, method_card
 from cuma.reports.health import health_rows, training_panels
 from cuma.reports.interference import collapse_rows, gradient_rows
+from cuma.reports.listings import INEQUALITY_NOTE, choice_listings, choice_sentences, inequality_listing
 from cuma.reports.plots import answers_payload, curve_panels, method_entries, true_answers
-from cuma.reports.printed import latex_tables, markdown_tables
+from cuma.reports.printed import latex_listing, latex_tables, markdown_listing, markdown_tables
 from cuma.reports.privacy import MIN_PEOPLE
 from cuma.reports.reading import Evidence, read_evidence
 from cuma.reports.tables import (
@@ -33,11 +34,13 @@ from cuma.reports.world import world_payload
 from cuma.runs import write_text
 
 DEFAULT_TITLE = "Whose answers does the model give?"
+CHOICES_HEADLINE = "How often each method names the reply that a person prefers"
 SECTIONS = {
     "collapse": "Groups apart",
     "table": "Comparison",
     "world": "World",
     "answers": "Answers",
+    "choices": "Replies",
     "topology": "Experts",
     "changes": "What if",
     "health": "Health",
@@ -76,8 +79,10 @@ def write_report(
 def write_page(evidence: Evidence, table: pd.DataFrame, output: Path, title: str = DEFAULT_TITLE) -> None:
     """The page, and the tables beside it under the same name. `table`: `compare_methods` of the same evidence."""
     write_text(output, render(evidence, table, title))
-    write_text(output.with_suffix(".md"), markdown_tables(table))
-    write_text(output.with_suffix(".tex"), latex_tables(table, evidence.benchmark))
+    beside = [*filter(None, [inequality_listing(evidence)]), *choice_listings(evidence)]
+    write_text(output.with_suffix(".md"), "\n".join([markdown_tables(table), *map(markdown_listing, beside)]))
+    latex = [latex_listing(listing, evidence.benchmark) for listing in beside]
+    write_text(output.with_suffix(".tex"), "\n".join([latex_tables(table, evidence.benchmark), *latex]))
 
 
 def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) -> str:
@@ -85,7 +90,12 @@ def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) 
     data = _data(evidence, table)
     health, collapse = health_rows(evidence), collapse_rows(evidence)
     learned = [entry for entry in data["topology"] if entry["learned"]]
+    choices = choice_listings(evidence)
+    nobody = evidence.people.empty
     empty = {
+        "choices": not choices,
+        "collapse": nobody,
+        "table": nobody,
         "world": data["world"] is None,
         "answers": not data["answers"]["groups"],
         "topology": not data["topology"],
@@ -112,6 +122,11 @@ def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) 
             health=health,
             collapse=collapse,
             curves=_curve_rows(evidence),
+            choices=choices,
+            choice_sentences=choice_sentences(evidence),
+            inequality=inequality_listing(evidence),
+            inequality_note=INEQUALITY_NOTE,
+            of_shares=evidence.of_shares,
             has_map=data["world"] is not None,
         )
     )
@@ -138,8 +153,8 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "title": title,
         "benchmark": evidence.benchmark,
         "seeds": _seeds(evidence),
-        "headline": headline(table),
-        "sentences": sentences(table),
+        "headline": CHOICES_HEADLINE if evidence.people.empty else headline(table),
+        "sentences": choice_sentences(evidence) if evidence.people.empty else sentences(table),
         "controls": control_sentences(table),
         "columns": shown_columns(table),
         "more_columns": shown_columns(table, MORE_COLUMNS),

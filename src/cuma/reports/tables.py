@@ -22,6 +22,7 @@ COMPARED = ("soft_emd", "spread")
 """Metrics whose paired difference from the reference is kept."""
 
 MISSING = "–"
+UNKNOWN: dict[str, Any] = {"value": None, "low": None, "high": None}
 THREE_DIGITS = ("noise_floor", "jsd", "kl", "brier", "ece", "steerability")
 
 
@@ -33,13 +34,24 @@ class Column:
     heading: str
     meaning: str
 
+    def filled(self, reference: str = "", of_shares: bool = False) -> Column:
+        """With the reference's label, and what intervals draw, put in."""
+        words = {"reference": reference, "drawn": DRAWN[of_shares][0], "same": DRAWN[of_shares][1]}
+        return Column(self.key, self.heading.format(**words), self.meaning.format(**words))
+
+
+DRAWN = {
+    False: ("resampling groups and then the people in them", "resampled people"),
+    True: ("resampling questions and groups", "resampled questions and groups"),
+}
+"""What intervals of people's answers, and of shares without people, resample."""
 
 COLUMNS = (
     Column(
         "soft_emd",
         "Soft EMD ↓",
         "How far the predicted shares of answers lie from people's shares, from 0 (equal) to 1, averaged over "
-        "questions and groups; in brackets the 95 % interval, from resampling groups and then the people in them.",
+        "questions and groups; in brackets the 95 % interval, from {drawn}.",
     ),
     Column(
         "noise_floor",
@@ -50,8 +62,8 @@ COLUMNS = (
     Column(
         "difference",
         "Against {reference}",
-        "The method's soft EMD minus that of {reference}, on the same resampled people; above 0 the method is worse, "
-        "and when the 95 % interval contains 0 the difference is within noise.",
+        "The method's soft EMD minus that of {reference}, on the same {same}; above 0 the method is worse, and "
+        "when the 95 % interval contains 0 the difference is within noise.",
     ),
     Column(
         "p_holm",
@@ -129,6 +141,9 @@ def comparison_table(
 
 def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """`comparison_table` of runs that are already read."""
+    if evidence.people.empty:  # only choices among replies
+        nothing = {"seen": {}, "n": {"seen": {"groups": 0}}}
+        return pd.DataFrame([_row("seen", evidence.methods[0], nothing, {})])[:0]
     predictions = {method.name: method.predictions for method in evidence.methods}
     reference = evidence.reference.name if evidence.reference else None
     found = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed)
@@ -145,15 +160,16 @@ def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> 
 def _row(side: Side, method: Method, score: dict[str, Any], differences: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"side": side, "name": method.name, "label": method.label, "role": method.role}
     for metric in METRICS:
-        row |= _triple(metric, score[side][metric])
+        row |= _triple(metric, score[side].get(metric, UNKNOWN))
     for metric in COMPARED:
         name = "difference" if metric == "soft_emd" else f"{metric}_difference"
-        row |= _triple(name, differences.get(metric, {"value": None, "low": None, "high": None}))
+        row |= _triple(name, differences.get(metric, UNKNOWN))
     row |= {key: _known(differences.get("soft_emd", {}).get(key)) for key in ("p", "p_holm")}
     seconds = method.info.get("seconds")
     return row | {
         "groups": score["n"][side]["groups"],
-        "people": score["n"][side]["people"],
+        "people": _known(score["n"][side].get("people")),
+        "questions": score["n"][side].get("questions", MISSING),
         "trainable_parameters": _known(method.info.get("trainable_parameters")),
         "seconds": _known(sum(seconds.values()) if seconds else None),
     }
@@ -195,13 +211,11 @@ def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) ->
     """The columns with headings filled in; without a reference the difference is left out, as are empty metrics."""
     reference = table.loc[table["role"] == "reference", "label"]
     label = "" if reference.empty else reference.iloc[0]
-    hidden = {column.key for column in MORE_COLUMNS if table[column.key].isna().all()}
+    of_shares = bool(table["people"].isna().all())
+    without = {column.key for column in MORE_COLUMNS} | ({"accuracy", "noise_floor"} if of_shares else set())
+    hidden = {key for key in without if table[key].isna().all()}
     hidden |= {"difference", "p_holm"} if reference.empty else set()
-    return tuple(
-        Column(column.key, column.heading.format(reference=label), column.meaning.format(reference=label))
-        for column in columns
-        if column.key not in hidden
-    )
+    return tuple(column.filled(label, of_shares) for column in columns if column.key not in hidden)
 
 
 def cell_text(row: pd.Series, key: str) -> str:
@@ -230,6 +244,7 @@ def _brackets(text: str) -> str:
 def side_title(table: pd.DataFrame, side: Side) -> str:
     """The caption of one table: "Seen groups: 50 groups, 6,912 people"."""
     rows = table[table["side"] == side]
-    groups, people = int(rows["groups"].iloc[0]), int(rows["people"].iloc[0])
+    groups, people = int(rows["groups"].iloc[0]), rows["people"].iloc[0]
     plural = "group" if groups == 1 else "groups"
-    return f"{side.capitalize()} groups: {groups} {plural}, {people_text(people)} people"
+    of = f"{rows['questions'].iloc[0]} questions" if math.isnan(people) else f"{people_text(int(people))} people"
+    return f"{side.capitalize()} groups: {groups} {plural}, {of}"

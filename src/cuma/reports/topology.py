@@ -54,7 +54,7 @@ def answer_distances(groups: Sequence[str], evidence: Evidence) -> np.ndarray:
 
     Over the questions that may be shown of both groups.
     """
-    shares = {(row.group, row.question_id): row.counts / row.n for row in true_answers(evidence).itertuples()}
+    shares = {(row.group, row.question_id): row.shares for row in true_answers(evidence).itertuples()}
     total, asked = np.zeros((len(groups), len(groups))), np.zeros((len(groups), len(groups)))
     for question in evidence.questions:
         known = [i for i, group in enumerate(groups) if (group, question["id"]) in shares]

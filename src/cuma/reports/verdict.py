@@ -113,7 +113,8 @@ def spread_sentence(table: pd.DataFrame) -> str:
     if reference.empty:
         return f"{start}; {_plain_spreads(rivals)}."
     label = reference["label"].iloc[0]
-    text = f"{start}: {label} reaches {joined([_judged_spread(row) for _, row in reference.iterrows()])}"
+    judged = [_judged_spread(row) for _, row in reference[reference["spread"].notna()].iterrows()]
+    text = f"{start}: {label} reaches {joined(judged)}" if judged else f"{start}; of {label} it is not known here"
     return f"{text}; {_plain_spreads(rivals)}{_spread_noise(rivals, label)}." if len(rivals) else f"{text}."
 
 

@@ -8,8 +8,9 @@ page.add(() => {
     const bar = element("i", { className: "fill" });
     bar.style.cssText = `width:${100 * share}%;--c:var(--${ink})`;
     const band = element("i", { className: "band" });
-    band.style.cssText = `left:${100 * interval[0]}%;width:${100 * (interval[1] - interval[0])}%`;
-    track.append(bar, band);
+    if (interval) band.style.cssText = `left:${100 * interval[0]}%;width:${100 * (interval[1] - interval[0])}%`;
+    track.append(bar);
+    if (interval) track.append(band);
     return element("div", { className: `bar-row ${role}` },
       element("span", { className: "bar-label", textContent: label }), track, element("b", { textContent: percent(share) }));
   }
@@ -29,17 +30,18 @@ page.add(() => {
     const question = answers.questions[number];
     at("answers-asked").textContent = question.text;
     const top = cell.people.indexOf(Math.max(...cell.people));
-    const interval = cell.interval[top].map(percent).join(" to ");
+    const of = cell.n === null ? "In this" : `Of ${cell.n} people in this`;
+    const interval = cell.interval ? ` (95 % interval ${cell.interval[top].map(percent).join(" to ")})` : "";
     const lead = methods.findIndex((method) => method.role === "reference");
     const said = cell.methods[lead] ? ` ${methods[lead].label} predicts ${percent(cell.methods[lead][top])}.` : "";
     at("answers-sentence").textContent =
-      `Of ${cell.n} people in this ${group.seen ? "seen" : "unseen"} group, ${percent(cell.people[top])} (95 % interval ${interval}) say “${question.options[top]}”.${said}`;
+      `${of} ${group.seen ? "seen" : "unseen"} group, ${percent(cell.people[top])}${interval} say “${question.options[top]}”.${said}`;
     const options = question.options.length === 2 ? [0] : question.options.keys();
     at("answers").replaceChildren(...[...options].map((option) => element("div", {},
       element("h4", { textContent: `Share answering “${question.options[option]}”` }),
-      barRow(`People (n ${cell.n})`, "people", "people", cell.people[option], cell.interval[option]),
+      barRow(cell.n === null ? "People" : `People (n ${cell.n})`, "people", "people", cell.people[option], cell.interval?.[option]),
       ...methods.flatMap((method, i) => cell.methods[i]
-        ? [barRow(method.label, method.role, method.colour, cell.methods[i][option], cell.interval[option])] : []))));
+        ? [barRow(method.label, method.role, method.colour, cell.methods[i][option], cell.interval?.[option])] : []))));
   }
 
   function fillGroups() {

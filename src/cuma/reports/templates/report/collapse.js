@@ -18,7 +18,7 @@ page.add(() => {
         y: shown.map((group) => position(group.cells[number].methods[i])),
         text: shown.map((group) => {
           const cell = group.cells[number];
-          return `${escape(group.label)}<br>people ${positionText(question, cell.people)} (n ${cell.n}), predicted ${positionText(question, cell.methods[i])}`;
+          return `${escape(group.label)}<br>people ${positionText(question, cell.people)}${cell.n === null ? "" : ` (n ${cell.n})`}, predicted ${positionText(question, cell.methods[i])}`;
         }),
         hovertemplate: "%{text}<extra></extra>",
         marker: {

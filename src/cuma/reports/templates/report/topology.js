@@ -33,7 +33,7 @@ page.add(() => {
         x: kept.map((i) => positions[i][0]), y: kept.map((i) => positions[i][1]),
         text: kept.map((i) => escape(entry.groups[i])),
         customdata: kept.map((i) => {
-          const said = cells[i] ? `people: ${positionText(question, cells[i].people)} (n ${cells[i].n})` : "too few people";
+          const said = cells[i] ? `people: ${positionText(question, cells[i].people)} ${cells[i].n === null ? "" : `(n ${cells[i].n})`}` : "too few people";
           return `${escape(entry.groups[i]).replace(/, /g, ",<br>")}<br>${seen ? "seen" : "unseen"} · ${said}`;
         }),
         hovertemplate: "%{customdata}<extra></extra>",

@@ -1,0 +1,132 @@
+"""Small tables beside the comparison, for page and paper: who is served worst, and which replies people prefer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cuma.reports.interference import estimate_text
+from cuma.reports.plots import true_answers
+from cuma.reports.privacy import hidden, people_text
+from cuma.reports.reading import Evidence, Method
+from cuma.reports.tables import MISSING, SIDES
+
+NOT_SHOWN = "a group that is not shown"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table of texts; its first column is left-aligned."""
+
+    key: str
+    """Part of its label in LaTeX."""
+    caption: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+INEQUALITY_HEADINGS = ("Method", "Groups", "Worst served", "Its soft EMD ↓", "Gap to the best ↓", "σ-inequity ↓")
+INEQUALITY_NOTE = (
+    "Worst served: the group with the largest soft EMD; gap: its distance from the smallest; σ-inequity: the standard "
+    "deviation over groups. Small samples inflate all three, so that they are never 0."
+)
+
+
+def inequality_listing(evidence: Evidence) -> Listing | None:
+    """Worst group, gap and σ-inequity of every method and side, from scores.json; None where no run has them."""
+    shown = set(true_answers(evidence)["group"])
+    rows = [
+        (method.label, side, _named(found["worst_group"], shown), *_figures(found))
+        for method in evidence.methods
+        for side, found in method.inequality.items()
+        if found["worst_group"]["value"] is not None
+    ]
+    return Listing("worst", "Who is served worst", INEQUALITY_HEADINGS, tuple(rows)) if rows else None
+
+
+def _named(worst: Mapping[str, Any], shown: set[str]) -> str:
+    return worst["group"] if worst.get("group") in shown else NOT_SHOWN
+
+
+def _figures(found: Mapping[str, Any]) -> list[str]:
+    return [estimate_text(found[name], 3) for name in ("worst_group", "group_gap", "group_inequity")]
+
+
+CHOICE_HEADINGS = (
+    "Method", "Groups", "Told", "Accuracy ↑", "Chance", "Macro-F1 ↑", "Brier ↓", "ECE ↓", "Option mass", "Choices",
+    "People",
+)  # fmt: skip
+TOLD = {"persona": "who asks", "none": "nothing"}
+
+
+def choice_listings(evidence: Evidence) -> list[Listing]:
+    """How often each method names the reply that a person preferred, and the same by group; none without such data."""
+    asked = [method for method in evidence.methods if method.choices]
+    if not asked:
+        return []
+    found = [(method, side, method.choices[side]) for method in asked for side in SIDES if side in method.choices]
+    rows = tuple(
+        (
+            method.label, side, TOLD.get(method.choices.get("asked", {}).get("prompting", ""), MISSING),
+            estimate_text(part["accuracy"]), f"{part['chance']:.2f}",
+            *(estimate_text(part[name]) for name in ("macro_f1", "brier", "ece")),
+            f"{part['option_mass']['value']:.2f}", people_text(part["n"]["choices"]), people_text(part["n"]["people"]),
+        )
+        for method, side, part in found
+    )  # fmt: skip
+    caption = f"Preferred replies ({', '.join(sorted({method.choices['benchmark'] for method in asked}))})"
+    listings = [Listing("choices", caption, CHOICE_HEADINGS, rows)]
+    by_group = _by_group(caption, found, [method.label for method in asked])
+    return listings + ([by_group] if by_group.rows else [])
+
+
+def _by_group(caption: str, found: Sequence[tuple[Method, str, Mapping[str, Any]]], labels: list[str]) -> Listing:
+    """A row per group that may be shown, a column per method."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for method, side, part in found:
+        for group in _shown(part):
+            entry = part["by_group"][group]
+            row = rows.setdefault((group, side), {"People": people_text(entry["n"])})
+            row[method.label] = estimate_text(entry["accuracy"])
+    columns = ("People", *labels)
+    ordered = sorted(rows.items())
+    texts = tuple((group, side, *(row.get(name, MISSING) for name in columns)) for (group, side), row in ordered)
+    return Listing("choices-by-group", f"{caption} by group: accuracy", ("Group", "Groups", *columns), texts)
+
+
+def _shown(part: Mapping[str, Any]) -> list[str]:
+    """The groups with an entry, less those that would give a small group away by subtraction from the total."""
+    sizes: dict[str | None, int] = {group: entry["n"] for group, entry in part["by_group"].items()}
+    unlisted = part["n"]["groups"] - len(sizes)
+    if unlisted:
+        sizes[None] = part["n"]["people"] - sum(sizes.values())  # all small groups together, as one that must go
+        gone = hidden(sizes, frozenset([None])) if unlisted == 1 else hidden(sizes)
+        return [group for group in part["by_group"] if group not in gone]
+    return list(part["by_group"])
+
+
+def choice_sentences(evidence: Evidence) -> list[str]:
+    """One plain sentence for every method and side with choices."""
+    return [
+        _choice_sentence(method.label, side, method.choices[side])
+        for method in evidence.methods
+        for side in SIDES
+        if side in method.choices
+    ]
+
+
+def _choice_sentence(label: str, side: str, part: Mapping[str, Any]) -> str:
+    entry, chance = part["accuracy"], part["chance"]
+    text = f"On {side} groups {label} names the reply that the person preferred in {_percent(entry['value'])} of cases"
+    if entry["low"] is None:
+        return f"{text}; guessing gives {_percent(chance)}."
+    verdict = "no better than" if entry["low"] <= chance else "more than"
+    if entry["high"] < chance:
+        verdict = "less than"
+    ends = f"95 % interval {_percent(entry['low'])} to {_percent(entry['high'])}"
+    return f"{text} ({ends}): {verdict} the {_percent(chance)} of guessing."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,104 @@
+"""The small tables: who is served worst, and preferred replies; nobody small is named or given away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import DRAWS, METHODS, Population, population, write_run
+
+from cuma.reports import write_report
+from cuma.reports.listings import NOT_SHOWN, choice_listings, choice_sentences, inequality_listing
+from cuma.reports.reading import read_evidence
+
+RECIPES = {recipe.name: recipe for recipe in METHODS}
+
+
+def estimate(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.02, "high": value + 0.02}
+
+
+def inequality(group: str) -> dict[str, Any]:
+    worst = {"worst_group": {**estimate(0.31), "group": group}, "group_gap": {**estimate(0.25), "worst": group}}
+    return {**worst, "group_inequity": estimate(0.06)}
+
+
+def choices(sizes: dict[str, int], groups: int, people: int) -> dict[str, Any]:
+    """discrimination.json: `sizes` of the groups with an entry, of `groups` groups with `people` people."""
+    figures = {name: estimate(0.31) for name in ("accuracy", "macro_f1", "brier", "ece", "option_mass")}
+    by_group = {group: {"n": n, "accuracy": estimate(0.4)} for group, n in sizes.items()}
+    side = {"n": {"people": people, "choices": 3 * people, "groups": groups}, "chance": 0.25, **figures}
+    return {"seen": {**side, "by_group": by_group}, "asked": {"prompting": "persona", "answers": "logits"}}
+
+
+@pytest.fixture(scope="module")
+def world() -> Population:
+    """Group 0 has 6 people; group 1, the next smallest, is left out with it."""
+    return population(lambda i: (6, 12)[i] if i < 2 else 20)
+
+
+@pytest.fixture
+def run(tmp_path: Path, world: Population) -> Callable[..., Path]:
+    def make(name: str = "lora", worst: str | None = None, found: dict[str, Any] | None = None) -> Path:
+        path = write_run(tmp_path, RECIPES[name], world)
+        if worst is not None:
+            file = next(path.glob("evaluations/*/scores.json"))
+            file.write_text(json.dumps({**json.loads(file.read_text()), "seen": inequality(worst)}))
+        if found is not None:
+            folder = path / "evaluations" / "community-4567"
+            folder.mkdir()
+            (folder / "discrimination.json").write_text(json.dumps(found))
+            (folder / "discrimination.parquet").touch()
+        return path
+
+    return make
+
+
+def test_the_worst_group_is_named_if_it_may_be(run: Callable[..., Path], world: Population) -> None:
+    named, unnamed = run("lora", world.groups[5]), run("cuma", world.groups[1])
+    listing = inequality_listing(read_evidence([named, unnamed]))
+    assert listing is not None
+    assert listing.rows == (
+        ("CuMA", "seen", NOT_SHOWN, "0.310 [0.290, 0.330]", "0.250 [0.230, 0.270]", "0.060 [0.040, 0.080]"),
+        ("LoRA", "seen", world.groups[5], "0.310 [0.290, 0.330]", "0.250 [0.230, 0.270]", "0.060 [0.040, 0.080]"),
+    )
+    assert inequality_listing(read_evidence([run("semantic")])) is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups", "people", "shown"),
+    [
+        ({"France": 40, "India": 12, "Italy": 30}, 3, 82, ["France", "India", "Italy"]),
+        ({"France": 40, "India": 12, "Italy": 30}, 4, 90, ["France", "Italy"]),  # one group of 8: India goes with it
+        ({"France": 40, "India": 12, "Italy": 30}, 5, 90, ["France", "Italy"]),  # two of 8 together: too few to be told
+        ({"France": 40, "India": 12, "Italy": 30}, 6, 100, ["France", "India", "Italy"]),
+    ],
+)
+def test_no_small_group_is_found_by_subtraction(
+    run: Callable[..., Path], sizes: dict[str, int], groups: int, people: int, shown: list[str]
+) -> None:
+    evidence = read_evidence([run(found=choices(sizes, groups, people))])
+    overall, by_group = choice_listings(evidence)
+    assert [row[0] for row in by_group.rows] == shown
+    assert overall.rows[0][:5] == ("LoRA", "seen", "who asks", "0.31 [0.29, 0.33]", "0.25")
+    (sentence,) = choice_sentences(evidence)
+    assert sentence.endswith("31.0 % of cases (95 % interval 29.0 % to 33.0 %): more than the 25.0 % of guessing.")
+
+
+def test_both_stand_on_the_page_and_in_the_tables_for_a_paper(
+    run: Callable[..., Path], world: Population, tmp_path: Path
+) -> None:
+    path = run("lora", world.groups[5], choices({"France": 40}, 1, 40))
+    page = write_report([path, run("cuma")], tmp_path / "report.html", draws=DRAWS).read_text(encoding="utf-8")
+    markdown, latex = ((tmp_path / f"report{end}").read_text(encoding="utf-8") for end in (".md", ".tex"))
+    for text in (page, markdown, latex):
+        assert "Who is served worst" in text
+        assert "Preferred replies (community)" in text
+    assert "Small samples inflate all three" in page
+    assert f"| LoRA | seen | {world.groups[5]} | 0.310 [0.290, 0.330] |" in markdown
+    assert r"\label{tab:gss-worst}" in latex
+    assert "σ" not in latex
+    assert '<a href="#h-choices">Replies</a>' in page

@@ -24,13 +24,18 @@ from worlds import World, draw_world, items, predictions, true_spread
 from cuma.machine import hardware
 from cuma.metrics import METRICS, score_many
 
-SIZES = {"few groups": (15, 80), "many groups": (40, 60)}
-"""Name → groups, people in each on average."""
+SIZES = {
+    "few groups, 2 questions": (15, 80, 2, 2),
+    "many groups, 2 questions": (40, 60, 2, 2),
+    "few groups, 12 questions": (15, 80, 12, 4),
+    "many groups, 12 questions": (40, 60, 12, 4),
+}
+"""Name → groups, people in each on average, questions, options of each."""
 
 
-def measure(groups: int, people: int, worlds: int, draws: int) -> dict[str, Any]:
+def measure(groups: int, people: int, asked: int, options: int, worlds: int, draws: int) -> dict[str, Any]:
     """Coverage of every metric's interval, and of a paired difference's."""
-    questions = items(2)
+    questions = items(asked, options)
     found: dict[str, list[tuple[float, float, float]]] = {}
     for seed in range(worlds):
         world = draw_world(seed, questions, groups, people)
@@ -42,7 +47,7 @@ def measure(groups: int, people: int, worlds: int, draws: int) -> dict[str, Any]
             for name, entry in ((metric, scores[metric]), (f"{metric}, paired", paired[metric])):
                 if entry["low"] is not None:
                     found.setdefault(name, []).append((entry["value"], entry["low"], entry["high"]))
-    truths = {"spread": true_spread()}
+    truths = {"spread": true_spread(options=options)}
     return {name: _covered(np.array(rows), truths.get(name)) for name, rows in found.items() if len(rows) == worlds}
 
 
@@ -68,11 +73,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/results/coverage.json"))
     options = parser.parse_args()
     result: dict[str, Any] = {"worlds": options.worlds, "draws": options.draws, "hardware": hardware()["cpu"]}
-    for name, (groups, people) in SIZES.items():
-        result[name] = {"groups": groups, "people": people, **measure(groups, people, options.worlds, options.draws)}
+    for name, (groups, people, asked, each) in SIZES.items():
+        size = {"groups": groups, "people": people, "questions": asked, "options": each}
+        result[name] = size | measure(groups, people, asked, each, options.worlds, options.draws)
         for metric, row in result[name].items():
             if isinstance(row, dict):
-                print(f"{name:12} {metric:30} {row['covered']:.3f}")
+                print(f"{name:26} {metric:26} {row['covered']:.3f}")
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cuma.metrics.cells import Answers, Cells
-from cuma.metrics.inference import interval, people_deviations, resample
+from cuma.metrics.inference import interval, people_deviations, resample_people
 from cuma.metrics.measure import BETWEEN_GROUPS, BOUNDS, METRICS, measure
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
@@ -27,7 +27,7 @@ Questions = Sequence[QuestionLike | Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class GroupDraws:
+class OneGroup:
     """One group's metrics: the estimates, and over draws of its people ([B] each; empty without draws)."""
 
     people: int
@@ -39,7 +39,7 @@ class GroupDraws:
 def break_down(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
     """What stands in scores.json beside `score`: by_question, by_group, and each side's inequality.
 
-    By question, groups and people are drawn as in `score`. By group, people of the group are drawn. The inequality is
+    By question, groups are drawn as in `score`. By group, people of the group are drawn. The inequality is
     about the groups that are there (with at least `MIN_PEOPLE` people), which are therefore not drawn, and their people
     are: the largest soft EMD, its distance from the smallest, and the standard deviation over groups. Sampling noise
     inflates all three.
@@ -69,7 +69,7 @@ def _by_question(predictions: pd.DataFrame, questions: Questions, draws: int, se
     return found
 
 
-def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, GroupDraws]:
+def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, OneGroup]:
     """Each group's metrics, with its people drawn."""
     blocks = [people.features(), said.features]
     sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]
@@ -78,16 +78,16 @@ def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, 
     answers = Answers.of(cells, sums[1], said.base[:, :, None], said.unsteered)
     again: tuple[Cells, Answers] | None = None
     if draws:
-        drawn = resample(people, blocks, draws, seed, keep_groups=True)
-        slots = Cells.of(people, drawn.sums[0])
-        again = slots, Answers.of(slots, drawn.sums[1], said.base[:, :, None], said.unsteered)
+        drawn = resample_people(people, blocks, draws, seed)
+        slots = Cells.of(people, drawn[0])
+        again = slots, Answers.of(slots, drawn[1], said.base[:, :, None], said.unsteered)
     groups, answered = {}, people.answers >= 0
     for number, name in enumerate(people.groups):
         floors = (noise[:, number : number + 1], sampler[:, number : number + 1])
         value = {metric: float(array[0]) for metric, array in _of_one(cells, answers, number, floors).items()}
         rows = slice(people.starts[number], people.starts[number + 1])
         over = _of_one(*again, number, floors) if again else {}
-        groups[name] = GroupDraws(int(rows.stop - rows.start), int(answered[rows].sum()), value, over)
+        groups[name] = OneGroup(int(rows.stop - rows.start), int(answered[rows].sum()), value, over)
     return groups
 
 
@@ -97,7 +97,7 @@ def _of_one(cells: Cells, answers: Answers, group: int, floors: tuple[Floats, Fl
     return measure(one, answers.at(group), once, floors, nothing, nothing)
 
 
-def _entries(group: GroupDraws) -> dict[str, Any]:
+def _entries(group: OneGroup) -> dict[str, Any]:
     entries: dict[str, Any] = {"n": {"people": group.people, "answers": group.answers}}
     for metric in OF_ONE_GROUP:
         value = group.value[metric]
@@ -106,7 +106,7 @@ def _entries(group: GroupDraws) -> dict[str, Any]:
     return entries
 
 
-def _inequality(groups: Mapping[str, GroupDraws]) -> dict[str, Any]:
+def _inequality(groups: Mapping[str, OneGroup]) -> dict[str, Any]:
     large = {name: group for name, group in groups.items() if group.people >= MIN_PEOPLE}
     if len(large) < 2:
         return {name: entry(np.nan, None) for name in INEQUALITY}

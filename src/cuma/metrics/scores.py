@@ -11,7 +11,7 @@ import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.cells import Answers, Cells
-from cuma.metrics.inference import Draws, deviations, holm, interval, p_value, resample
+from cuma.metrics.inference import GroupDraws, deviations, holm, interval, p_value
 from cuma.metrics.measure import BOUNDS, METRICS, SQUARED, measure, pair_sum
 from cuma.metrics.pointwise import Floats, low_option_mass
 from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
@@ -27,7 +27,6 @@ class Measured:
     """One metric set of one method: the estimates, and the draws behind their intervals (empty without draws)."""
 
     value: dict[str, float]
-    kept: dict[str, Floats]
     drawn: dict[str, Floats]
 
 
@@ -81,14 +80,14 @@ def score_many(
         if not here:
             continue
         people = _shared_people(here)
-        measured = _measure_all(people, {name: said for name, (_, said) in here.items()}, draws, seed)
-        groups = len(people.groups)
+        drawn = GroupDraws.of(len(people.groups), draws, seed) if draws else None
+        measured = _measure_all(people, {name: said for name, (_, said) in here.items()}, drawn, seed)
         for name, result in measured.items():
-            scores[name][part] = _numbers(result, groups)
+            scores[name][part] = _numbers(result, drawn)
             scores[name]["n"][part] = sizes(people)
         for name in differences:
             if name in measured and reference in measured:
-                differences[name][part] = _differences(measured[name], measured[reference], groups)
+                differences[name][part] = _differences(measured[name], measured[reference], drawn)
         _correct([found[part] for found in differences.values() if part in found])
     return {"scores": scores, "differences": differences}
 
@@ -105,69 +104,55 @@ def _shared_people(here: Mapping[str, tuple[People, Said]]) -> People:
     return first
 
 
-def _measure_all(people: People, methods: Mapping[str, Said], draws: int, seed: int) -> dict[str, Measured]:
+def _measure_all(
+    people: People, methods: Mapping[str, Said], drawn: GroupDraws | None, seed: int
+) -> dict[str, Measured]:
     """Estimates and draws of every method, on one set of draws; the people's side is worked out once."""
     blocks = [people.features(), *(said.features for said in methods.values())]
     sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]  # [F, G, 1] each
-    drawn = resample(people, blocks, draws, seed) if draws else None
+    cells = Cells.of(people, sums[0])
     truth = Truth.of(people, sums[0], drawn, seed)
+    once = np.ones((len(people.groups), 1))
     results = {}
-    for block, (name, said) in enumerate(methods.items(), start=1):
-        cells = Cells.of(people, sums[0])
-        answers = Answers.of(cells, sums[block], said.base[:, :, None], said.unsteered)
-        once = np.ones((len(people.groups), 1))
-        pairs = pair_sum(cells, answers.predicted, once)
-        value = measure(cells, answers, once, truth.floors, pairs, truth.diversity)
-        estimates = {metric: float(array[0]) for metric, array in value.items()}
-        results[name] = Measured(estimates, {}, {})
-        if drawn is not None:
-            results[name] = Measured(estimates, *_redo(cells, answers, said, drawn, block, truth))
+    for block, (name, said) in zip(sums[1:], methods.items(), strict=True):
+        answers = Answers.of(cells, block, said.base[:, :, None], said.unsteered)
+
+        def over(times: Floats, diversity: Floats, answers: Answers = answers) -> dict[str, Floats]:
+            pairs = pair_sum(cells, answers.predicted, times)
+            return measure(cells, answers, times, truth.floors, pairs, diversity)
+
+        value = {metric: float(array[0]) for metric, array in over(once, truth.diversity).items()}
+        results[name] = Measured(value, {} if drawn is None else over(drawn.times, truth.drawn))
     return results
 
 
-def _redo(
-    cells: Cells, answers: Answers, said: Said, draws: Draws, block: int, truth: Truth
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """The metrics over draws: with groups drawn and their people kept, and with people drawn too."""
-    pairs = pair_sum(cells, answers.predicted, draws.times)
-    kept = measure(cells, answers, draws.times, truth.floors, pairs, truth.kept)
-    slots = Cells.of(cells.people, draws.sums[0])
-    again = Answers.of(slots, draws.sums[block], said.base[:, draws.slots], said.unsteered)
-    once = np.ones(draws.slots.shape)
-    if not said.one_voice:  # otherwise drawing people leaves the predictions as they are
-        pairs = pair_sum(slots, again.predicted, once)
-    floors = (truth.floors[0][:, draws.slots, 0], truth.floors[1][:, draws.slots, 0])
-    return kept, measure(slots, again, once, floors, pairs, truth.drawn)
-
-
-def _numbers(result: Measured, groups: int) -> dict[str, dict[str, Any]]:
+def _numbers(result: Measured, drawn: GroupDraws | None) -> dict[str, dict[str, Any]]:
     scores: dict[str, dict[str, Any]] = {}
     for metric in METRICS:
-        value = result.value[metric]
-        scores[metric] = entry(value, _ends(metric, result, groups) if result.kept else None, BOUNDS[metric])
+        ends = None if drawn is None else _ends(metric, result, drawn)
+        scores[metric] = entry(result.value[metric], ends, BOUNDS[metric])
     mass = scores["option_mass"]
     mass["low_mass"] = low_option_mass(result.value["option_mass"])
     return scores
 
 
-def _ends(metric: str, result: Measured, groups: int) -> tuple[float, float] | None:
+def _ends(metric: str, result: Measured, drawn: GroupDraws) -> tuple[float, float] | None:
     """The interval of one metric; divergences, which grow with the square of a difference, are taken by their root."""
-    value, kept, drawn = result.value[metric], result.kept[metric], result.drawn[metric]
+    value, over = result.value[metric], result.drawn[metric]
     if metric not in SQUARED:
-        return interval(value, deviations(value, kept, drawn, groups))
+        return interval(value, deviations(value, over, drawn))
     root = float(np.sqrt(value))
-    ends = interval(root, deviations(root, np.sqrt(kept), np.sqrt(drawn), groups))
+    ends = interval(root, deviations(root, np.sqrt(over), drawn))
     return None if ends is None else (max(ends[0], 0.0) ** 2, ends[1] ** 2)
 
 
-def _differences(one: Measured, other: Measured, groups: int) -> dict[str, dict[str, Any]]:
+def _differences(one: Measured, other: Measured, drawn: GroupDraws | None) -> dict[str, dict[str, Any]]:
     entries = {}
     for metric in METRICS:
         value = one.value[metric] - other.value[metric]
         around = None
-        if one.kept:
-            kept, drawn = one.kept[metric] - other.kept[metric], one.drawn[metric] - other.drawn[metric]
-            around = deviations(value, kept, drawn, groups)
+        if drawn is not None:
+            around = deviations(value, one.drawn[metric] - other.drawn[metric], drawn)
         p = p_value(value, around)
         entries[metric] = {**entry(value, interval(value, around)), "p": p, "p_holm": p}
     return entries

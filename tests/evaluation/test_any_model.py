@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -24,7 +29,7 @@ from cuma.errors import AdapterError, EndpointError, EndpointRequestError, Reque
 from cuma.evaluation.asking import asking_of, load_model
 from cuma.evaluation.collapse import evaluate_collapse
 from cuma.evaluation.differences import evaluate_differences
-from cuma.evaluation.evaluate import evaluate_subject
+from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
 from cuma.evaluation.gradients import evaluate_gradients
 from cuma.evaluation.predict import Asking
 from cuma.evaluation.served import Server, evaluate_server, subject_of_server
@@ -281,6 +286,51 @@ def test_a_server_that_fails_half_way_is_asked_only_what_is_missing_and_ends_wit
     assert not list(broken.folder.glob("*.jsonl"))
 
 
+class Holding(ModelServer):
+    """Keeps whoever asks waiting after `answered` requests, until `go_on` is set."""
+
+    def __init__(self, asking: Asking, answered: int) -> None:
+        super().__init__(asking)
+        self.answered, self.go_on = answered, Event()
+
+    def respond(self, body: dict[str, Any], text: str, key: str) -> tuple[int, str, dict[str, str]]:
+        if len(self.bodies) > self.answered:
+            self.go_on.wait(60)
+        return super().respond(body, text, key)
+
+
+def test_an_evaluation_of_a_server_killed_half_way_asks_only_what_is_missing_and_ends_with_the_same_scores(
+    routed: Asking, benchmark: str, home: Path
+) -> None:
+    with running(Holding(routed, answered=6)) as served:
+        words = ["evaluate", "--endpoint", served.url, "--model", "the-model", "--benchmark", benchmark]
+        words += ["--profile-field", "--workers", "2", "--output-dir"]
+        main = "from cuma.cli import main; main()"
+        killed = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", main, *words, str(home / "killed")],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        kept: list[str] = []
+        while len(kept) < 4 and killed.poll() is None and time.monotonic() < deadline:  # the first line says of what
+            time.sleep(0.05)
+            kept = [line for log in (home / "killed").rglob("answers.jsonl") for line in log.read_text().splitlines()]
+        killed.kill()
+        assert killed.wait() == -signal.SIGKILL
+        served.go_on.set()
+        asked = {}
+        for name in ("killed", "undisturbed"):
+            before = len(served.bodies)
+            shown = CliRunner().invoke(app, [*words, str(home / name)])
+            assert shown.exit_code == 0, shown.output
+            asked[name] = len(served.bodies) - before
+    assert 0 < asked["killed"] <= asked["undisturbed"] - 3
+    tables = [pd.read_parquet(next((home / name).rglob("predictions.parquet"))) for name in asked]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    killed_scores, undisturbed = (read_json(next((home / name).rglob("scores.json"))) for name in asked)
+    assert killed_scores == undisturbed
+
+
 def test_profiles_and_peoples_answers_go_to_other_machines_only_when_that_is_said(
     benchmark: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,37 +365,41 @@ def test_a_model_that_never_says_a_letter_is_an_error_and_not_uniform(
 # ---- going on -------------------------------------------------------------------------------------------------------
 
 
+KILLED_IN_ITS_THIRD_BATCH = """
+import os, signal, sys
+from cuma.cli import app
+from cuma.evaluation.predict import Asking
+batch, left = Asking._batch, iter(range(2))
+def two_batches(self, *args):
+    if next(left, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch(self, *args)
+Asking._batch = two_batches
+app(["evaluate", sys.argv[1]])
+"""
+
+
 def test_an_evaluation_killed_half_way_goes_on_and_ends_with_the_same_scores(
     cuma: Subject, materials: Materials, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(cuma.run.path, home / "again", ignore=shutil.ignore_patterns("evaluations"))
     Run.open(home / "again").update(status="trained")
-    again = subject_of_run(home / "again")
-    batches = Asking._batch
-    done = []
-
-    def two_batches(self: Asking, *args: Any) -> Any:
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return batches(self, *args)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Asking, "_batch", two_batches)
-        with pytest.raises(KeyboardInterrupt):
-            evaluate_subject(again, materials)
+    killed = [sys.executable, "-W", "ignore", "-c", KILLED_IN_ITS_THIRD_BATCH, str(home / "again")]
+    done = subprocess.run(killed, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     (log,) = (home / "again" / "evaluations").glob("*/answers.jsonl")
     assert len(log.read_text().splitlines()) == 3
     with log.open("a") as file:
         file.write('{"key": "8", "value": {"said": [[0.')  # a kill in the middle of a line
-    counted = []
+    batches, counted = Asking._batch, []
     monkeypatch.setattr(Asking, "_batch", lambda self, *args: (counted.append(1), batches(self, *args))[1])
-    evaluate_subject(again, materials)
-    assert len(counted) > 0
-    pd.testing.assert_frame_equal(table(again), table(cuma))
+    evaluate_run(home / "again", materials)
+    assert len(counted) == 1
+    again = subject_of_run(home / "again")
+    pd.testing.assert_frame_equal(table(again), table(cuma), check_exact=True)
     assert scores(again) == scores(cuma)
     routing = [pd.read_parquet(one.folder / "routing.parquet") for one in (again, cuma)]
-    pd.testing.assert_frame_equal(*routing)
+    pd.testing.assert_frame_equal(*routing, check_exact=True)
     assert not log.exists()
 
 

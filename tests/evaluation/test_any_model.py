@@ -302,33 +302,28 @@ class Holding(ModelServer):
 def test_an_evaluation_of_a_server_killed_half_way_asks_only_what_is_missing_and_ends_with_the_same_scores(
     routed: Asking, benchmark: str, home: Path
 ) -> None:
-    with running(Holding(routed, answered=6)) as served:
+    with running(Holding(routed, answered=6)) as served:  # whether there are log-probabilities, and five prompts
         words = ["evaluate", "--endpoint", served.url, "--model", "the-model", "--benchmark", benchmark]
-        words += ["--profile-field", "--workers", "2", "--output-dir"]
-        main = "from cuma.cli import main; main()"
-        killed = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", main, *words, str(home / "killed")],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 120
-        kept: list[str] = []
-        while len(kept) < 4 and killed.poll() is None and time.monotonic() < deadline:  # the first line says of what
+        words += ["--profile-field", "--workers", "2", "--output-dir", str(home / "killed")]
+        command = [sys.executable, "-W", "ignore", "-c", "from cuma.cli import main; main()", *words]
+        killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline, lines = time.monotonic() + 200, 0
+        while (lines < 6 or len(served.bodies) < 8) and killed.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-            kept = [line for log in (home / "killed").rglob("answers.jsonl") for line in log.read_text().splitlines()]
+            lines = sum(len(log.read_text().splitlines()) for log in (home / "killed").rglob("answers.jsonl"))
         killed.kill()
         assert killed.wait() == -signal.SIGKILL
         served.go_on.set()
-        asked = {}
-        for name in ("killed", "undisturbed"):
-            before = len(served.bodies)
-            shown = CliRunner().invoke(app, [*words, str(home / name)])
-            assert shown.exit_code == 0, shown.output
-            asked[name] = len(served.bodies) - before
-    assert 0 < asked["killed"] <= asked["undisturbed"] - 3
-    tables = [pd.read_parquet(next((home / name).rglob("predictions.parquet"))) for name in asked]
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
-    killed_scores, undisturbed = (read_json(next((home / name).rglob("scores.json"))) for name in asked)
-    assert killed_scores == undisturbed
+        before = len(served.bodies)
+        shown = CliRunner().invoke(app, words)
+        assert shown.exit_code == 0, shown.output
+        asked = len(served.bodies) - before
+        whole = subject_of_server(server_of(served, profile_field=True), benchmark, "none", home / "undisturbed")
+        evaluate_server(server_of(served, profile_field=True), whole)
+        assert asked == len(served.bodies) - before - asked - 5
+    (folder,) = Run.open(home / "killed").evaluations()
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), table(whole), check_exact=True)
+    assert read_json(folder / "scores.json") == scores(whole)
 
 
 def test_profiles_and_peoples_answers_go_to_other_machines_only_when_that_is_said(

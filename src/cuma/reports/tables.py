@@ -39,7 +39,7 @@ COLUMNS = (
         "soft_emd",
         "Soft EMD ↓",
         "How far the predicted shares of answers lie from people's shares, from 0 (equal) to 1, averaged over "
-        "questions and groups; in brackets the 95 % interval, from resampling groups and then the people in them.",
+        "questions and groups; in brackets the 95 % interval, from resampling groups.",
     ),
     Column(
         "noise_floor",
@@ -50,7 +50,7 @@ COLUMNS = (
     Column(
         "difference",
         "Against {reference}",
-        "The method's soft EMD minus that of {reference}, on the same resampled people; above 0 the method is worse, "
+        "The method's soft EMD minus that of {reference}, on the same resampled groups; above 0 the method is worse, "
         "and when the 95 % interval contains 0 the difference is within noise.",
     ),
     Column(

@@ -32,6 +32,9 @@ SIZES = {
 }
 """Name → groups, people in each on average, questions, options of each."""
 
+NOT_SHOWN = ("noise_floor", "sampler_floor", "entropy_normalised", "option_mass", "wvb_auc")
+"""Not in the table: the same for every model, or said by the row of another metric."""
+
 
 def measure(groups: int, people: int, asked: int, options: int, worlds: int, draws: int) -> dict[str, Any]:
     """Coverage of every metric's interval, and of a paired difference's."""
@@ -66,6 +69,19 @@ def _covered(rows: np.ndarray, truth: float | None) -> dict[str, float]:
     return {"covered": float(held.mean()), "truth": value, "n": len(rows)}
 
 
+def table(result: dict[str, Any]) -> str:
+    """The table of docs/evaluation.md: by metric and size, coverage of a method's intervals and of paired differences."""
+    sizes = [result[name] for name in SIZES]
+    heads = [f"{size['groups']} × {size['people']}, {size['questions']} q." for size in sizes]
+    lines = ["| metric | " + " | ".join(f"{head} | paired" for head in heads) + " |", "| --- |" + " ---: |" * 8]
+    for metric in sizes[0]:
+        if f"{metric}, paired" in sizes[0] and metric not in NOT_SHOWN:
+            cells = [size.get(name) for size in sizes for name in (metric, f"{metric}, paired")]
+            shown = ["–" if cell is None else f"{100 * cell['covered']:.1f}" for cell in cells]
+            lines.append(f"| {metric} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=500)
@@ -76,10 +92,8 @@ def main() -> None:
     for name, (groups, people, asked, each) in SIZES.items():
         size = {"groups": groups, "people": people, "questions": asked, "options": each}
         result[name] = size | measure(groups, people, asked, each, options.worlds, options.draws)
-        for metric, row in result[name].items():
-            if isinstance(row, dict):
-                print(f"{name:26} {metric:26} {row['covered']:.3f}")
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ along, so it counts once, and a person's answers to all questions stay together.
 draws, so that differences between methods are paired.
 
 How far a draw lies from the mean of the draws is divided by how much the groups in it differ, compared with the
-sample's: the symmetric studentised bootstrap, whose coverage errs by the order 1/G² only (Hall 1988), and which is as
-right for figures that hang on few groups as for smooth ones. A group's influence, which that needs, is read off the
-draws themselves (the infinitesimal jackknife of the bootstrap; Efron 2014). So intervals are symmetric, on the scale
-they are taken on.
+sample's: the symmetric studentised bootstrap, whose coverage errs by the order 1/G² only (Hall 1988), whether groups
+lie around their mean evenly or a few far off. A group's influence on a metric, which that needs, is read off the draws
+themselves (as in the bootstrap's infinitesimal jackknife; Efron 2014). Intervals are symmetric on the scale they are
+taken on.
 
 What is covered is the metric's expectation over groups and people at these cell sizes: an EMD keeps its noise floor,
 the spread does not. How often that holds: `studies/coverage.py`, docs/evaluation.md.

@@ -14,6 +14,12 @@ import pytest
 from datasets import load_from_disk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from cuma.data.base import Built, Options
+from cuma.data.build import build
+from cuma.data.community import build as build_community
+from cuma.data.prism import build as build_prism
+from cuma.errors import BenchmarkError, CumaError
 from make_preferences import (
     LETTERS,
     community_rows,
@@ -23,12 +29,6 @@ from make_preferences import (
     write_community,
     write_prism,
 )
-
-from cuma.data.base import Built, Options
-from cuma.data.build import build
-from cuma.data.community import build as build_community
-from cuma.data.prism import build as build_prism
-from cuma.errors import BenchmarkError, CumaError
 
 
 def splits_share(folder: Path, task: str, column: str) -> bool:

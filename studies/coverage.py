@@ -27,8 +27,8 @@ from cuma.metrics import METRICS, score_many
 SIZES = {
     "few groups, 2 questions": (15, 80, 2, 2),
     "many groups, 2 questions": (40, 60, 2, 2),
-    "few groups, 12 questions": (15, 80, 12, 4),
-    "many groups, 12 questions": (40, 60, 12, 4),
+    "few groups, 6 questions": (15, 80, 6, 4),
+    "many groups, 6 questions": (40, 60, 6, 4),
 }
 """Name → groups, people in each on average, questions, options of each."""
 

@@ -40,18 +40,37 @@ def measure(groups: int, people: int, asked: int, options: int, worlds: int, dra
     """Coverage of every metric's interval, and of a paired difference's."""
     questions = items(asked, options)
     found: dict[str, list[tuple[float, float, float]]] = {}
+    moving = []
     for seed in range(worlds):
         world = draw_world(seed, questions, groups, people)
-        told = predictions(world, world.model)
-        rival = predictions(world, rival_model(world, seed))
-        both = score_many({"model": told, "rival": rival}, questions, reference="rival", draws=draws, seed=seed)
+        other = rival_model(world, seed)
+        moving.append(can_move(world.model, other))
+        tables = {"model": predictions(world, world.model), "rival": predictions(world, other)}
+        both = score_many(tables, questions, reference="rival", draws=draws, seed=seed)
         scores, paired = both["scores"]["model"]["seen"], both["differences"]["model"]["seen"]
         for metric in METRICS:
             for name, entry in ((metric, scores[metric]), (f"{metric}, paired", paired[metric])):
                 if entry["low"] is not None:
                     found.setdefault(name, []).append((entry["value"], entry["low"], entry["high"]))
     truths = {"spread": true_spread(options=options)}
-    return {name: _covered(np.array(rows), truths.get(name)) for name, rows in found.items() if len(rows) == worlds}
+    rows = {name: np.array(each) for name, each in found.items() if len(each) == worlds}
+    return {name: _covered(each, truths.get(name)) for name, each in rows.items()} | by_reason(rows, np.array(moving))
+
+
+def can_move(model: dict[str, np.ndarray], rival: dict[str, np.ndarray]) -> tuple[bool, bool]:
+    """Whether every question has several likeliest answers among the groups; whether two models' differ in 3 groups."""
+    one, other = (np.stack([said.argmax(axis=1) for said in each.values()]) for each in (model, rival))
+    return bool(np.ptp(one, axis=1).all()), bool((one != other).any(axis=0).sum() >= 3)
+
+
+def by_reason(rows: dict[str, np.ndarray], moving: np.ndarray) -> dict[str, Any]:
+    """Coverage where the metrics that hang on few likeliest answers can move (`can_move`), and in the other worlds."""
+    found = {}
+    for name, moves in zip(("macro_f1", "accuracy, paired"), moving.T, strict=True):
+        for where, kept in (("where it can move", moves), ("where it cannot", ~moves)):
+            if kept.any():
+                found[f"{name}, {where}"] = _covered(rows[name][kept], float(rows[name][:, 0].mean()))
+    return found
 
 
 def rival_model(world: World, seed: int) -> dict[str, np.ndarray]:

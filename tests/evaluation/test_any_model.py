@@ -117,6 +117,16 @@ def routed(cuma: Subject, materials: Materials) -> Iterator[Asking]:
     take_off(model)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(routed: Asking, benchmark: str, home: Path) -> tuple[Subject, int]:
+    """The CuMA run's model behind a server, evaluated, and how many requests that took."""
+    with running(ModelServer(routed)) as served:
+        server = server_of(served, profile_field=True, workers=2)
+        subject = subject_of_server(server, benchmark, "none", home / "undisturbed")
+        evaluate_server(server, subject)
+        return subject, len(served.bodies)
+
+
 def table(subject: Subject) -> pd.DataFrame:
     return pd.read_parquet(subject.folder / "predictions.parquet")
 
@@ -258,14 +268,12 @@ def test_samples_agree_up_to_sampling_error_and_say_so(
 
 
 def test_a_server_that_fails_half_way_is_asked_only_what_is_missing_and_ends_with_the_same_scores(
-    routed: Asking, benchmark: str, home: Path
+    routed: Asking, undisturbed: tuple[Subject, int], benchmark: str, home: Path
 ) -> None:
+    whole, asked = undisturbed
     with running(ModelServer(routed)) as served:
         server = server_of(served, profile_field=True, workers=2)
-        whole = subject_of_server(server, benchmark, "none", home / "whole")
-        evaluate_server(server, whole)
-        asked = len(served.bodies)
-        served.fail_after = asked + asked // 2
+        served.fail_after = asked // 2
         broken = subject_of_server(server, benchmark, "none", home / "broken")
         with pytest.raises(EndpointRequestError, match="401") as caught:
             evaluate_server(server, broken)
@@ -300,8 +308,9 @@ class Holding(ModelServer):
 
 
 def test_an_evaluation_of_a_server_killed_half_way_asks_only_what_is_missing_and_ends_with_the_same_scores(
-    routed: Asking, benchmark: str, home: Path
+    routed: Asking, undisturbed: tuple[Subject, int], benchmark: str, home: Path
 ) -> None:
+    whole, requests = undisturbed
     with running(Holding(routed, answered=6)) as served:  # whether there are log-probabilities, and five prompts
         words = ["evaluate", "--endpoint", served.url, "--model", "the-model", "--benchmark", benchmark]
         words += ["--profile-field", "--workers", "2", "--output-dir", str(home / "killed")]
@@ -317,10 +326,7 @@ def test_an_evaluation_of_a_server_killed_half_way_asks_only_what_is_missing_and
         before = len(served.bodies)
         shown = CliRunner().invoke(app, words)
         assert shown.exit_code == 0, shown.output
-        asked = len(served.bodies) - before
-        whole = subject_of_server(server_of(served, profile_field=True), benchmark, "none", home / "undisturbed")
-        evaluate_server(server_of(served, profile_field=True), whole)
-        assert asked == len(served.bodies) - before - asked - 5
+        assert len(served.bodies) - before == requests - 5
     (folder,) = Run.open(home / "killed").evaluations()
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), table(whole), check_exact=True)
     assert read_json(folder / "scores.json") == scores(whole)

@@ -24,26 +24,53 @@ from worlds import World, draw_world, items, predictions, true_spread
 from cuma.machine import hardware
 from cuma.metrics import METRICS, score_many
 
-SIZES = {"few groups": (15, 80), "many groups": (40, 60)}
-"""Name → groups, people in each on average."""
+SIZES = {
+    "few groups, 2 questions": (15, 80, 2, 2),
+    "many groups, 2 questions": (40, 60, 2, 2),
+    "few groups, 6 questions": (15, 80, 6, 4),
+    "many groups, 6 questions": (40, 60, 6, 4),
+}
+"""Name → groups, people in each on average, questions, options of each."""
+
+NOT_SHOWN = ("noise_floor", "sampler_floor", "entropy_normalised", "option_mass", "wvb_auc")
+"""Not in the table: the same for every model, or said by the row of another metric."""
 
 
-def measure(groups: int, people: int, worlds: int, draws: int) -> dict[str, Any]:
+def measure(groups: int, people: int, asked: int, options: int, worlds: int, draws: int) -> dict[str, Any]:
     """Coverage of every metric's interval, and of a paired difference's."""
-    questions = items(2)
+    questions = items(asked, options)
     found: dict[str, list[tuple[float, float, float]]] = {}
+    moving = []
     for seed in range(worlds):
         world = draw_world(seed, questions, groups, people)
-        told = predictions(world, world.model)
-        rival = predictions(world, rival_model(world, seed))
-        both = score_many({"model": told, "rival": rival}, questions, reference="rival", draws=draws, seed=seed)
+        other = rival_model(world, seed)
+        moving.append(can_move(world.model, other))
+        tables = {"model": predictions(world, world.model), "rival": predictions(world, other)}
+        both = score_many(tables, questions, reference="rival", draws=draws, seed=seed)
         scores, paired = both["scores"]["model"]["seen"], both["differences"]["model"]["seen"]
         for metric in METRICS:
             for name, entry in ((metric, scores[metric]), (f"{metric}, paired", paired[metric])):
                 if entry["low"] is not None:
                     found.setdefault(name, []).append((entry["value"], entry["low"], entry["high"]))
-    truths = {"spread": true_spread()}
-    return {name: _covered(np.array(rows), truths.get(name)) for name, rows in found.items() if len(rows) == worlds}
+    truths = {"spread": true_spread(options=options)}
+    rows = {name: np.array(each) for name, each in found.items() if len(each) == worlds}
+    return {name: _covered(each, truths.get(name)) for name, each in rows.items()} | by_reason(rows, np.array(moving))
+
+
+def can_move(model: dict[str, np.ndarray], rival: dict[str, np.ndarray]) -> tuple[bool, bool]:
+    """Whether every question has several likeliest answers among the groups; whether two models' differ in 3 groups."""
+    one, other = (np.stack([said.argmax(axis=1) for said in each.values()]) for each in (model, rival))
+    return bool(np.ptp(one, axis=1).all()), bool((one != other).any(axis=0).sum() >= 3)
+
+
+def by_reason(rows: dict[str, np.ndarray], moving: np.ndarray) -> dict[str, Any]:
+    """Coverage where the metrics that hang on few likeliest answers can move (`can_move`), and in the other worlds."""
+    found = {}
+    for name, moves in zip(("macro_f1", "accuracy, paired"), moving.T, strict=True):
+        for where, kept in (("where it can move", moves), ("where it cannot", ~moves)):
+            if kept.any():
+                found[f"{name}, {where}"] = _covered(rows[name][kept], float(rows[name][:, 0].mean()))
+    return found
 
 
 def rival_model(world: World, seed: int) -> dict[str, np.ndarray]:
@@ -61,6 +88,19 @@ def _covered(rows: np.ndarray, truth: float | None) -> dict[str, float]:
     return {"covered": float(held.mean()), "truth": value, "n": len(rows)}
 
 
+def table(result: dict[str, Any]) -> str:
+    """The table of docs/evaluation.md: coverage by metric and size, of intervals and of paired differences."""
+    sizes = [result[name] for name in SIZES]
+    heads = [f"{size['groups']} × {size['people']}, {size['questions']} q." for size in sizes]
+    lines = ["| metric | " + " | ".join(f"{head} | paired" for head in heads) + " |", "| --- |" + " ---: |" * 8]
+    for metric in sizes[0]:
+        if f"{metric}, paired" in sizes[0] and metric not in NOT_SHOWN:
+            cells = [size.get(name) for size in sizes for name in (metric, f"{metric}, paired")]
+            shown = ["–" if cell is None else f"{100 * cell['covered']:.1f}" for cell in cells]
+            lines.append(f"| {metric} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=500)
@@ -68,12 +108,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/results/coverage.json"))
     options = parser.parse_args()
     result: dict[str, Any] = {"worlds": options.worlds, "draws": options.draws, "hardware": hardware()["cpu"]}
-    for name, (groups, people) in SIZES.items():
-        result[name] = {"groups": groups, "people": people, **measure(groups, people, options.worlds, options.draws)}
-        for metric, row in result[name].items():
-            if isinstance(row, dict):
-                print(f"{name:12} {metric:30} {row['covered']:.3f}")
+    for name, (groups, people, asked, each) in SIZES.items():
+        size = {"groups": groups, "people": people, "questions": asked, "options": each}
+        result[name] = size | measure(groups, people, asked, each, options.worlds, options.draws)
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
 
 
 if __name__ == "__main__":

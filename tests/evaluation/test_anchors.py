@@ -217,7 +217,7 @@ def test_wrong_input_is_named(world):
 def test_on_the_general_social_survey_the_logistic_regression_beats_the_average_on_unseen_groups():
     survey = load_benchmark("gss")
     tables = {name: anchor_predictions(name, survey) for name in ("average", "counts", "logistic")}
-    found = score_many(tables, survey.questions, reference="average", draws=200)
+    found = score_many(tables, survey.questions, reference="average", draws=1000)
     assert found["differences"]["logistic"]["seen"]["soft_emd"]["high"] < 0
     assert found["differences"]["logistic"]["unseen"]["soft_emd"]["high"] < 0
     assert (

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -24,7 +29,7 @@ from cuma.errors import AdapterError, EndpointError, EndpointRequestError, Reque
 from cuma.evaluation.asking import asking_of, load_model
 from cuma.evaluation.collapse import evaluate_collapse
 from cuma.evaluation.differences import evaluate_differences
-from cuma.evaluation.evaluate import evaluate_subject
+from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
 from cuma.evaluation.gradients import evaluate_gradients
 from cuma.evaluation.predict import Asking
 from cuma.evaluation.served import Server, evaluate_server, subject_of_server
@@ -110,6 +115,16 @@ def routed(cuma: Subject, materials: Materials) -> Iterator[Asking]:
     model = load_model(cuma, materials)
     yield asking_of(model, cuma.recipe, materials, materials.survey)
     take_off(model)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(routed: Asking, benchmark: str, home: Path) -> tuple[Subject, int]:
+    """The CuMA run's model behind a server, evaluated, and how many requests that took."""
+    with running(ModelServer(routed)) as served:
+        server = server_of(served, profile_field=True, workers=2)
+        subject = subject_of_server(server, benchmark, "none", home / "undisturbed")
+        evaluate_server(server, subject)
+        return subject, len(served.bodies)
 
 
 def table(subject: Subject) -> pd.DataFrame:
@@ -253,14 +268,12 @@ def test_samples_agree_up_to_sampling_error_and_say_so(
 
 
 def test_a_server_that_fails_half_way_is_asked_only_what_is_missing_and_ends_with_the_same_scores(
-    routed: Asking, benchmark: str, home: Path
+    routed: Asking, undisturbed: tuple[Subject, int], benchmark: str, home: Path
 ) -> None:
+    whole, asked = undisturbed
     with running(ModelServer(routed)) as served:
         server = server_of(served, profile_field=True, workers=2)
-        whole = subject_of_server(server, benchmark, "none", home / "whole")
-        evaluate_server(server, whole)
-        asked = len(served.bodies)
-        served.fail_after = asked + asked // 2
+        served.fail_after = asked // 2
         broken = subject_of_server(server, benchmark, "none", home / "broken")
         with pytest.raises(EndpointRequestError, match="401") as caught:
             evaluate_server(server, broken)
@@ -279,6 +292,44 @@ def test_a_server_that_fails_half_way_is_asked_only_what_is_missing_and_ends_wit
     pd.testing.assert_frame_equal(table(whole), table(broken))
     assert scores(whole) == scores(broken)
     assert not list(broken.folder.glob("*.jsonl"))
+
+
+class Holding(ModelServer):
+    """Keeps whoever asks waiting after `answered` requests, until `go_on` is set."""
+
+    def __init__(self, asking: Asking, answered: int) -> None:
+        super().__init__(asking)
+        self.answered, self.go_on = answered, Event()
+
+    def respond(self, body: dict[str, Any], text: str, key: str) -> tuple[int, str, dict[str, str]]:
+        if len(self.bodies) > self.answered:
+            self.go_on.wait(60)
+        return super().respond(body, text, key)
+
+
+def test_an_evaluation_of_a_server_killed_half_way_asks_only_what_is_missing_and_ends_with_the_same_scores(
+    routed: Asking, undisturbed: tuple[Subject, int], benchmark: str, home: Path
+) -> None:
+    whole, requests = undisturbed
+    with running(Holding(routed, answered=6)) as served:  # whether there are log-probabilities, and five prompts
+        words = ["evaluate", "--endpoint", served.url, "--model", "the-model", "--benchmark", benchmark]
+        words += ["--profile-field", "--workers", "2", "--output-dir", str(home / "killed")]
+        command = [sys.executable, "-W", "ignore", "-c", "from cuma.cli import main; main()", *words]
+        killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline, lines = time.monotonic() + 200, 0
+        while (lines < 6 or len(served.bodies) < 8) and killed.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            lines = sum(len(log.read_text().splitlines()) for log in (home / "killed").rglob("answers.jsonl"))
+        killed.kill()
+        assert killed.wait() == -signal.SIGKILL
+        served.go_on.set()
+        before = len(served.bodies)
+        shown = CliRunner().invoke(app, words)
+        assert shown.exit_code == 0, shown.output
+        assert len(served.bodies) - before == requests - 5
+    (folder,) = Run.open(home / "killed").evaluations()
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), table(whole), check_exact=True)
+    assert read_json(folder / "scores.json") == scores(whole)
 
 
 def test_profiles_and_peoples_answers_go_to_other_machines_only_when_that_is_said(
@@ -315,37 +366,41 @@ def test_a_model_that_never_says_a_letter_is_an_error_and_not_uniform(
 # ---- going on -------------------------------------------------------------------------------------------------------
 
 
+KILLED_IN_ITS_THIRD_BATCH = """
+import os, signal, sys
+from cuma.cli import app
+from cuma.evaluation.predict import Asking
+batch, left = Asking._batch, iter(range(2))
+def two_batches(self, *args):
+    if next(left, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch(self, *args)
+Asking._batch = two_batches
+app(["evaluate", sys.argv[1]])
+"""
+
+
 def test_an_evaluation_killed_half_way_goes_on_and_ends_with_the_same_scores(
     cuma: Subject, materials: Materials, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(cuma.run.path, home / "again", ignore=shutil.ignore_patterns("evaluations"))
     Run.open(home / "again").update(status="trained")
-    again = subject_of_run(home / "again")
-    batches = Asking._batch
-    done = []
-
-    def two_batches(self: Asking, *args: Any) -> Any:
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return batches(self, *args)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Asking, "_batch", two_batches)
-        with pytest.raises(KeyboardInterrupt):
-            evaluate_subject(again, materials)
+    killed = [sys.executable, "-W", "ignore", "-c", KILLED_IN_ITS_THIRD_BATCH, str(home / "again")]
+    done = subprocess.run(killed, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     (log,) = (home / "again" / "evaluations").glob("*/answers.jsonl")
     assert len(log.read_text().splitlines()) == 3
     with log.open("a") as file:
         file.write('{"key": "8", "value": {"said": [[0.')  # a kill in the middle of a line
-    counted = []
+    batches, counted = Asking._batch, []
     monkeypatch.setattr(Asking, "_batch", lambda self, *args: (counted.append(1), batches(self, *args))[1])
-    evaluate_subject(again, materials)
-    assert len(counted) > 0
-    pd.testing.assert_frame_equal(table(again), table(cuma))
+    evaluate_run(home / "again", materials)
+    assert len(counted) == 1
+    again = subject_of_run(home / "again")
+    pd.testing.assert_frame_equal(table(again), table(cuma), check_exact=True)
     assert scores(again) == scores(cuma)
     routing = [pd.read_parquet(one.folder / "routing.parquet") for one in (again, cuma)]
-    pd.testing.assert_frame_equal(*routing)
+    pd.testing.assert_frame_equal(*routing, check_exact=True)
     assert not log.exists()
 
 

@@ -8,7 +8,7 @@ from worlds import draw_world, items, predictions, true_spread
 
 from cuma.metrics import score, score_many
 from cuma.metrics.breakdown import group_draws
-from cuma.metrics.inference import deviations, holm, interval, p_value, people_deviations, resample
+from cuma.metrics.inference import GroupDraws, deviations, holm, interval, p_value, resample_people, student_deviations
 from cuma.metrics.sample import read_parts
 
 QUESTIONS = items(2)
@@ -43,45 +43,61 @@ def test_resampling_keeps_group_sizes_and_a_persons_answers_together():
     first = rows[rows["question_id"] == "q0"].set_index("person")["answer"]
     rows.loc[rows["question_id"] == "q1", "answer"] = 1 - first.to_numpy()
     people, said = read_parts(predictions(type(world)(rows, world.truth, world.model), world.model), QUESTIONS)["seen"]
-    draws = resample(people, [people.features(), said.features], draws=50, seed=0)
-    counts = draws.sums[0]  # q0 first option, q0 second, q1 first, q1 second, n of q0, n of q1
-    np.testing.assert_allclose(counts[0], counts[3])
+    counts, _ = resample_people(people, [people.features(), said.features], draws=50, seed=0)
+    np.testing.assert_allclose(counts[0], counts[3])  # q0 first option, q0 second, q1 first, q1 second, n of q0, of q1
     np.testing.assert_allclose(counts[1], counts[2])
-    np.testing.assert_allclose(counts[4], np.diff(people.starts)[draws.slots])
-    np.testing.assert_array_equal(draws.times.sum(axis=0), 6)
+    np.testing.assert_allclose(counts[4], np.repeat(np.diff(people.starts)[:, None], 50, axis=1))
+    np.testing.assert_array_equal(GroupDraws.of(6, 50, seed=0).times.sum(axis=0), 6)
 
 
 def test_the_resampled_answers_scatter_as_a_multinomial_does():
     world = draw_world(2, items(1), 4, 60)
     people, _ = read_parts(predictions(world, world.model), items(1))["seen"]
-    draws = resample(people, [people.features()], draws=4000, seed=3)
+    (counts,) = resample_people(people, [people.features()], draws=4000, seed=3)
     for group in range(4):
         yes = people.answers[people.starts[group] : people.starts[group + 1], 0]
-        drawn = draws.sums[0][1][draws.slots == group]
+        drawn = counts[1, group]
         assert abs(drawn.mean() - yes.sum()) < 0.3
         assert abs(drawn.var() / (yes.size * yes.mean() * (1 - yes.mean())) - 1) < 0.15
 
 
-def test_an_interval_has_the_variance_of_the_draws_that_keep_their_people():
-    rng = np.random.default_rng(0)
-    kept, noise = rng.normal(size=4000), rng.normal(size=4000)
-    low, high = interval(7.0, deviations(7.0, kept, kept + noise + 5, groups=1000))
-    assert abs((high + low) / 2 - 7) < 0.1
-    assert abs((high - low) / 3.92 - 1) < 0.05
+def test_the_interval_of_a_mean_over_groups_is_the_symmetric_bootstrap_t_of_textbooks() -> None:
+    values = np.random.default_rng(0).lognormal(size=12)
+    drawn = GroupDraws.of(12, 2000, seed=1)
+    means = values @ drawn.times / 12
+    errors = np.sqrt((values**2 @ drawn.times / 12 - means**2) / 12)
+    studentised = np.abs(means - means.mean()) / errors
+    wanted = np.quantile(studentised, 0.95) * np.sqrt(values.var() / 12)
+    low, high = interval(values.mean(), deviations(values.mean(), means, drawn))
+    assert (high + low) / 2 == pytest.approx(values.mean())
+    assert (high - low) / 2 == pytest.approx(wanted, rel=0.01)
+    assert (high - low) / 2 > 2.2 * np.sqrt(values.var(ddof=1) / 12)  # Student's t, which skewness makes too narrow
 
 
 def test_there_is_no_interval_without_something_to_resample():
-    draws = np.random.default_rng(0).normal(size=100)
-    assert deviations(0.0, draws, draws, groups=1) is None
-    assert deviations(float("nan"), draws, draws, groups=9) is None
-    undefined = np.where(np.arange(100) < 6, np.nan, draws)
-    assert deviations(0.0, undefined, draws, groups=9) is None
-    assert people_deviations(0.0, undefined, people=9) is None
-    assert people_deviations(0.0, draws, people=1) is None
+    drawn = GroupDraws.of(9, 100, seed=0)
+    values = np.random.default_rng(0).normal(size=9)
+    means = values @ drawn.times / 9
+    assert deviations(0.0, means, drawn) is not None
+    assert deviations(0.0, np.zeros(100), GroupDraws.of(1, 100, seed=0)) is None
+    assert deviations(float("nan"), means, drawn) is None
+    undefined = np.where(np.arange(100) < 6, np.nan, means)
+    assert deviations(0.0, undefined, drawn) is None
+    assert student_deviations(0.0, undefined, people=9) is None
+    assert student_deviations(0.0, means, units=1) is None
     assert interval(0.0, None) is None
     assert p_value(0.0, None) is None
-    same = np.full(100, 0.3)
-    assert interval(0.3, deviations(0.3, same, same, groups=9)) == (0.3, 0.3)
+    assert interval(0.3, deviations(0.3, np.full(100, 0.3), drawn)) == (0.3, 0.3)
+
+
+def test_a_difference_that_hangs_on_one_or_two_groups_is_never_significant_and_has_a_finite_interval() -> None:
+    for differing, significant in ((1, False), (2, False), (12, True)):
+        values = np.where(np.arange(12) < differing, 0.5 + np.arange(12) / 12, 0.0)
+        drawn = GroupDraws.of(12, 1000, seed=0)
+        around = deviations(values.mean(), values @ drawn.times / 12, drawn)
+        low, high = interval(values.mean(), around)
+        assert (p_value(values.mean(), around) < 0.05) == (low > 0) == significant
+        assert high - low <= 4.2 * 2.21 * np.sqrt(values.var() / 11)
 
 
 def test_500_intervals_over_people_hold_the_truth_93_to_97_percent_of_the_time() -> None:
@@ -101,7 +117,7 @@ def test_500_intervals_over_people_hold_the_truth_93_to_97_percent_of_the_time()
         for number, truth in enumerate(wanted):
             one = found[f"group {number:03d}"]
             value = one.value[metric]
-            ends = interval(value, people_deviations(value, one.drawn[metric], one.units))
+            ends = interval(value, student_deviations(value, one.drawn[metric], one.units))
             held.append(ends is not None and ends[0] <= truth <= ends[1])
         assert 0.93 <= np.mean(held) <= 0.97, f"{metric}: {np.mean(held):.3f}"
 

@@ -188,11 +188,11 @@ def test_a_tiny_group_is_never_called_the_worst(table: pd.DataFrame) -> None:
 
 def test_steerability_is_what_telling_who_asks_gains() -> None:
     questions = items(2, options=4)
-    world = draw_world(4, questions, groups=6, people=50)
+    world = draw_world(4, questions, groups=20, people=50)
     alone = {name: shares[0] for name, shares in average(world).items()}
     table = predictions(world, world.truth)
     table["unsteered"] = table["question_id"].map(alone)
-    found = score(table, questions, draws=50)["seen"]
+    found = score(table, questions, draws=200)["seen"]
     without = score(predictions(world, average(world)), questions, draws=0)["seen"]
     gained = without["soft_emd"]["value"] - found["soft_emd"]["value"]
     assert found["steerability"]["value"] == pytest.approx(gained, abs=1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from cuma.errors import BenchmarkError
 from cuma.metrics import break_down, compare, score, score_many
 from cuma.metrics.breakdown import MIN_QUESTIONS
 from cuma.metrics.estimates import Measured, numbers
+from cuma.metrics.inference import student_deviations
 from cuma.metrics.shares import Figures, Published, drawn_weights, overall
 
 OF_SHARES = {
@@ -109,7 +112,7 @@ def test_intervals_hold_the_mean_over_other_questions_and_groups() -> None:
         figures = Figures(there, {"option_mass": 0.3 + effects}, ([], []), empty)
         drawn = overall(figures, *drawn_weights(published, 300, seed))
         value = {name: float(array[0]) for name, array in overall(figures, np.ones((30, 1)), np.ones((25, 1))).items()}
-        found = numbers(Measured(value, drawn, drawn), published.units)["option_mass"]
+        found = numbers(Measured(value, drawn), partial(student_deviations, units=published.units))["option_mass"]
         held.append(found["low"] <= 0.3 <= found["high"])
         width.append(found["high"] - found["low"])
     assert 0.93 <= np.mean(held) <= 0.98, np.mean(held)

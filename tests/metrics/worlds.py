@@ -82,11 +82,11 @@ def average(world: World) -> dict[str, np.ndarray]:
     return {item: np.tile(shares.mean(axis=0), (len(shares), 1)) for item, shares in world.truth.items()}
 
 
-def true_spread(groups: int = 1500) -> float:
+def true_spread(groups: int = 1500, options: int = 2) -> float:
     """The spread of the world's model for infinitely many people in very many groups."""
     rng = np.random.default_rng(99)
     location = 0.8 * rng.normal(size=groups) + 0.4 * rng.normal(size=groups)
     once = np.ones((groups, 1))
-    model = answer_shares(0.7 * location + 0.2 * rng.normal(size=groups), 2)
-    sums = [pairwise_jsd_sum(shares.T[:, :, None], once)[0] for shares in (model, answer_shares(location, 2))]
+    model = answer_shares(0.7 * location + 0.2 * rng.normal(size=groups), options)
+    sums = [pairwise_jsd_sum(shares.T[:, :, None], once)[0] for shares in (model, answer_shares(location, options))]
     return float(sums[0] / sums[1])

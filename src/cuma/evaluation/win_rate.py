@@ -14,7 +14,7 @@ from cuma.judge import Judge, Pair
 from cuma.materials import load_survey
 from cuma.metrics import length_controlled_win_rate
 from cuma.metrics.estimates import entry
-from cuma.metrics.inference import interval, p_value, people_deviations
+from cuma.metrics.inference import interval, p_value, student_deviations
 from cuma.metrics.pointwise import Floats
 from cuma.profiles import Profile
 from cuma.runs import Run, write_json
@@ -72,8 +72,8 @@ def summary(table: pd.DataFrame, scores: tuple[float | None, ...], seed: int = 0
     clusters = [rows for _, rows in judged.groupby("cluster")]
     value, controlled = _rates(judged)
     drawn = _drawn(clusters, seed) if len(clusters) > 1 else np.empty((0, 2))
-    around = people_deviations(value, drawn[:, 0], len(clusters)) if len(drawn) else None
-    beside = people_deviations(controlled, drawn[:, 1], len(clusters)) if len(drawn) else None
+    around = student_deviations(value, drawn[:, 0], len(clusters)) if len(drawn) else None
+    beside = student_deviations(controlled, drawn[:, 1], len(clusters)) if len(drawn) else None
     return {
         "win_rate": entry(value, interval(value, around), (0.0, 1.0)),
         "length_controlled_win_rate": entry(controlled, interval(controlled, beside), (0.0, 1.0)),

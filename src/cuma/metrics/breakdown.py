@@ -11,7 +11,7 @@ import pandas as pd
 
 from cuma.metrics.cells import Answers, Cells
 from cuma.metrics.estimates import entry
-from cuma.metrics.inference import interval, people_deviations, resample
+from cuma.metrics.inference import interval, resample_people, student_deviations
 from cuma.metrics.measure import BETWEEN_GROUPS, BOUNDS, METRICS, measure
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
@@ -31,7 +31,7 @@ Questions = Sequence[QuestionLike | Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class GroupDraws:
+class OneGroup:
     """One group's metrics: the estimates, and over draws ([B] each; empty without draws)."""
 
     n: dict[str, int]
@@ -47,7 +47,7 @@ class GroupDraws:
 def break_down(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
     """What stands in scores.json beside `score`: by_question, by_group, and each side's inequality.
 
-    By question, groups and people are drawn as in `score`. By group, people of the group are drawn. The inequality is
+    By question, groups are drawn as in `score`. By group, people of the group are drawn. The inequality is
     about the groups that are there (with at least `MIN_PEOPLE` people), which are therefore not drawn, and their people
     are: the largest soft EMD, its distance from the smallest, and the standard deviation over groups. Sampling noise
     inflates all three.
@@ -81,7 +81,7 @@ def _by_question(predictions: pd.DataFrame, questions: Questions, draws: int, se
     return found
 
 
-def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, GroupDraws]:
+def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, OneGroup]:
     """Each group's metrics, with its people drawn."""
     blocks = [people.features(), said.features]
     sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]
@@ -90,9 +90,9 @@ def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, 
     answers = Answers.of(cells, sums[1], said.base[:, :, None], said.unsteered)
     again: tuple[Cells, Answers] | None = None
     if draws:
-        drawn = resample(people, blocks, draws, seed, keep_groups=True)
-        slots = Cells.of(people, drawn.sums[0])
-        again = slots, Answers.of(slots, drawn.sums[1], said.base[:, :, None], said.unsteered)
+        drawn = resample_people(people, blocks, draws, seed)
+        slots = Cells.of(people, drawn[0])
+        again = slots, Answers.of(slots, drawn[1], said.base[:, :, None], said.unsteered)
     groups, answered = {}, people.answers >= 0
     for number, name in enumerate(people.groups):
         floors = (noise[:, number : number + 1], sampler[:, number : number + 1])
@@ -101,11 +101,11 @@ def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, 
         over = _of_one(*again, number, floors) if again else {}
         size = int(rows.stop - rows.start)
         n = {"people": size, "answers": int(answered[rows].sum())}
-        groups[name] = GroupDraws(n, size, size >= MIN_PEOPLE, value, over)
+        groups[name] = OneGroup(n, size, size >= MIN_PEOPLE, value, over)
     return groups
 
 
-def group_question_draws(published: Published, told: Told, draws: int, seed: int) -> dict[str, GroupDraws]:
+def group_question_draws(published: Published, told: Told, draws: int, seed: int) -> dict[str, OneGroup]:
     """Each group's metrics from shares, with questions drawn; all groups are asked the same drawn questions.
 
     A group of under `MIN_PEOPLE` people, where that is known, or under `MIN_QUESTIONS` questions is not comparable.
@@ -118,7 +118,7 @@ def group_question_draws(published: Published, told: Told, draws: int, seed: int
     asked = published.asked.sum(axis=0).astype(int)
     few = np.where(published.asked > 0, published.people, 0.0).max(axis=0) < MIN_PEOPLE  # False where not known
     return {
-        group: GroupDraws(
+        group: OneGroup(
             {"questions": int(asked[g])},
             int(asked[g]),
             bool(asked[g] >= MIN_QUESTIONS and not few[g]),
@@ -135,18 +135,18 @@ def _of_one(cells: Cells, answers: Answers, group: int, floors: tuple[Floats, Fl
     return measure(one, answers.at(group), once, floors, nothing, nothing)
 
 
-def _entries(group: GroupDraws) -> dict[str, Any]:
+def _entries(group: OneGroup) -> dict[str, Any]:
     entries: dict[str, Any] = {"n": group.n}
     for metric in OF_ONE_GROUP:
         if metric not in group.value:
             continue
         value = group.value[metric]
-        around = people_deviations(value, group.drawn[metric], group.units) if group.drawn else None
+        around = student_deviations(value, group.drawn[metric], group.units) if group.drawn else None
         entries[metric] = entry(value, interval(value, around), BOUNDS[metric])
     return entries
 
 
-def _inequality(groups: Mapping[str, GroupDraws]) -> dict[str, Any]:
+def _inequality(groups: Mapping[str, OneGroup]) -> dict[str, Any]:
     large = {name: group for name, group in groups.items() if group.comparable}
     if len(large) < 2:
         return {name: entry(np.nan, None) for name in INEQUALITY}
@@ -158,7 +158,7 @@ def _inequality(groups: Mapping[str, GroupDraws]) -> dict[str, Any]:
 
     def about(statistic: Callable[[Floats], Floats]) -> dict[str, Any]:
         value = float(statistic(emd[:, None])[0])
-        around = None if drawn is None else people_deviations(value, statistic(drawn), smallest)
+        around = None if drawn is None else student_deviations(value, statistic(drawn), smallest)
         return entry(value, interval(value, around), (0.0, 1.0))
 
     names = list(large)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cuma.metrics.estimates import entry
-from cuma.metrics.inference import deviations, interval
+from cuma.metrics.inference import GroupDraws, deviations, interval
 from cuma.metrics.pointwise import Floats
 
 DRAWS = 1000
@@ -27,6 +27,7 @@ class Cosines:
     groups whose mean gradients have a negative cosine."""
     drawn: dict[str, Floats]
     """The same over draws of groups, [B]."""
+    draws: GroupDraws
 
     @classmethod
     def of(cls, gradients: ArrayLike, seed: int = 0, draws: int = DRAWS) -> Cosines:
@@ -39,19 +40,16 @@ class Cosines:
         between = _known_mean(pairs)
         apart = ~np.eye(batches, dtype=bool).ravel()
         within = _known_mean(np.stack([pairs[group, group][apart] for group in range(groups)]))
-        rng = np.random.default_rng(seed)
-        drawn_groups = rng.integers(groups, size=(draws, groups))
-        times = np.stack([(drawn_groups == group).sum(axis=1) for group in range(groups)]).astype(np.float64)
+        drawn = GroupDraws.of(groups, draws, seed)
         once = np.ones((groups, 1))
         value = {name: float(array[0]) for name, array in _figures(matrix, between, within, once).items()}
-        return cls(matrix, value, _figures(matrix, between, within, times))
+        return cls(matrix, value, _figures(matrix, between, within, drawn.times), drawn)
 
     def entries(self) -> dict[str, Any]:
         """In the form of gradients.json."""
-        groups = len(self.matrix)
         found: dict[str, Any] = {"cosine": [[_known(value) for value in row] for row in self.matrix]}
         for name, value in self.value.items():
-            around = deviations(value, self.drawn[name], self.drawn[name], groups)
+            around = deviations(value, self.drawn[name], self.draws)
             found[name] = entry(value, interval(value, around), BOUNDS[name])
         return found
 
@@ -59,7 +57,7 @@ class Cosines:
         """The difference of the means between groups, paired: both were drawn with one seed."""
         value = self.value["between"] - other.value["between"]
         drawn = self.drawn["between"] - other.drawn["between"]
-        return entry(value, interval(value, deviations(value, drawn, drawn, len(self.matrix))))
+        return entry(value, interval(value, deviations(value, drawn, self.draws)))
 
 
 def _known_mean(values: Floats) -> Floats:

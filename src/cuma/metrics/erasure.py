@@ -10,7 +10,7 @@ from scipy.stats import norm
 from cuma.metrics.breakdown import MIN_PEOPLE
 from cuma.metrics.cells import Answers, Cells
 from cuma.metrics.collapse import positions
-from cuma.metrics.inference import Draws, deviations, people_deviations, resample
+from cuma.metrics.inference import GroupDraws, deviations, resample_people, student_deviations
 from cuma.metrics.measure import cell_emd, group_means, people_entropy
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import People, Said
@@ -59,10 +59,9 @@ class GroupErasure:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """Cells and answers of one part of the predictions, as observed, with groups drawn, and with people drawn."""
+    """Cells and answers of one part of the predictions, as observed, and with people drawn."""
 
     people: People
-    said: Said
     cells: Cells
     answers: Answers
     n: Floats
@@ -73,21 +72,17 @@ class Side:
     @classmethod
     def of(cls, people: People, said: Said, draws: int, seed: int) -> Side:
         """From one part of `read_parts`."""
-        sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in _blocks(people, said)]
+        blocks = (people.features(), said.features)
+        sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]
         cells = Cells.of(people, sums[0])
         answers = Answers.of(cells, sums[1], said.base[:, :, None], said.unsteered)
         n = np.stack([counts.sum(axis=1) for counts in people.effective_counts()]).astype(np.float64)
-        return cls(people, said, cells, answers, n, draws, seed)
+        return cls(people, cells, answers, n, draws, seed)
 
-    def resampled(self, *, keep_groups: bool) -> tuple[Draws, Cells, Answers]:
-        """Draws, and the cells in them."""
-        drawn = resample(self.people, _blocks(self.people, self.said), self.draws, self.seed, keep_groups=keep_groups)
-        cells = Cells.of(self.people, drawn.sums[0])
-        return drawn, cells, Answers.of(cells, drawn.sums[1], self.said.base[:, drawn.slots], self.said.unsteered)
-
-
-def _blocks(people: People, said: Said) -> list[Floats]:
-    return [people.features(), said.features]
+    def resampled(self) -> Cells:
+        """The cells with their people drawn."""
+        (sums,) = resample_people(self.people, [self.people.features()], self.draws, self.seed)
+        return Cells.of(self.people, sums)
 
 
 def within(side: Side) -> Within:
@@ -96,17 +91,11 @@ def within(side: Side) -> Within:
     model, people = _variances(side.cells, side.answers, n)
     once = np.ones((len(side.people.groups), 1))
     observed = _ratios(model, people, n, once)
-    kept = drawn = np.zeros((len(observed), 0))
+    ratios: list[tuple[float, Floats | None]] = [(float(value[0]), None) for value in observed]
     if side.draws:
-        times, cells, answers = side.resampled(keep_groups=False)
-        kept = _ratios(model, people, n, times.times)
-        slots = side.n[:, times.slots]
-        drawn = _ratios(*_variances(cells, answers, slots), slots, np.ones(times.slots.shape))
-    groups = len(side.people.groups)
-    ratios = [
-        (float(value[0]), deviations(float(value[0]), kept[place], drawn[place], groups) if side.draws else None)
-        for place, value in enumerate(observed)
-    ]
+        draws = GroupDraws.of(len(side.people.groups), side.draws, side.seed)
+        over = _ratios(model, people, n, draws.times)
+        ratios = [(value, deviations(value, ratio, draws)) for (value, _), ratio in zip(ratios, over, strict=True)]
     there = (n > 0).sum(axis=1)[:, 0]
     means = [(values[:, :, 0] * (side.n > 0)).sum(axis=1) / np.maximum(there, 1) for values in (model, people)]
     return Within(means[0], means[1], ratios[-1], ratios[:-1])
@@ -137,7 +126,7 @@ def erasure(side: Side) -> dict[str, GroupErasure]:
     """
     sizes = np.diff(side.people.starts)
     large = [number for number in range(len(sizes)) if sizes[number] >= MIN_PEOPLE]
-    drawn = side.resampled(keep_groups=True)[1] if side.draws else None
+    drawn = side.resampled() if side.draws else None
     own = group_means(cell_emd(side.cells, side.answers.predicted), side.cells.n)[:, 0]
     average = _average(side.cells)
     return {
@@ -155,12 +144,12 @@ def _of_group(
     margin, around = own - distances.get(toward, np.nan) if toward is not None else np.nan, None
     if drawn is not None and toward is not None:
         both = _distance(side, drawn, group, group) - _distance(side, drawn, group, toward)
-        around = people_deviations(margin, both, int(min(sizes[group], sizes[toward])))
+        around = student_deviations(margin, both, int(min(sizes[group], sizes[toward])))
     said = side.answers.predicted[:, [group]]
     pull = float(_pull(side, cells, group, said, average)[0])
     pulled = None
     if drawn is not None:
-        pulled = people_deviations(pull, _pull(side, drawn, group, said, average), int(sizes[group]))
+        pulled = student_deviations(pull, _pull(side, drawn, group, said, average), int(sizes[group]))
     return GroupErasure(
         people=int(sizes[group]),
         entropy_model=float(group_means(side.answers.entropy[:, [group]], cells.n[:, [group]])[0, 0]),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cuma.metrics.inference import deviations, holm, interval, p_value
+from cuma.metrics.inference import holm, interval, p_value
 from cuma.metrics.measure import BOUNDS, METRICS, SQUARED
 from cuma.metrics.pointwise import Floats, low_option_mass
 
 NOT_TESTED = {"p": None}
+
+
+Scatter = Callable[[float, Floats], Floats | None]
+"""From an estimate and its draws to how it scatters (`deviations`, `student_deviations`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,39 +24,35 @@ class Measured:
     """One metric set of one method: the estimates, and the draws behind their intervals (empty without draws)."""
 
     value: dict[str, float]
-    kept: dict[str, Floats]
     drawn: dict[str, Floats]
 
 
-def numbers(result: Measured, units: int) -> dict[str, dict[str, Any]]:
-    """Each metric as {"value", "low", "high"}. units: how many groups (or questions) were drawn from."""
+def numbers(result: Measured, scatter: Scatter) -> dict[str, dict[str, Any]]:
+    """Each metric as {"value", "low", "high"}."""
     scores: dict[str, dict[str, Any]] = {}
     for metric, value in result.value.items():
-        scores[metric] = entry(value, _ends(metric, result, units) if result.kept else None, BOUNDS[metric])
+        scores[metric] = entry(value, _ends(metric, result, scatter) if result.drawn else None, BOUNDS[metric])
     mass = scores["option_mass"]
     mass["low_mass"] = low_option_mass(result.value["option_mass"])
     return scores
 
 
-def _ends(metric: str, result: Measured, units: int) -> tuple[float, float] | None:
+def _ends(metric: str, result: Measured, scatter: Scatter) -> tuple[float, float] | None:
     """The interval of one metric; divergences, which grow with the square of a difference, are taken by their root."""
-    value, kept, drawn = result.value[metric], result.kept[metric], result.drawn[metric]
+    value, over = result.value[metric], result.drawn[metric]
     if metric not in SQUARED:
-        return interval(value, deviations(value, kept, drawn, units))
+        return interval(value, scatter(value, over))
     root = float(np.sqrt(value))
-    ends = interval(root, deviations(root, np.sqrt(kept), np.sqrt(drawn), units))
+    ends = interval(root, scatter(root, np.sqrt(over)))
     return None if ends is None else (max(ends[0], 0.0) ** 2, ends[1] ** 2)
 
 
-def paired(one: Measured, other: Measured, units: int) -> dict[str, dict[str, Any]]:
+def paired(one: Measured, other: Measured, scatter: Scatter) -> dict[str, dict[str, Any]]:
     """Each metric's difference, one - other, as {"value", "low", "high", "p", "p_holm"}, not corrected yet."""
     entries = {}
     for metric in one.value:
         value = one.value[metric] - other.value[metric]
-        around = None
-        if one.kept:
-            kept, drawn = one.kept[metric] - other.kept[metric], one.drawn[metric] - other.drawn[metric]
-            around = deviations(value, kept, drawn, units)
+        around = scatter(value, one.drawn[metric] - other.drawn[metric]) if one.drawn else None
         p = p_value(value, around)
         entries[metric] = {**entry(value, interval(value, around)), "p": p, "p_holm": p}
     return entries

@@ -1,26 +1,25 @@
-"""95 % intervals: a cluster bootstrap that resamples groups, then people within each group, and its two repairs.
+"""95 % intervals from resampled groups, or from resampled people of one group.
 
-A person's answers to all questions stay together, and all methods are measured on the same draws, so that differences
-between methods are paired.
+Groups are what a survey has few of, so a metric of many groups is measured again on groups drawn with replacement, each
+with all its people (the cluster bootstrap; Davison & Hinkley 1997, § 3.8). A group's people bring their sampling noise
+along, so it counts once, and a person's answers to all questions stay together. All methods are measured on the same
+draws, so that differences between methods are paired.
 
-Taken as it stands the scheme has two faults, and `interval` repairs both:
-- *Bias.* Resampled people carry sampling noise twice, which inflates every EMD and every diversity; percentiles of the
-  draws would lie above the estimate, often without containing it. The draws are re-centred on the estimate.
-- *Variance.* Observed groups already differ by their people's sampling noise; drawing people again adds that noise a
-  second time. The draws are rescaled to the variance of the draws that keep each group's people as they are, which
-  is unbiased up to the factor G/(G-1), and widened by Student's t for few groups (Davison & Hinkley 1997, § 3.8, on
-  bootstrapping hierarchical data).
+How far a draw lies from the mean of the draws is divided by how much the groups in it differ, compared with the
+sample's: the symmetric studentised bootstrap, whose coverage errs by the order 1/G² only (Hall 1988), whether groups
+lie around their mean evenly or a few far off. A group's influence on a metric, which that needs, is read off the draws
+themselves (as in the bootstrap's infinitesimal jackknife; Efron 2014). Intervals are symmetric on the scale they are
+taken on.
+
 What is covered is the metric's expectation over groups and people at these cell sizes: an EMD keeps its noise floor,
-the spread does not. In simulations (15 to 50 groups of 60 to 120 people, 150 to 200 worlds) 89 to 98 % of a method's
-intervals held it; raw percentiles held 73 to 93 % for the EMD. With 15 groups, differences of accuracy or argmax EMD
-hang on the one or two groups where the argmax differs, and were held by 82 % only: read those with care. All metrics,
-500 worlds: `studies/coverage.py`, docs/evaluation.md.
+the spread does not. How often that holds: `studies/coverage.py`, docs/evaluation.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,24 +31,44 @@ from cuma.metrics.sample import People
 LEVEL = 0.95
 MAX_UNDEFINED = 0.05
 """With a larger share of draws in which a metric is undefined there is no interval."""
+WIDEST = 2.0
+"""An interval is at most so many times as wide as Student's: what differs in one or two groups only is missing from
+many draws, which then say nothing about how far the truth may be."""
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
-    """Groups and people drawn: S = G slots in B draws."""
+class GroupDraws:
+    """Draws of groups with replacement."""
 
-    slots: NDArray[np.int64]
-    """[S, B]: which group stands in each slot."""
     times: Floats
-    """[G, B]: how often each group was drawn."""
-    sums: tuple[Floats, ...]
-    """Per block of features, [F, S, B]: weighted sums over the people of each slot."""
+    """[G, B]: how often each of G groups was drawn in each of B draws."""
+
+    @classmethod
+    def of(cls, groups: int, draws: int, seed: int) -> GroupDraws:
+        """The same seed draws the same groups."""
+        drawn = np.random.default_rng(seed).integers(groups, size=(groups, draws))
+        return cls(np.stack([(drawn == group).sum(axis=0) for group in range(groups)]).astype(np.float64))
+
+    @cached_property
+    def _solve(self) -> Floats:
+        """[G, B]: least squares of a metric's draws on how often each group was drawn."""
+        often = self.times - self.times.mean(axis=1, keepdims=True)
+        return np.asarray(np.linalg.pinv(often.T, rcond=1e-6))
+
+    def variance(self, metric: Floats) -> Floats:
+        """[B]: how much the groups' influences on `metric` [B] vary in each draw, over how much they do in the sample.
+
+        0 where no two groups of a draw differ.
+        """
+        influence = self._solve @ (metric - metric.mean())
+        influence -= influence.mean()
+        mean, square = (influence**power @ self.times / len(influence) for power in (1, 2))
+        return np.asarray(np.maximum(square - mean**2, 0.0) / influence.var())
 
 
-def resample(people: People, blocks: Sequence[Floats], draws: int, seed: int, *, keep_groups: bool = False) -> Draws:
-    """Draws groups with replacement and, anew for every slot, people of its group with replacement.
-
-    keep_groups: every group stands in its own slot in every draw, and only people are drawn.
+def resample_people(people: People, blocks: Sequence[Floats], draws: int, seed: int) -> tuple[Floats, ...]:
+    """Draws people of each group with replacement: per block [F, G, B], weighted sums over the people drawn.
 
     blocks: features [P, F]. Each is multiplied by itself, so that a method's figures are the same to the last bit
     whichever other methods are scored beside it. People of a group who gave the same answers are drawn as one kind (a
@@ -59,20 +78,14 @@ def resample(people: People, blocks: Sequence[Floats], draws: int, seed: int, *,
     starts, sizes, means = _kinds(people, blocks)
     groups = len(people.groups)
     rng = np.random.default_rng(seed)
-    slots = rng.integers(groups, size=(groups, draws))
-    if keep_groups:
-        slots = np.repeat(np.arange(groups)[:, None], draws, axis=1)
-    flat = slots.ravel()
-    sums = tuple(np.zeros((block.shape[1], flat.size)) for block in blocks)
+    sums = tuple(np.zeros((block.shape[1], groups, draws)) for block in blocks)
     for group in range(groups):
-        at = np.flatnonzero(flat == group)
         rows = slice(int(starts[group]), int(starts[group + 1]))
         n = int(sizes[rows].sum())
-        weights = rng.multinomial(n, sizes[rows] / n, size=at.size).astype(np.float64)
+        weights = rng.multinomial(n, sizes[rows] / n, size=draws).astype(np.float64)
         for total, mean in zip(sums, means, strict=True):
-            total[:, at] = (weights @ mean[rows]).T
-    times = np.stack([(slots == group).sum(axis=0) for group in range(groups)]).astype(np.float64)
-    return Draws(slots, times, tuple(total.reshape(-1, groups, draws) for total in sums))
+            total[:, group] = (weights @ mean[rows]).T
+    return sums
 
 
 def _kinds(people: People, blocks: Sequence[Floats]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Floats]]:
@@ -89,29 +102,37 @@ def _kinds(people: People, blocks: Sequence[Floats]) -> tuple[NDArray[np.int64],
     return starts, sizes, means
 
 
-def deviations(value: float, kept: Floats, drawn: Floats, groups: int) -> Floats | None:
-    """The draws, centred on 0 and scaled to the right variance: how the estimate `value` scatters.
+def deviations(value: float, metric: Floats, drawn: GroupDraws) -> Floats | None:
+    """How the estimate `value` scatters: numbers to be added to it, each with both signs.
 
-    kept [B]: the metric with groups drawn and their people kept; drawn [B]: with people drawn too, on the same groups.
-    None where there is nothing to resample: under 2 groups, or a metric undefined here or in over 5 % of the draws.
+    metric [B]: the same metric over the draws. None where there is nothing to resample: under 2 groups, or a metric
+    undefined here or in over 5 % of the draws.
     """
-    defined = np.isfinite(kept) & np.isfinite(drawn)
+    groups, defined = len(drawn.times), np.isfinite(metric)
     if groups < 2 or not np.isfinite(value) or defined.mean() < 1 - MAX_UNDEFINED:
         return None
-    around = drawn[defined] - drawn[defined].mean()
-    wanted, got = kept[defined].std(), around.std()
-    return np.asarray(around * (_few(groups) * wanted / got if got > 0 else 0.0))
+    known = np.where(defined, metric, metric[defined].mean())
+    away = np.abs(known - known.mean())
+    if away.max() <= ROUNDING * max(1.0, abs(value)):
+        return np.zeros(2 * len(away))
+    variance = drawn.variance(known)
+    farthest = WIDEST * _student(groups) * known.std()
+    some = variance > ROUNDING
+    away = np.where(some, away / np.sqrt(np.where(some, variance, 1.0)), farthest)
+    away = np.minimum(away, farthest)[defined]
+    return np.concatenate([-away, away])
 
 
-def people_deviations(value: float, drawn: Floats, people: int) -> Floats | None:
-    """`deviations` of a metric of one group, or of groups that are the only ones of interest.
+def student_deviations(value: float, drawn: Floats, units: int) -> Floats | None:
+    """`deviations` where people or questions are drawn and not groups: as the draws lie around their mean, widened by
+    Student's t. (Noise of resampling that a distance gathers on top would put them all above the estimate.)
 
-    drawn [B]: the metric with people drawn. people: how many there are (in the smallest group).
+    drawn [B]: the metric over draws. units: how many people, or questions, there are to draw (the fewest).
     """
     defined = np.isfinite(drawn)
-    if people < 2 or not np.isfinite(value) or defined.mean() < 1 - MAX_UNDEFINED:
+    if units < 2 or not np.isfinite(value) or defined.mean() < 1 - MAX_UNDEFINED:
         return None
-    return np.asarray((drawn[defined] - drawn[defined].mean()) * _few(people))
+    return np.asarray((drawn[defined] - drawn[defined].mean()) * _student(units) / norm.ppf((1 + LEVEL) / 2))
 
 
 def interval(value: float, around: Floats | None) -> tuple[float, float] | None:
@@ -141,6 +162,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _few(units: int) -> float:
-    """By how much a bootstrap of so few units must be widened: the plug-in variance, and Student's t for the normal."""
-    return float(np.sqrt(units / (units - 1)) * t.ppf((1 + LEVEL) / 2, units - 1) / norm.ppf((1 + LEVEL) / 2))
+def _student(units: int) -> float:
+    """Half the width of Student's interval, in standard deviations of a bootstrap of so few units."""
+    return float(np.sqrt(units / (units - 1)) * t.ppf((1 + LEVEL) / 2, units - 1))

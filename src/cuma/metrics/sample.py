@@ -146,11 +146,6 @@ class Said:
     unsteered: Floats | None
     """[K]: what it says to each question when it is not told who asks; None where that was not measured."""
 
-    @property
-    def one_voice(self) -> bool:
-        """Whether each group's people were all given the same predictions."""
-        return not self.features[:, : len(self.base)].any()
-
 
 def read_parts(
     predictions: pd.DataFrame, questions: Sequence[QuestionLike | Mapping[str, Any]]

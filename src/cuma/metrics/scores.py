@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.cells import Answers, Cells
 from cuma.metrics.estimates import Measured, correct, numbers, paired
-from cuma.metrics.inference import Draws, resample
+from cuma.metrics.inference import GroupDraws, deviations, student_deviations
 from cuma.metrics.measure import measure, pair_sum
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
@@ -79,15 +80,18 @@ def score_many(
         asked = _shared(here)
         said = {name: answers for name, (_, answers) in here.items()}
         if isinstance(asked, Published):
-            measured, units, size = measure_shares(asked, said, draws, seed), asked.units, asked.sizes()
+            measured, size = measure_shares(asked, said, draws, seed), asked.sizes()
+            scatter = partial(student_deviations, units=asked.units)
         else:
-            measured, units, size = _measure_all(asked, said, draws, seed), len(asked.groups), sizes(asked)
+            drawn = GroupDraws.of(len(asked.groups), draws, seed)
+            measured, size = _measure_all(asked, said, drawn, seed), sizes(asked)
+            scatter = partial(deviations, drawn=drawn)
         for name, result in measured.items():
-            scores[name][part] = numbers(result, units)
+            scores[name][part] = numbers(result, scatter)
             scores[name]["n"][part] = size
         for name in differences:
             if name in measured and reference in measured:
-                differences[name][part] = paired(measured[name], measured[reference], units)
+                differences[name][part] = paired(measured[name], measured[reference], scatter)
         correct([found[part] for found in differences.values() if part in found])
     return {"scores": scores, "differences": differences}
 
@@ -110,39 +114,24 @@ def _shared(here: Mapping[str, tuple[Any, Any]]) -> People | Published:
     return first
 
 
-def _measure_all(people: People, methods: Mapping[str, Said], draws: int, seed: int) -> dict[str, Measured]:
+def _measure_all(people: People, methods: Mapping[str, Said], drawn: GroupDraws, seed: int) -> dict[str, Measured]:
     """Estimates and draws of every method, on one set of draws; the people's side is worked out once."""
     blocks = [people.features(), *(said.features for said in methods.values())]
     sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]  # [F, G, 1] each
-    drawn = resample(people, blocks, draws, seed) if draws else None
+    cells = Cells.of(people, sums[0])
     truth = Truth.of(people, sums[0], drawn, seed)
+    once = np.ones((len(people.groups), 1))
     results = {}
-    for block, (name, said) in enumerate(methods.items(), start=1):
-        cells = Cells.of(people, sums[0])
-        answers = Answers.of(cells, sums[block], said.base[:, :, None], said.unsteered)
-        once = np.ones((len(people.groups), 1))
-        pairs = pair_sum(cells, answers.predicted, once)
-        value = measure(cells, answers, once, truth.floors, pairs, truth.diversity)
-        estimates = {metric: float(array[0]) for metric, array in value.items()}
-        results[name] = Measured(estimates, {}, {})
-        if drawn is not None:
-            results[name] = Measured(estimates, *_redo(cells, answers, said, drawn, block, truth))
+    for block, (name, said) in zip(sums[1:], methods.items(), strict=True):
+        answers = Answers.of(cells, block, said.base[:, :, None], said.unsteered)
+
+        def over(times: Floats, diversity: Floats, answers: Answers = answers) -> dict[str, Floats]:
+            pairs = pair_sum(cells, answers.predicted, times)
+            return measure(cells, answers, times, truth.floors, pairs, diversity)
+
+        value = {metric: float(array[0]) for metric, array in over(once, truth.diversity).items()}
+        results[name] = Measured(value, over(drawn.times, truth.drawn) if drawn.times.size else {})
     return results
-
-
-def _redo(
-    cells: Cells, answers: Answers, said: Said, draws: Draws, block: int, truth: Truth
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """The metrics over draws: with groups drawn and their people kept, and with people drawn too."""
-    pairs = pair_sum(cells, answers.predicted, draws.times)
-    kept = measure(cells, answers, draws.times, truth.floors, pairs, truth.kept)
-    slots = Cells.of(cells.people, draws.sums[0])
-    again = Answers.of(slots, draws.sums[block], said.base[:, draws.slots], said.unsteered)
-    once = np.ones(draws.slots.shape)
-    if not said.one_voice:  # otherwise drawing people leaves the predictions as they are
-        pairs = pair_sum(slots, again.predicted, once)
-    floors = (truth.floors[0][:, draws.slots, 0], truth.floors[1][:, draws.slots, 0])
-    return kept, measure(slots, again, once, floors, pairs, truth.drawn)
 
 
 def sizes(people: People) -> dict[str, int]:

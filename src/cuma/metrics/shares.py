@@ -169,7 +169,7 @@ def measure_shares(published: Published, methods: Mapping[str, Told], draws: int
         figures = figures_of(published, told, seed)
         value = {metric: float(array[0]) for metric, array in overall(figures, *once).items()}
         drawn = overall(figures, questions, groups) if draws else {}
-        found[name] = Measured(value, drawn, drawn)
+        found[name] = Measured(value, drawn)
     return found
 
 

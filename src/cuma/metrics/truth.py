@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cuma.metrics.cells import Cells
-from cuma.metrics.inference import Draws
+from cuma.metrics.inference import GroupDraws
 from cuma.metrics.measure import pair_sum
 from cuma.metrics.noise import chance_diversity, noise_floor, sampler_floor
 from cuma.metrics.pointwise import Floats
@@ -22,14 +22,12 @@ class Truth:
     """[Q, G, 1] each: noise floor and sampler floor of every cell, 0 in empty ones."""
     diversity: Floats
     """[1]: Σ JSD between observed groups, less its mean under permuted labels."""
-    kept: Floats
-    """[B]: the same with groups drawn and their people kept."""
     drawn: Floats
-    """[B]: the same with people drawn too."""
+    """[B]: the same with groups drawn."""
 
     @classmethod
-    def of(cls, people: People, sums: Floats, draws: Draws | None, seed: int) -> Truth:
-        """From the sums [K+Q, G, 1] of `People.features`, and draws whose first block are these features."""
+    def of(cls, people: People, sums: Floats, draws: GroupDraws, seed: int) -> Truth:
+        """From the sums [K+Q, G, 1] of `People.features`, and draws of the groups."""
         cells = Cells.of(people, sums)
         tables = people.effective_counts()
         chance = [chance_diversity(counts, seed=(seed, number)) for number, counts in enumerate(tables)]
@@ -37,15 +35,8 @@ class Truth:
         shares = chance_shares(n, np.array(chance))
         once = np.ones((len(people.groups), 1))
         observed = pair_sum(cells, cells.observed, once) - sum(chance)
-        kept = drawn = np.zeros(0)
-        if draws is not None:
-            there = draws.times * (cells.n > 0)  # [Q, G, B]
-            between = _between_groups(shares, there)
-            kept = pair_sum(cells, cells.observed, draws.times) - between
-            slots = Cells.of(people, draws.sums[0])
-            twice = between + _between_slots(shares, there)
-            drawn = pair_sum(slots, slots.observed, np.ones(draws.slots.shape)) - twice
-        return cls(cell_floors(people, seed), observed, kept, drawn)
+        drawn = pair_sum(cells, cells.observed, draws.times) - _between_groups(shares, draws.times * (cells.n > 0))
+        return cls(cell_floors(people, seed), observed, drawn)
 
 
 def cell_floors(people: People, seed: int) -> tuple[Floats, Floats]:
@@ -71,9 +62,3 @@ def _between_groups(shares: Floats, times: Floats) -> Floats:
     """[B]: noise that the sample itself put between the groups drawn; copies of one group share it, so it cancels."""
     total = times.sum(axis=1, keepdims=True)
     return np.asarray((times * shares[:, :, None] * (total - times)).sum(axis=(0, 1)))
-
-
-def _between_slots(shares: Floats, times: Floats) -> Floats:
-    """[B]: noise that drawing people once more puts between all slots, copies of one group included."""
-    total = times.sum(axis=1)
-    return np.asarray(((total - 1) * (times * shares[:, :, None]).sum(axis=1)).sum(axis=0))

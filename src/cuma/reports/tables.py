@@ -41,7 +41,7 @@ class Column:
 
 
 DRAWN = {
-    False: ("resampling groups and then the people in them", "resampled people"),
+    False: ("resampling groups", "resampled groups"),
     True: ("resampling questions and groups", "resampled questions and groups"),
 }
 """What intervals of people's answers, and of shares without people, resample."""

@@ -1,16 +1,14 @@
-"""The least that it can cost: every product at this machine's measured speed of computing and of reading.
-
-python -m bench.floor           # ceilings, and the floor of the ratio ours / LoRA for layers and the whole model
-"""
+"""The least that it can cost: every product at this machine's measured speed of computing and of reading."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from bench.layers import CENTRE, E, K, Layer
+from bench.layers import CELLS, CENTRE, E, K, Layer
+from bench.models import DECODED, LENGTH, ROWS, SHAPES
 from bench.pairs import CLOCKS
 from cuma.tuner.experts import GATHER_FROM, GATHER_TOKENS
 
@@ -37,8 +35,8 @@ class Ceilings:
         )
 
 
-def measure(clock: str = "cpu") -> Ceilings:
-    """The best of several tries."""
+def measure(clock: str) -> Ceilings:
+    """The best of several tries, with as many threads as PyTorch has now."""
     square, long = torch.randn(1024, 1024), torch.randn(64 * 2**20)
     return Ceilings(2 * 1024**3 / _best(lambda: square @ square, clock), 4 * long.numel() / _best(long.sum, clock))
 
@@ -71,6 +69,20 @@ def lora(tokens: float, wide: float, out: float, cell: Layer) -> Iterator[Produc
     yield from trained(tokens, K * cell.r, out, cell.train)
 
 
+def floors(at: Ceilings) -> dict[tuple[str, str], float]:
+    """The least ratio of ours to LoRA, by kind and name of the cell: layers in fp32, and the whole model."""
+    found = {
+        ("layer, training" if cell.train else "layer, answering", cell.name): layer_floor(cell, at)
+        for cell in CELLS
+        if cell.dtype == "fp32" and not cell.checkpointing and not cell.compiled and cell.routing == CENTRE.routing
+    }
+    for shape, (rank, share_a) in SHAPES.items():
+        for kind, tokens, train in [("training", ROWS * LENGTH, True), ("decoding", DECODED, False)]:
+            cell = replace(CENTRE, tokens=tokens, train=train, r=rank, share_a=share_a)
+            found[f"model, {kind} step", shape] = model_floor(cell, at)
+    return found
+
+
 def layer_floor(cell: Layer, at: Ceilings) -> float:
     """Least ratio of ours to LoRA for one layer, gates given."""
     size = (cell.tokens, cell.width, cell.width)
@@ -96,30 +108,3 @@ def _best(run: Callable[[], object], clock: str) -> float:
         run()
         found.append(tell() - start)
     return min(found)
-
-
-def main() -> None:
-    """Print the ceilings and the floors."""
-    from dataclasses import replace
-
-    torch.set_num_threads(1)
-    at = measure()
-    print(f"{at.flops / 1e9:.0f} GFLOP/s, {at.bytes / 1e9:.1f} GB/s, one thread")
-    for width, rank, shared in [
-        (576, 8, False),
-        (2048, 8, False),
-        (4096, 8, False),
-        (2048, 64, False),
-        (2048, 64, True),
-    ]:
-        cell = replace(CENTRE, width=width, r=rank, share_a=shared)
-        print(f"layer, training, H {width}, r {rank}, {'shared' if shared else 'own'} A: {layer_floor(cell, at):.3f}")
-    for rank, shared in [(8, False), (64, True), (64, False)]:
-        for tokens, train in [(256, True), (8, False)]:
-            cell = replace(CENTRE, tokens=tokens, train=train, r=rank, share_a=shared)
-            what = "training step" if train else "decoding step"
-            print(f"model, {what}, r {rank}, {'shared' if shared else 'own'} A: {model_floor(cell, at):.3f}")
-
-
-if __name__ == "__main__":
-    main()

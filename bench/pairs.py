@@ -23,6 +23,8 @@ SHORTEST = 0.05
 """Seconds that a sample lasts at least: what is faster is repeated, so that a hiccup of the system is small beside it."""
 AGAIN = "ours, again"
 """The A/A control: the same function as "ours" under another name."""
+ROUTED = "ours, with router"
+"""Ours computing its gates, where "ours" is given them."""
 
 
 def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int, clock: str, limit: float) -> dict[str, list[float]]:

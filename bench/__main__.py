@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("layers", "models"))
     parser.add_argument("--cell", nargs="+", help="only cells whose kind and name contain one of these")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=240, help="stop a cell's rounds after so long, at five or more")
+    parser.add_argument("--seconds", type=float, default=240, help="stop a cell after so long, at five rounds or more")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use too"
     )
@@ -65,7 +65,7 @@ def main() -> None:
         result["cells"].append(row)
         write_json(arguments.output, result)  # a run that is stopped keeps what it has
         print(line(row), flush=True)
-    print(f"A/A over all cells: median {aa(result['cells'])}. Written to {arguments.output}.")
+    print(f"A/A over all cells: median {aa(result['cells'])}. Its page: python -m bench.table {arguments.output}")
 
 
 def cells(only: str | None) -> Iterator[Cell]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bench.layers import CELLS, CENTRE, E, K, Layer
+from bench.layers import CELLS, CENTRE, PROFILE, E, K, Layer
 from bench.models import DECODED, LENGTH, ROWS, SHAPES
 from bench.pairs import CLOCKS
 from cuma.tuner.experts import GATHER_FROM, GATHER_TOKENS
@@ -91,13 +91,22 @@ def layer_floor(cell: Layer, at: Ceilings) -> float:
 
 
 def model_floor(cell: Layer, at: Ceilings) -> float:
-    """Least ratio of ours (router included, shared by q and v) to LoRA for SmolLM2, without attention and optimizer."""
-    tokens, train = cell.tokens, cell.train
+    """Least ratio of ours (router included, shared by q and v) to LoRA for SmolLM2, without attention.
+
+    A training step ends with AdamW, which reads a parameter, its gradient and two moments and writes all but the
+    gradient: 28 bytes a parameter.
+    """
+    tokens, train, q, v = cell.tokens, cell.train, SMOLLM2["q"], SMOLLM2["v"]
     base = BLOCKS * sum(at.seconds(dense(tokens, *size, train)) for size in SMOLLM2.values())
     base += at.seconds(dense(tokens, 576, VOCABULARY, train))
     router = at.seconds(trained(tokens, 576, ROUTER, train)) + at.seconds(trained(tokens, ROUTER, E, train))
-    ours = router + sum(at.seconds(experts(tokens, *SMOLLM2[name], cell)) for name in "qv")
-    dense_rival = sum(at.seconds(lora(tokens, *SMOLLM2[name], cell)) for name in "qv")
+    ours = router + sum(at.seconds(experts(tokens, *size, cell)) for size in (q, v))
+    dense_rival = sum(at.seconds(lora(tokens, *size, cell)) for size in (q, v))
+    if train:
+        rows = cell.r if cell.share_a else E * cell.r
+        held = ROUTER * (576 + PROFILE + E) + sum(rows * wide + E * cell.r * out for wide, out in (q, v))
+        ours += 28 * held / at.bytes
+        dense_rival += 28 * K * cell.r * sum(wide + out for wide, out in (q, v)) / at.bytes
     return (base + BLOCKS * ours) / (base + BLOCKS * dense_rival)
 
 

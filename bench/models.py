@@ -54,7 +54,7 @@ def _sharing(backbone: nn.Module) -> nn.Module:
 
 
 def train_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Callable[[], Any]]:
-    """Forward, backward (balance loss included) and AdamW of each rival, after ours was found to be what the loop is."""
+    """Forward, backward (balance loss included) and AdamW of each rival, after ours was found to be the loop's."""
     ids = torch.randint(100, 40_000, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "labels": ids, "use_cache": False}
     ours = mixture(backbone, shape).train()
@@ -63,6 +63,7 @@ def train_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Ca
     step = _train_step(ours, asked)
     runs = {"lora": _train_step(lora(backbone, shape).train(), inputs), "ours": step, AGAIN: step}
     if with_loop:
+        runs["base"] = _frozen_step(backbone, ids)  # all its parameters are frozen by now, and shared
         runs["double loop"] = _train_step(ours, asked, loops_in_every_layer)
     return runs
 
@@ -79,6 +80,17 @@ def _train_step(
             model(**inputs).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+
+    return step
+
+
+def _frozen_step(backbone: Any, ids: Tensor) -> Callable[[], Any]:
+    """Forward, and backward to the embeddings: what every rival does beside its own work."""
+    embeds = backbone.get_input_embeddings()(ids).detach().requires_grad_()
+
+    def step() -> None:
+        embeds.grad = None
+        backbone(inputs_embeds=embeds, labels=ids, use_cache=False).loss.backward()
 
     return step
 

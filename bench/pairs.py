@@ -20,7 +20,7 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time
 FEWEST = 5
 RESAMPLES = 2000
 SHORTEST = 0.05
-"""Seconds that a sample lasts at least: what is faster is repeated, so that a hiccup of the system is small beside it."""
+"""Seconds that a sample lasts at least: what is faster is repeated, so that a hiccup of the system is little of it."""
 AGAIN = "ours, again"
 """The A/A control: the same function as "ours" under another name."""
 ROUTED = "ours, with router"

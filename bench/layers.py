@@ -65,7 +65,7 @@ CELLS = [
     replace(CENTRE, routing="all to one"),
     replace(CENTRE, r=64, routing="all to one"),
     replace(CENTRE, checkpointing=True),
-    replace(CENTRE, tokens=8, dtype="bf16"),  # 512 would take 15 s a backward where the processor has no bf16
+    replace(CENTRE, tokens=8, dtype="bf16"),  # 512 take too long where the processor has no bf16
     replace(CENTRE, dtype="4bit"),
     replace(CENTRE, tokens=1, train=False),
     replace(CENTRE, tokens=8, train=False),

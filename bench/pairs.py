@@ -20,7 +20,7 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time
 FEWEST = 5
 RESAMPLES = 2000
 SHORTEST = 0.05
-"""Seconds that a sample lasts at least: what is faster is repeated, so that a hiccup of the system is little of it."""
+"""Seconds that a sample lasts at least: of what is faster it is the median of several calls."""
 AGAIN = "ours, again"
 """The A/A control: the same function as "ours" under another name."""
 ROUTED = "ours, with router"
@@ -66,17 +66,18 @@ def ratio(seconds: Mapping[str, list[float]], name: str, to: str, seed: int = 0)
 
 def _repeats(run: Callable[[], Any], tell: Callable[[], float]) -> int:
     run()  # warm-up
-    once = min(_time(run, 1, tell) for _ in range(2))
-    return max(1, int(np.ceil(SHORTEST / once)))
+    return max(1, int(np.ceil(SHORTEST / _time(run, 2, tell))))
 
 
 def _time(run: Callable[[], Any], repeats: int, tell: Callable[[], float]) -> float:
-    _wait()
-    start = tell()
+    """Median of `repeats` calls, so that a hiccup of the system within them does not count."""
+    found = []
     for _ in range(repeats):
+        start = tell()
         run()
-    _wait()
-    return (tell() - start) / repeats
+        _wait()
+        found.append(tell() - start)
+    return float(np.median(found))
 
 
 def _wait() -> None:

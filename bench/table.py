@@ -70,7 +70,7 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "|---|" + "--:|" * (len(COLUMNS) + 3)
     for row in rows:
         yield _line(row, "ours")
-        if ROUTED in row["milliseconds"]:
+        if "with_router_over" in row:
             yield _line(row, ROUTED)
 
 

@@ -14,15 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from bench.floor import measure
 from bench.layers import CELLS, layer_runs
 from bench.models import SHAPES, crowd_runs, decode_runs, train_runs
-from bench.pairs import AGAIN, interleaved, ratio
+from bench.pairs import AGAIN, ROUTED, interleaved, ratio
 from cuma.backbones import load_backbone
 from cuma.machine import hardware, versions
 from cuma.runs import write_json
@@ -36,7 +38,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("layers", "models"))
     parser.add_argument("--cell", nargs="+", help="only cells whose kind and name contain one of these")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=60, help="stop a cell's rounds after so long, at five or more")
+    parser.add_argument("--seconds", type=float, default=240, help="stop a cell after so long, at five rounds or more")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use too"
     )
@@ -51,6 +53,7 @@ def main() -> None:
         "hardware": hardware(),
         "threads": arguments.threads,
         "clock": arguments.clock,
+        "ceilings": asdict(measure(arguments.clock)),
         "versions": versions(),
         "cells": [],
     }
@@ -62,7 +65,7 @@ def main() -> None:
         result["cells"].append(row)
         write_json(arguments.output, result)  # a run that is stopped keeps what it has
         print(line(row), flush=True)
-    print(f"A/A over all cells: median {aa(result['cells'])}. Written to {arguments.output}.")
+    print(f"A/A over all cells: median {aa(result['cells'])}. Its page: python -m bench.table {arguments.output}")
 
 
 def cells(only: str | None) -> Iterator[Cell]:
@@ -86,15 +89,18 @@ def measured(
     """One cell: how long ours takes, and its ratio to each rival."""
     start = time.perf_counter()
     seconds = interleaved(prepare(), options.rounds, options.clock, options.seconds)
-    ours = {rival: ratio(seconds, "ours", rival) for rival in seconds if rival not in ("ours", AGAIN)}
-    return {
+    rivals = [rival for rival in seconds if not rival.startswith("ours")]
+    row = {
         "kind": kind,
         "cell": name,
         "milliseconds": {rival: 1e3 * float(np.median(times)) for rival, times in seconds.items()},
-        "ours_over": ours,
+        "ours_over": {rival: ratio(seconds, "ours", rival) for rival in rivals},
         "a_over_a": ratio(seconds, "ours", AGAIN),
         "took_seconds": round(time.perf_counter() - start, 1),
     }
+    if ROUTED in seconds:
+        row["with_router_over"] = {rival: ratio(seconds, ROUTED, rival) for rival in rivals}
+    return row
 
 
 def line(row: dict[str, Any]) -> str:

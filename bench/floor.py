@@ -1,16 +1,14 @@
-"""The least that it can cost: every product at this machine's measured speed of computing and of reading.
-
-python -m bench.floor           # ceilings, and the floor of the ratio ours / LoRA for layers and the whole model
-"""
+"""The least that it can cost: every product at this machine's measured speed of computing and of reading."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from bench.layers import CENTRE, E, K, Layer
+from bench.layers import CELLS, CENTRE, PROFILE, E, K, Layer
+from bench.models import DECODED, LENGTH, ROWS, SHAPES
 from bench.pairs import CLOCKS
 from cuma.tuner.experts import GATHER_FROM, GATHER_TOKENS
 
@@ -37,8 +35,8 @@ class Ceilings:
         )
 
 
-def measure(clock: str = "cpu") -> Ceilings:
-    """The best of several tries."""
+def measure(clock: str) -> Ceilings:
+    """The best of several tries, with as many threads as PyTorch has now."""
     square, long = torch.randn(1024, 1024), torch.randn(64 * 2**20)
     return Ceilings(2 * 1024**3 / _best(lambda: square @ square, clock), 4 * long.numel() / _best(long.sum, clock))
 
@@ -71,6 +69,20 @@ def lora(tokens: float, wide: float, out: float, cell: Layer) -> Iterator[Produc
     yield from trained(tokens, K * cell.r, out, cell.train)
 
 
+def floors(at: Ceilings) -> dict[tuple[str, str], float]:
+    """The least ratio of ours to LoRA, by kind and name of the cell: layers in fp32, and the whole model."""
+    found = {
+        ("layer, training" if cell.train else "layer, answering", cell.name): layer_floor(cell, at)
+        for cell in CELLS
+        if cell.dtype == "fp32" and not cell.checkpointing and not cell.compiled and cell.routing == CENTRE.routing
+    }
+    for shape, (rank, share_a) in SHAPES.items():
+        for kind, tokens, train in [("training", ROWS * LENGTH, True), ("decoding", DECODED, False)]:
+            cell = replace(CENTRE, tokens=tokens, train=train, r=rank, share_a=share_a)
+            found[f"model, {kind} step", shape] = model_floor(cell, at)
+    return found
+
+
 def layer_floor(cell: Layer, at: Ceilings) -> float:
     """Least ratio of ours to LoRA for one layer, gates given."""
     size = (cell.tokens, cell.width, cell.width)
@@ -79,13 +91,22 @@ def layer_floor(cell: Layer, at: Ceilings) -> float:
 
 
 def model_floor(cell: Layer, at: Ceilings) -> float:
-    """Least ratio of ours (router included, shared by q and v) to LoRA for SmolLM2, without attention and optimizer."""
-    tokens, train = cell.tokens, cell.train
+    """Least ratio of ours (router included, shared by q and v) to LoRA for SmolLM2, without attention.
+
+    A training step ends with AdamW, which reads a parameter, its gradient and two moments and writes all but the
+    gradient: 28 bytes a parameter.
+    """
+    tokens, train, q, v = cell.tokens, cell.train, SMOLLM2["q"], SMOLLM2["v"]
     base = BLOCKS * sum(at.seconds(dense(tokens, *size, train)) for size in SMOLLM2.values())
     base += at.seconds(dense(tokens, 576, VOCABULARY, train))
     router = at.seconds(trained(tokens, 576, ROUTER, train)) + at.seconds(trained(tokens, ROUTER, E, train))
-    ours = router + sum(at.seconds(experts(tokens, *SMOLLM2[name], cell)) for name in "qv")
-    dense_rival = sum(at.seconds(lora(tokens, *SMOLLM2[name], cell)) for name in "qv")
+    ours = router + sum(at.seconds(experts(tokens, *size, cell)) for size in (q, v))
+    dense_rival = sum(at.seconds(lora(tokens, *size, cell)) for size in (q, v))
+    if train:
+        rows = cell.r if cell.share_a else E * cell.r
+        held = ROUTER * (576 + PROFILE + E) + sum(rows * wide + E * cell.r * out for wide, out in (q, v))
+        ours += 28 * held / at.bytes
+        dense_rival += 28 * K * cell.r * sum(wide + out for wide, out in (q, v)) / at.bytes
     return (base + BLOCKS * ours) / (base + BLOCKS * dense_rival)
 
 
@@ -96,30 +117,3 @@ def _best(run: Callable[[], object], clock: str) -> float:
         run()
         found.append(tell() - start)
     return min(found)
-
-
-def main() -> None:
-    """Print the ceilings and the floors."""
-    from dataclasses import replace
-
-    torch.set_num_threads(1)
-    at = measure()
-    print(f"{at.flops / 1e9:.0f} GFLOP/s, {at.bytes / 1e9:.1f} GB/s, one thread")
-    for width, rank, shared in [
-        (576, 8, False),
-        (2048, 8, False),
-        (4096, 8, False),
-        (2048, 64, False),
-        (2048, 64, True),
-    ]:
-        cell = replace(CENTRE, width=width, r=rank, share_a=shared)
-        print(f"layer, training, H {width}, r {rank}, {'shared' if shared else 'own'} A: {layer_floor(cell, at):.3f}")
-    for rank, shared in [(8, False), (64, True), (64, False)]:
-        for tokens, train in [(256, True), (8, False)]:
-            cell = replace(CENTRE, tokens=tokens, train=train, r=rank, share_a=shared)
-            what = "training step" if train else "decoding step"
-            print(f"model, {what}, r {rank}, {'shared' if shared else 'own'} A: {model_floor(cell, at):.3f}")
-
-
-if __name__ == "__main__":
-    main()

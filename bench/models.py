@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.double_loop import loops_in_every_layer
 from bench.layers import PROFILE, K
 from bench.pairs import AGAIN
+from bench.parity import KINKED, assert_same
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.context import Conditioning, conditioned
 
@@ -32,6 +33,7 @@ def people(rows: int) -> Tensor:
 
 def mixture(backbone: nn.Module, shape: str) -> PeftModel:
     """Ours on a copy of the backbone's modules that shares its weights."""
+    torch.manual_seed(0)
     rank, share_a = SHAPES[shape]
     options = {"target_modules": TARGETS, "profile_dim": PROFILE, "share_a": share_a, "init_weights": False}
     model = get_peft_model(_sharing(backbone), CumaConfig(r=rank, lora_alpha=0.02 * rank, **options))
@@ -54,7 +56,7 @@ def _sharing(backbone: nn.Module) -> nn.Module:
 
 
 def train_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Callable[[], Any]]:
-    """Forward, backward and AdamW of each rival, after loss and all gradients of ours have been the loop's."""
+    """Forward, backward (balance loss included) and AdamW of each rival, after ours was found to be the loop's."""
     ids = torch.randint(100, 40_000, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "labels": ids, "use_cache": False}
     ours = mixture(backbone, shape).train()
@@ -63,6 +65,7 @@ def train_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Ca
     step = _train_step(ours, asked)
     runs = {"lora": _train_step(lora(backbone, shape).train(), inputs), "ours": step, AGAIN: step}
     if with_loop:
+        runs["base"] = _frozen_step(backbone, ids)  # all its parameters are frozen by now, and shared
         runs["double loop"] = _train_step(ours, asked, loops_in_every_layer)
     return runs
 
@@ -83,19 +86,28 @@ def _train_step(
     return step
 
 
+def _frozen_step(backbone: Any, ids: Tensor) -> Callable[[], Any]:
+    """Forward, and backward to the embeddings: what every rival does beside its own work."""
+    embeds = backbone.get_input_embeddings()(ids).detach().requires_grad_()
+
+    def step() -> None:
+        embeds.grad = None
+        backbone(inputs_embeds=embeds, labels=ids, use_cache=False).loss.backward()
+
+    return step
+
+
 def _assert_parity(model: PeftModel, inputs: dict[str, Any]) -> None:
+    """The same loss, the same balance loss, and the same gradient of every trained parameter from both."""
     found = []
     for way in (nullcontext, loops_in_every_layer):
-        # The balance loss comes from our router's own bookkeeping, which the loop does not have.
-        model.peft_config["default"].router_aux_loss_coef = 0.0
         with way():
-            loss = model(**inputs).loss
-        loss.backward()
-        found.append([loss.detach(), *(p.grad for p in model.parameters() if p.requires_grad)])
+            output = model(**inputs)
+        (output.loss + output.aux_loss).backward()  # the loss has a hundredth of it already: too little to be missed
+        gradients = [p.grad for p in model.parameters() if p.requires_grad]
+        found.append([output.loss.detach(), output.aux_loss.detach(), *gradients])
         model.zero_grad()
-    model.peft_config["default"].router_aux_loss_coef = 0.01
-    for mine, theirs in zip(*found, strict=True):
-        assert (mine - theirs).abs().max() <= 1e-3 * theirs.abs().max() + 1e-9, "no parity with the double loop"
+    assert_same(*found, KINKED, "training step")
 
 
 # ---- decoding ----------------------------------------------------------------------------------------------------
@@ -113,22 +125,24 @@ def decode_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, C
         "ours": step,
         AGAIN: step,
     }
+    looped = _decode_step(ours.get_base_model(), DECODED, call, loops_in_every_layer)
+    assert_same([step()], [looped()], KINKED, "decoding step")
     if with_loop:
-        looped = _decode_step(ours.get_base_model(), DECODED, call, loops_in_every_layer)
-        torch.testing.assert_close(step(), looped(), rtol=1e-3, atol=1e-3)
         runs["double loop"] = looped
     return runs
 
 
 @torch.no_grad()
 def crowd_runs(backbone: nn.Module, rows: int = 64) -> dict[str, Callable[[], Any]]:
-    """A decoding step of 64 equal people, and of 64 different ones."""
+    """A decoding step of 64 equal people, and of 64 different ones, after both were found to be what the loop says."""
     ours = mixture(backbone, "r=8").eval()
-    equal, different = people(1).expand(rows, -1), people(rows)
-    return {
-        name: _decode_step(ours.get_base_model(), rows, conditioning(ours, who))
-        for name, who in {"64 equal people": equal, "ours": different, AGAIN: different}.items()
-    }
+    runs: dict[str, Callable[[], Any]] = {}
+    for name, who in {"64 equal people": people(1).expand(rows, -1), "ours": people(rows)}.items():
+        call = conditioning(ours, who)
+        runs[name] = _decode_step(ours.get_base_model(), rows, call)
+        looped = _decode_step(ours.get_base_model(), rows, call, loops_in_every_layer)
+        assert_same([runs[name]()], [looped()], KINKED, f"decoding step, {name}")
+    return {**runs, AGAIN: runs["ours"]}
 
 
 def conditioning(model: PeftModel, embeds: Tensor) -> Conditioning:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ IN_MEMORY = 256 * 2**20
 """Bytes of embeddings up to which a table is kept in memory (170,000 people with MiniLM); a larger one is read from
 disk as batches ask for it."""
 AT_ONCE = 8192
-"""Profiles encoded at once for a table on disk."""
+"""Rows made at once for a table on disk."""
 
 
 class ProfileTable:
@@ -39,7 +39,7 @@ class ProfileTable:
         self.encoder = encoder
         distinct = {Profile.parse(profile) for profile in profiles}
         self.profiles = sorted(distinct, key=lambda profile: (profile.sentence, sorted(profile.fields)))
-        self.embeds = _encoded(encoder, self.profiles)
+        self.embeds = _filled(len(self.profiles), encoder.dim, lambda rows: encoder(self.profiles[rows]))
         self._row = {profile: row for row, profile in enumerate(self.profiles)}
 
     def __call__(self, profiles: Sequence[Any]) -> Tensor:
@@ -62,7 +62,6 @@ class ProfileTable:
             return self
         other = ProfileTable(self.encoder, [*self.profiles, *new])
         kept = torch.tensor([other._row[profile] for profile in self.profiles], dtype=torch.long)
-        other.embeds = other.embeds.clone()
         other.embeds[kept] = self.embeds
         return other
 
@@ -75,20 +74,22 @@ class ProfileTable:
         present = [row for row, profile in enumerate(self.profiles) if profile]
         generator = torch.Generator().manual_seed(seed)
         order = torch.tensor(present)[torch.randperm(len(present), generator=generator)]
+        source = torch.arange(len(self.profiles))
+        source[order] = order.roll(1)
         other = ProfileTable.__new__(ProfileTable)
         other.encoder, other.profiles, other._row = self.encoder, self.profiles, self._row
-        other.embeds = self.embeds.clone()
-        other.embeds[order] = self.embeds[order.roll(1)]
+        other.embeds = _filled(len(source), self.embeds.shape[1], lambda rows: self.embeds[source[rows]])
         return other
 
 
-def _encoded(encoder: ProfileEncoder, profiles: Sequence[Profile]) -> Tensor:
-    """[N, D], in memory or, if that would be too much, on disk."""
-    if 4 * encoder.dim * len(profiles) <= IN_MEMORY:
-        return encoder(profiles)
-    embeds = _on_disk(len(profiles), encoder.dim)
-    for start in range(0, len(profiles), AT_ONCE):
-        embeds[start : start + AT_ONCE] = encoder(profiles[start : start + AT_ONCE])
+def _filled(rows: int, columns: int, make: Callable[[slice], Tensor]) -> Tensor:
+    """[rows, columns] of what `make` says about slices of rows: in memory or, if that would be too much, on disk."""
+    if 4 * columns * rows <= IN_MEMORY:
+        return make(slice(0, rows))
+    embeds = _on_disk(rows, columns)
+    for start in range(0, rows, AT_ONCE):
+        part = slice(start, min(start + AT_ONCE, rows))
+        embeds[part] = make(part)
     return embeds
 
 

@@ -83,7 +83,7 @@ def test_there_is_no_interval_without_something_to_resample():
     assert deviations(float("nan"), means, drawn) is None
     undefined = np.where(np.arange(100) < 6, np.nan, means)
     assert deviations(0.0, undefined, drawn) is None
-    assert student_deviations(0.0, undefined, people=9) is None
+    assert student_deviations(0.0, undefined, units=9) is None
     assert student_deviations(0.0, means, units=1) is None
     assert interval(0.0, None) is None
     assert p_value(0.0, None) is None

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("layers", "models"))
     parser.add_argument("--cell", nargs="+", help="only cells whose kind and name contain one of these")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=240, help="stop a cell after so long, at five rounds or more")
+    parser.add_argument("--seconds", type=float, default=100, help="stop a cell after so long, at five rounds or more")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use too"
     )

@@ -47,7 +47,7 @@ study: install ## Every method on five splits, tuned alike (about 8 hours; ARGS=
 unseen: install ## What helps on groups that nobody was trained on? (about 3 hours)
 	$(BIN)/python studies/unseen.py $(ARGS)
 
-bench: install ## What a mixture costs beside one LoRA: layers, training, decoding (about 20 minutes)
+bench: install ## What a mixture costs beside one LoRA: layers, training, decoding (about 15 minutes)
 	$(BIN)/python -W ignore -m bench $(ARGS)
 
 test: install browser ## Run the tests, a file on each core (one after another: ARGS="-n 0")

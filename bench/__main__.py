@@ -1,6 +1,6 @@
 """Measure, print the table, and write it to docs/results/performance-NAME.json.
 
-    make bench                      # layers and the whole model, about 20 minutes on 2 cores
+    make bench                      # layers and the whole model, about 15 minutes on 2 cores
     make bench ARGS="--only layers --rounds 30 --output /tmp/mine.json"
 
 Every ratio is the median over paired rounds in this process, with a 95 % bootstrap interval. "A/A" is ours against

@@ -58,7 +58,7 @@ def averaged(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def interval(values: Any) -> dict[str, Any]:
-    """Mean and Student's 95 % interval; nulls where a value is not defined (the alignment of who tells nobody apart)."""
+    """Mean and Student's 95 % interval; nulls where a value is undefined (the alignment of one voice for all)."""
     if any(value is None for value in values):
         return {"mean": None, "low": None, "high": None, "n": len(values)}
     mean, error = float(np.mean(values)), float(stats.sem(values)) if len(values) > 1 else float("nan")

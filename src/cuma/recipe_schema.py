@@ -155,7 +155,8 @@ class TrainingSection(_Steps):
 
     loss: Literal["distribution", "counts", "letter"] = "distribution"
     """What SFT learns: each group's whole answer distribution, groups counting alike; the same, with groups counting as
-    their number of answers, for groups of very different sizes; or, as in the paper, one person's letter a row."""
+    their number of answers beside the others of the batch, for groups of very different sizes; or, as in the paper, one
+    person's letter a row."""
     profile_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability with which each profile field is left out of a training row, in every stage, so that half a profile,
     or none, gets a sensible answer too."""

@@ -100,6 +100,16 @@ def test_differences_are_paired_and_other_shares_are_refused() -> None:
         score(pd.concat([shares, shares[:1]]), questions, draws=0)
 
 
+def test_what_only_one_of_two_was_measured_by_is_not_compared(asked: tuple[tuple[Item, ...], pd.DataFrame]) -> None:
+    questions, people = asked
+    told = as_shares(people, questions)
+    alone = told.drop(columns="unsteered", errors="ignore")
+    told = alone.assign(unsteered=alone.groupby("question_id")["probabilities"].transform("first"))
+    found = score_many({"told": told, "alone": alone}, questions, reference="alone", draws=50)["differences"]["told"]
+    assert "steerability" not in found["seen"]
+    assert found["seen"]["soft_emd"]["value"] == 0
+
+
 def test_intervals_hold_the_mean_over_other_questions_and_groups() -> None:
     """500 worlds of 30 questions and 25 groups, each asked two thirds of them; questions, groups and cells differ."""
     rng = np.random.default_rng(0)

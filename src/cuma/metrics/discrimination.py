@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from cuma.metrics.breakdown import MIN_PEOPLE
+from cuma.metrics.inference import interval, student_deviations
+from cuma.metrics.measure import BOUNDS
 from cuma.metrics.pointwise import Floats, brier, distributions
 
 DRAWS = 1000
@@ -55,11 +57,15 @@ def discrimination(table: pd.DataFrame, draws: int = DRAWS, seed: int = 0) -> di
 def _estimates(rows: pd.DataFrame, draws: int, seed: int) -> dict[str, dict[str, float | None]]:
     people, options = _per_person(rows)
     values = _figures(people.sum(axis=0), options)
-    ends = {}
+    ends: dict[str, Floats] = {}
     if len(people) > 1:
         times = np.random.default_rng(seed).multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws)
         drawn = _figures(times @ people, options)
-        ends = {name: np.quantile(drawn[name], [0.025, 0.975]) for name in FIGURES}
+        for name in FIGURES:
+            value = float(values[name])
+            found = interval(value, student_deviations(value, drawn[name], len(people)))
+            assert found is not None  # every figure of drawn people is defined
+            ends[name] = np.clip(found, *BOUNDS[name])
         ends["accuracy"] = _at_the_edge(float(values["accuracy"]), len(people), ends["accuracy"])
     return {
         name: {

@@ -48,9 +48,10 @@ def _ends(metric: str, result: Measured, scatter: Scatter) -> tuple[float, float
 
 
 def paired(one: Measured, other: Measured, scatter: Scatter) -> dict[str, dict[str, Any]]:
-    """Each metric's difference, one - other, as {"value", "low", "high", "p", "p_holm"}, not corrected yet."""
+    """Each metric's difference, one - other, as {"value", "low", "high", "p", "p_holm"}, not corrected yet; of what
+    both were measured by."""
     entries = {}
-    for metric in one.value:
+    for metric in (name for name in METRICS if name in one.value and name in other.value):
         value = one.value[metric] - other.value[metric]
         around = scatter(value, one.drawn[metric] - other.drawn[metric]) if one.drawn else None
         p = p_value(value, around)

@@ -8,7 +8,7 @@ from typing import Any
 
 from cuma.reports.interference import estimate_text
 from cuma.reports.plots import true_answers
-from cuma.reports.privacy import hidden, people_text
+from cuma.reports.privacy import MIN_PEOPLE, hidden, people_text
 from cuma.reports.reading import Evidence, Method
 from cuma.reports.tables import MISSING, SIDES
 
@@ -37,7 +37,7 @@ def inequality_listing(evidence: Evidence) -> Listing | None:
     """Worst group, gap and σ-inequity of every method and side, from scores.json; None where no run has them."""
     shown = set(true_answers(evidence)["group"])
     rows = [
-        (method.label, side, _named(found["worst_group"], shown), *_figures(found))
+        (method.label, side, *_worst(found, shown))
         for method in evidence.methods
         for side, found in method.inequality.items()
         if found["worst_group"]["value"] is not None
@@ -45,12 +45,14 @@ def inequality_listing(evidence: Evidence) -> Listing | None:
     return Listing("worst", "Who is served worst", INEQUALITY_HEADINGS, tuple(rows)) if rows else None
 
 
-def _named(worst: Mapping[str, Any], shown: set[str]) -> str:
-    return worst["group"] if worst.get("group") in shown else NOT_SHOWN
-
-
-def _figures(found: Mapping[str, Any]) -> list[str]:
-    return [estimate_text(found[name], 3) for name in ("worst_group", "group_gap", "group_inequity")]
+def _worst(found: Mapping[str, Any], shown: set[str]) -> list[str]:
+    """Who, and the three figures; of a group that is not shown no figure either, for it could be told from the rest."""
+    if found["worst_group"].get("group") not in shown:
+        return [NOT_SHOWN, MISSING, MISSING, estimate_text(found["group_inequity"], 3)]
+    return [
+        found["worst_group"]["group"],
+        *(estimate_text(found[name], 3) for name in ("worst_group", "group_gap", "group_inequity")),
+    ]
 
 
 CHOICE_HEADINGS = (
@@ -65,7 +67,7 @@ def choice_listings(evidence: Evidence) -> list[Listing]:
     asked = [method for method in evidence.methods if method.choices]
     if not asked:
         return []
-    found = [(method, side, method.choices[side]) for method in asked for side in SIDES if side in method.choices]
+    found = [(method, side, method.choices[side]) for method in asked for side in _sides(method)]
     rows = tuple(
         (
             method.label, side, TOLD.get(method.choices.get("asked", {}).get("prompting", ""), MISSING),
@@ -111,9 +113,13 @@ def choice_sentences(evidence: Evidence) -> list[str]:
     return [
         _choice_sentence(method.label, side, method.choices[side])
         for method in evidence.methods
-        for side in SIDES
-        if side in method.choices
+        for side in _sides(method)
     ]
+
+
+def _sides(method: Method) -> list[str]:
+    """The sides with enough people to be shown: one that is a single small group would be that group."""
+    return [side for side in SIDES if method.choices.get(side, {"n": {"people": 0}})["n"]["people"] >= MIN_PEOPLE]
 
 
 def _choice_sentence(label: str, side: str, part: Mapping[str, Any]) -> str:
@@ -121,7 +127,7 @@ def _choice_sentence(label: str, side: str, part: Mapping[str, Any]) -> str:
     text = f"On {side} groups {label} names the reply that the person preferred in {_percent(entry['value'])} of cases"
     if entry["low"] is None:
         return f"{text}; guessing gives {_percent(chance)}."
-    verdict = "no better than" if entry["low"] <= chance else "more than"
+    verdict = "not shown to be more than" if entry["low"] <= chance else "more than"
     if entry["high"] < chance:
         verdict = "less than"
     ends = f"95 % interval {_percent(entry['low'])} to {_percent(entry['high'])}"

@@ -50,9 +50,11 @@ class Subject:
     @property
     def folder(self) -> Path:
         """Where its evaluation is. Raises RunError if it is not evaluated like this yet."""
-        if self.done is None:
+        finished = self.run.evaluations()
+        own = self.done or (finished[0] if len(finished) == 1 else None)
+        if own is None:
             raise RunError(f"{self.run.path} is not evaluated like this yet. Run `cuma evaluate` on it first.")
-        return self.done
+        return own
 
     def require_local(self) -> None:
         """Raises RunError for a model behind a server."""

@@ -51,7 +51,7 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
     """
     require_one_process()
     subject = subject_of_run(folder)
-    if subject.done is None:
+    if subject.run.info["status"] != "evaluated" or not subject.run.evaluations():
         evaluate_subject(subject, materials)
     return subject.run
 
@@ -93,8 +93,7 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     sheet.write(folder, said, routing, asked)
     log.close()
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
-    known = "data" in run.info  # of what it was trained on, which another benchmark's is not
-    run.update(status="evaluated", seconds=seconds, **({} if known else materials.provenance()))
+    run.update(status="evaluated", seconds=seconds, **materials.provenance())
     return folder
 
 

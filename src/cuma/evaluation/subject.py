@@ -40,21 +40,14 @@ class Subject:
         return "few_shot" if data.exemplars else "persona" if data.profile_in in ("prompt", "both") else "none"
 
     @property
-    def done(self) -> Path | None:
-        """Its finished evaluation; None if there is none yet."""
-        own, finished = self.run.evaluation_of(self.recipe.digest), self.run.evaluations()
-        if own is None and len(finished) == 1 and finished[0].name.startswith(f"{self.recipe.data.benchmark}-"):
-            return finished[0]  # made before recipes had a key that they have now
-        return own
-
-    @property
     def folder(self) -> Path:
         """Where its evaluation is. Raises RunError if it is not evaluated like this yet."""
-        finished = self.run.evaluations()
-        own = self.done or (finished[0] if len(finished) == 1 else None)
-        if own is None:
+        own = sorted((self.run.path / "evaluations").glob(f"*-{self.recipe.digest}"))
+        if not own and len(self.run.evaluations()) == 1:
+            own = self.run.evaluations()  # made before recipes had a key that they have now
+        if not own:
             raise RunError(f"{self.run.path} is not evaluated like this yet. Run `cuma evaluate` on it first.")
-        return own
+        return own[0]
 
     def require_local(self) -> None:
         """Raises RunError for a model behind a server."""

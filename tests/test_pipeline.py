@@ -152,13 +152,23 @@ def test_an_untrained_run_cannot_be_evaluated(materials: Materials, tmp_path: Pa
         evaluate_run(tmp_path / "new", materials)
 
 
+def test_another_benchmarks_evaluation_is_not_a_runs_own(tmp_path: Path) -> None:
+    made = Run.create(tmp_path / "new", recipe().to_yaml(), {"status": "trained"})
+    for name, own in (("global_opinions-0123", False), ("gss-0123", True)):
+        folder = made.path / "evaluations" / name
+        folder.mkdir(parents=True)
+        (folder / "predictions.parquet").touch()
+        assert (subject_of_run(made.path).done == folder) == own
+        (folder / "predictions.parquet").unlink()
+
+
 def test_the_backbone_is_left_as_it_was(run: Run, materials: Materials) -> None:
     names = [name for name, _ in materials.backbone.model.named_modules()]
     assert not [name for name in names if "cuma" in name or "base_layer" in name]
 
 
 def test_a_run_is_measured_with_parts_of_the_profiles(run: Run, materials: Materials) -> None:
-    measured = evaluate_partial(run.path, materials)
+    measured = evaluate_partial(subject_of_run(run.path), materials)
     assert measured["shares"] == list(FIELD_SHARES)
     (folder,) = run.evaluations()
     assert read_json(folder / "partial.json") == measured

@@ -58,6 +58,17 @@ def test_a_table_that_covers_more_people_keeps_everybody_elses_row(table: Profil
         assert wider([other]).any()
 
 
+def test_who_is_new_to_the_control_gets_somebody_elses_embedding(encoder: ProfileEncoder) -> None:
+    others = [{"country": name} for name in ("Kenya", "Chile", "Japan")]
+    true, control = ProfileTable(encoder, PROFILES), ProfileTable(encoder, PROFILES).shuffled(seed=3)
+    wider = control.covering(others)
+    for other in others:
+        found = wider([other])
+        assert not torch.equal(found, ProfileTable(encoder, [other])([other]))
+        assert any(torch.equal(found[0], row) for row in true.embeds)
+    assert torch.equal(wider(others), control.covering([others[1]]).covering(others)(others))  # whoever else is asked
+
+
 def test_a_large_table_lies_on_disk_and_says_the_same(encoder: ProfileEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     people = [{"age": age, "country": "Peru"} for age in range(20, 70)]
     small = ProfileTable(encoder, people)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ class ProfileTable:
         self.profiles = sorted(distinct, key=lambda profile: (profile.sentence, sorted(profile.fields)))
         self.embeds = _filled(len(self.profiles), encoder.dim, lambda rows: encoder(self.profiles[rows]))
         self._row = {profile: row for row, profile in enumerate(self.profiles)}
+        self._present: list[Profile] = []  # of a shuffled table: whose embeddings are dealt out
 
     def __call__(self, profiles: Sequence[Any]) -> Tensor:
         """[B, D]: one row for each profile. A profile that was not in the set raises KeyError (without its text)."""
@@ -56,13 +58,20 @@ class ProfileTable:
         return known
 
     def covering(self, profiles: Iterable[Any]) -> ProfileTable:
-        """A table of these profiles as well. Those that are there keep their rows: a shuffled table stays shuffled."""
+        """A table of these profiles as well. Those that are there keep their embeddings, and a shuffled table stays
+        shuffled: who is new to it gets the embedding of somebody who is there, always the same one, by their sentence.
+        """
         new = {Profile.parse(profile) for profile in profiles} - self._row.keys()
         if not new:
             return self
         other = ProfileTable(self.encoder, [*self.profiles, *new])
         kept = torch.tensor([other._row[profile] for profile in self.profiles], dtype=torch.long)
         other.embeds[kept] = self.embeds
+        if self._present:  # of a shuffled table
+            other._present = self._present
+            for profile in filter(None, new):
+                drawn = self._present[zlib.crc32(profile.sentence.encode()) % len(self._present)]
+                other.embeds[other._row[profile]] = self.embeds[self._row[drawn]]
         return other
 
     def shuffled(self, seed: int) -> ProfileTable:
@@ -78,6 +87,7 @@ class ProfileTable:
         source[order] = order.roll(1)
         other = ProfileTable.__new__(ProfileTable)
         other.encoder, other.profiles, other._row = self.encoder, self.profiles, self._row
+        other._present = [self.profiles[row] for row in present]
         other.embeds = _filled(len(source), self.embeds.shape[1], lambda rows: self.embeds[source[rows]])
         return other
 

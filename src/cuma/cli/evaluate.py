@@ -144,7 +144,7 @@ def evaluate(
     if partial_profiles:
         from cuma.evaluation.evaluate import evaluate_partial
 
-        print_partial(evaluate_partial(run))
+        print_partial(evaluate_partial(subject))
     if collapse:
         from cuma.evaluation.collapse import evaluate_collapse
 

@@ -28,7 +28,7 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
     Returns {"sides": {side: {"spread", "alignment", "within_ratio", "questions", "groups"}}, "alarms"}; see
     docs/evaluation.md. Raises RunError if the subject is not evaluated yet, BenchmarkError if that was without people.
     """
-    folder = subject.folder
+    folder = subject.answered("--collapse")
     scores = read_json(folder / "scores.json")
     predictions = pd.read_parquet(folder / "predictions.parquet")
     if is_shares(predictions):

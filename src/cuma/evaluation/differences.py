@@ -26,7 +26,7 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
         RunError: another run was not evaluated on this benchmark, or two have one name.
         BenchmarkError: it was evaluated on other people.
     """
-    folder = subject.folder
+    folder = subject.answered("--against")
     scores = read_json(folder / "scores.json")
     tables = {THIS: pd.read_parquet(folder / "predictions.parquet")}
     for other in others:

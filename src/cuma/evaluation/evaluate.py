@@ -51,7 +51,7 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
     """
     require_one_process()
     subject = subject_of_run(folder)
-    if subject.run.info["status"] != "evaluated" or not subject.run.evaluations():
+    if subject.done is None:
         evaluate_subject(subject, materials)
     return subject.run
 
@@ -93,7 +93,8 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     sheet.write(folder, said, routing, asked)
     log.close()
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
-    run.update(status="evaluated", seconds=seconds, **materials.provenance())
+    about = {} if run.info["kind"] == "trained" else materials.provenance()  # else it says what it was trained on
+    run.update(status="evaluated", seconds=seconds, **about)
     return folder
 
 
@@ -125,11 +126,11 @@ def require_one_process() -> None:
         raise UnsupportedError("`cuma evaluate` runs in one process. Start it without torchrun or accelerate launch.")
 
 
-def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[str, Any]:
+def evaluate_partial(subject: Subject, materials: Materials | None = None) -> dict[str, Any]:
     """How good a run's answers are when only a part of each profile is known; written to partial.json beside scores.
 
     Args:
-        folder: the run's folder, evaluated.
+        subject: the model, and how it was asked; evaluated.
         materials: loaded parts, if there are any already.
 
     Returns:
@@ -139,12 +140,9 @@ def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[s
     Raises:
         RunError: the run is not evaluated yet, or its model reads no profile.
     """
-    if not Run.open(folder).evaluations():
-        raise RunError(f"{folder} is not evaluated yet. Run `cuma evaluate {folder}` first.")
-    subject = subject_of_run(folder)
-    run, recipe = subject.run, subject.recipe
+    run, recipe, folder = subject.run, subject.recipe, subject.folder
     if recipe.data.profile_in == "nowhere":
-        raise RunError(f"{folder}: its model reads no profile, so nothing changes when a part of one is missing.")
+        raise RunError(f"{run.path}: its model reads no profile, so nothing changes when a part of one is missing.")
     subject.require_local()
     materials = materials or Materials.load(recipe)
     require_people(materials.survey, recipe, "--partial-profiles")
@@ -164,7 +162,7 @@ def evaluate_partial(folder: Path, materials: Materials | None = None) -> dict[s
     finally:
         if isinstance(model, PeftModel):
             take_off(model)
-    write_json(run.evaluations()[0] / "partial.json", result)
+    write_json(folder / "partial.json", result)
     return result
 
 

@@ -12,7 +12,7 @@ from peft import PeftConfig
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from cuma.benchmarks.catalog import check_benchmark
-from cuma.errors import AdapterError, RunError
+from cuma.errors import AdapterError, BenchmarkError, RunError
 from cuma.machine import hardware, versions
 from cuma.recipe import build_recipe, load_recipe
 from cuma.recipe_schema import Recipe
@@ -42,12 +42,27 @@ class Subject:
     @property
     def folder(self) -> Path:
         """Where its evaluation is. Raises RunError if it is not evaluated like this yet."""
-        own = sorted((self.run.path / "evaluations").glob(f"*-{self.recipe.digest}"))
-        if not own and len(self.run.evaluations()) == 1:
-            own = self.run.evaluations()  # made before recipes had a key that they have now
-        if not own:
+        own = next(iter(sorted((self.run.path / "evaluations").glob(f"*-{self.recipe.digest}"))), None) or self.done
+        if own is None:
             raise RunError(f"{self.run.path} is not evaluated like this yet. Run `cuma evaluate` on it first.")
-        return own[0]
+        return own
+
+    def answered(self, measure: str) -> Path:
+        """`folder`, for a measure of answers to questions. Raises BenchmarkError where preferred replies were asked."""
+        if (self.folder / "discrimination.json").is_file():
+            raise BenchmarkError(
+                f"{measure} is about answers to questions; {self.recipe.data.benchmark} asks which replies people prefer."
+            )
+        return self.folder
+
+    @property
+    def done(self) -> Path | None:
+        """Its finished evaluation; None if there is none yet. A single one of its benchmark counts, whatever its
+        digest: it was made before recipes had a key that they have now."""
+        finished = self.run.evaluations()
+        benchmark = Path(self.recipe.data.benchmark).name
+        older = finished[0] if len(finished) == 1 and finished[0].name.startswith(f"{benchmark}-") else None
+        return self.run.evaluation_of(self.recipe.digest) or older
 
     def require_local(self) -> None:
         """Raises RunError for a model behind a server."""

@@ -45,7 +45,7 @@ def evaluate_topology(subject: Subject, materials: Materials | None = None) -> d
     Raises:
         RunError: the run is not evaluated, is no mixture, or has under 4 groups that may be shown.
     """
-    run, recipe, folder = subject.run, subject.recipe, subject.folder
+    run, recipe, folder = subject.run, subject.recipe, subject.answered("--topology")
     if not (folder / "routing.parquet").is_file():
         raise RunError(f"{folder} has no routing: its model has no experts, so there is no topology to measure.")
     evidence = read_evaluation(run, folder)

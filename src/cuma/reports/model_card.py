@@ -128,6 +128,7 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "population": population,
         "trained_on": f"fewer than {MIN_PEOPLE}" if people is None else people_text(people),
         "evaluated": False,
+        "chose": any((run.path / "evaluations").glob("*/discrimination.parquet")),
     }
     folder = newest_evaluation(run)
     if folder is None:

@@ -95,13 +95,15 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
         raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
     opened = [Run.open(Path(path)) for path in runs]
     chosen_choices = [_newest_choices(run) for run in opened]
+    asked = sorted({_benchmark(folder) for folder in chosen_choices if folder is not None})
+    if len(asked) > 1:
+        raise RunError(f"Preferred replies were asked for on {' and '.join(asked)}. Report these runs separately.")
     if not any(run.evaluations() for run in opened) and all(chosen_choices):
+        if benchmark not in (None, *asked):
+            raise RunError(f"The runs were not evaluated on {benchmark!r}, but on {asked[0]}.")
         return _of_choices(opened, [folder for folder in chosen_choices if folder is not None], reference)
     folders = _evaluations(opened, benchmark)
-    _tell_apart(opened)
-    names = [run.info["name"] for run in opened]
-    if len(set(names)) < len(names):
-        raise RunError(f"Two runs of one report have the same name; got {', '.join(names)}. Leave one out.")
+    names = _tell_apart(opened)
     chosen = _reference(opened, reference)
     methods = [
         _method(run, folder, chosen, choices)
@@ -118,14 +120,11 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
 
 def _of_choices(runs: list[Run], folders: list[Path], reference: str | None) -> Evidence:
     """Runs that were asked nothing but which replies people prefer."""
-    benchmarks = {_benchmark(folder) for folder in folders}
-    if len(benchmarks) > 1:
-        raise RunError(f"The runs were not evaluated on the same benchmark, but on {', '.join(sorted(benchmarks))}.")
     _tell_apart(runs)
     chosen = _reference(runs, reference)
     methods = [_method(run, None, chosen, folder) for run, folder in zip(runs, folders, strict=True)]
     methods.sort(key=lambda method: ROLES.index(method.role))
-    return Evidence(benchmarks.pop(), (), tuple(methods), pd.DataFrame(columns=PERSON_COLUMNS))
+    return Evidence(_benchmark(folders[0]), (), tuple(methods), pd.DataFrame(columns=PERSON_COLUMNS))
 
 
 def _newest_choices(run: Run) -> Path | None:
@@ -139,14 +138,18 @@ def _benchmark(evaluation: Path) -> str:
     return evaluation.name.rpartition("-")[0]
 
 
-def _tell_apart(runs: Sequence[Run]) -> None:
-    """Runs of one name from different folders get the folder's name too, as far as that tells them apart."""
+def _tell_apart(runs: Sequence[Run]) -> list[str]:
+    """The runs' names. Those of one name from different folders get the folder's too; RunError if that is the same."""
     names = [run.info["name"] for run in runs]
     for run in runs:
         folder, parent = run.path.resolve().name, run.path.resolve().parent.name
         if names.count(run.info["name"]) > 1:
             where = folder if folder != run.info["name"] else parent
             run.info |= {"name": f"{run.info['name']}@{where}", "label": f"{run.info['label']} ({where})"}
+    names = [run.info["name"] for run in runs]
+    if len(set(names)) < len(names):
+        raise RunError(f"Two runs of one report have the same name; got {', '.join(names)}. Leave one out.")
+    return names
 
 
 def _reference(runs: Sequence[Run], wanted: str | None) -> str | None:

@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -305,16 +306,29 @@ def test_two_at_once_both_load(packaged: Path) -> None:
     assert len(list((packaged.parents[2] / "cache" / "backbones").iterdir())) == 1
 
 
-def test_while_another_process_prepares_a_model_one_waits(packaged: Path) -> None:
+def test_while_another_process_prepares_a_model_one_waits(packaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = packaged.parents[2] / "cache"
     cache.mkdir(exist_ok=True)
+    arrived, converting = threading.Event(), threading.Event()
+
+    class Lock(FileLock):
+        def acquire(self, *args: Any, **kwargs: Any) -> Any:
+            arrived.set()
+            return super().acquire(*args, **kwargs)
+
+    def convert(*args: Any, convert: Any = backbones._convert) -> None:
+        converting.set()
+        convert(*args)
+
+    monkeypatch.setattr(backbones, "FileLock", Lock)
+    monkeypatch.setattr(backbones, "_convert", convert)
     thread = threading.Thread(target=load_backbone, args=("tiny",))
     with FileLock(cache / ".preparing.lock"):
         thread.start()
-        thread.join(0.5)
-        assert thread.is_alive()
-        assert not list((cache / "backbones").glob("*"))
+        assert arrived.wait(30)
+        assert not converting.wait(0.2)
     thread.join()
+    assert converting.is_set()
     assert len(list((cache / "backbones").iterdir())) == 1
 
 

@@ -384,7 +384,8 @@ def test_an_evaluation_killed_half_way_goes_on_and_ends_with_the_same_scores(
     cuma: Subject, materials: Materials, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(cuma.run.path, home / "again", ignore=shutil.ignore_patterns("evaluations"))
-    Run.open(home / "again").update(status="trained")
+    trained_on = {**cuma.run.info["data"], "source": "what it was trained on"}
+    Run.open(home / "again").update(status="trained", data=trained_on)
     killed = [sys.executable, "-W", "ignore", "-c", KILLED_IN_ITS_THIRD_BATCH, str(home / "again")]
     done = subprocess.run(killed, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
@@ -402,6 +403,7 @@ def test_an_evaluation_killed_half_way_goes_on_and_ends_with_the_same_scores(
     routing = [pd.read_parquet(one.folder / "routing.parquet") for one in (again, cuma)]
     pd.testing.assert_frame_equal(*routing, check_exact=True)
     assert not log.exists()
+    assert again.run.info["data"] == trained_on
 
 
 # ---- what follows ---------------------------------------------------------------------------------------------------

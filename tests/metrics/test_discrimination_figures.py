@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 from sklearn.metrics import accuracy_score, f1_score
 
 from cuma.metrics import brier, ece
@@ -80,3 +80,13 @@ def test_small_groups_have_no_entry_and_a_single_person_no_interval() -> None:
     alone = discrimination(choices(people=1))["seen"]["accuracy"]
     assert alone["low"] is None
     assert alone["high"] is None
+
+
+def test_few_people_widen_an_interval_as_students_t_does() -> None:
+    table = choices(people=33, each=1).assign(seen=True)
+    few = table[table["group"] == "group 0"]
+    assert few["person"].nunique() == 11
+    right = np.stack(few["probabilities"].to_list()).argmax(1) == few["answer"]
+    entry = discrimination(few)["seen"]["accuracy"]
+    students = 2 * t.ppf(0.975, 10) * right.std(ddof=1) / np.sqrt(11)
+    assert entry["high"] - entry["low"] == pytest.approx(students, rel=0.1)

@@ -100,6 +100,13 @@ def test_differences_are_paired_and_other_shares_are_refused() -> None:
         score(pd.concat([shares, shares[:1]]), questions, draws=0)
 
 
+def test_intervals_are_widened_for_the_fewer_of_questions_and_groups() -> None:
+    nothing = np.zeros((0, 7))
+    assert Published((), (), nothing, np.ones((3, 7)), np.ones((3, 7))).units == 3
+    assert Published((), (), nothing, np.ones((9, 7)), np.ones((9, 7))).units == 7
+    assert Published((), (), nothing, np.ones((1, 7)), np.ones((1, 7))).units == 7  # one question is not drawn
+
+
 def test_what_only_one_of_two_was_measured_by_is_not_compared(asked: tuple[tuple[Item, ...], pd.DataFrame]) -> None:
     questions, people = asked
     told = as_shares(people, questions)

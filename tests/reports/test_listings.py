@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from synthetic import DRAWS, METHODS, Population, population, write_run
 
+from cuma.errors import RunError
 from cuma.reports import write_report
 from cuma.reports.listings import NOT_SHOWN, choice_listings, choice_sentences, inequality_listing
 from cuma.reports.reading import read_evidence
@@ -87,6 +88,22 @@ def test_no_small_group_is_found_by_subtraction(
     assert overall.rows[0][:5] == ("LoRA", "seen", "who asks", "0.31 [0.29, 0.33]", "0.25")
     (sentence,) = choice_sentences(evidence)
     assert sentence.endswith("31.0 % of cases (95 % interval 29.0 % to 33.0 %): more than the 25.0 % of guessing.")
+
+
+def test_preferred_replies_of_two_benchmarks_are_not_mixed(run: Callable[..., Path]) -> None:
+    found = choices({"France": 40}, 1, 40)
+    one, other = run("lora", found=found), run("cuma", found=found)
+    assert read_evidence([one, other]).methods[0].choices
+    folder = other / "evaluations" / "community-4567"
+    folder.rename(folder.with_name("theirs-4567"))
+    with pytest.raises(RunError, match="community and theirs"):
+        read_evidence([one, other])
+
+
+def test_a_side_of_few_people_is_not_shown(run: Callable[..., Path]) -> None:
+    evidence = read_evidence([run(found=choices({}, 1, 10))])
+    assert choice_listings(evidence) == []
+    assert choice_sentences(evidence) == []
 
 
 def test_both_stand_on_the_page_and_in_the_tables_for_a_paper(

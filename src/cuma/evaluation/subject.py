@@ -50,9 +50,8 @@ class Subject:
     def answered(self, measure: str) -> Path:
         """`folder`, for a measure of answers to questions. Raises BenchmarkError where preferred replies were asked."""
         if (self.folder / "discrimination.json").is_file():
-            raise BenchmarkError(
-                f"{measure} is about answers to questions; {self.recipe.data.benchmark} asks which replies people prefer."
-            )
+            asked = self.recipe.data.benchmark
+            raise BenchmarkError(f"{measure} is about answers to questions; {asked} asks which replies people prefer.")
         return self.folder
 
     @property

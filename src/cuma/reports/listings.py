@@ -64,7 +64,7 @@ TOLD = {"persona": "who asks", "none": "nothing"}
 
 def choice_listings(evidence: Evidence) -> list[Listing]:
     """How often each method names the reply that a person preferred, and the same by group; none without such data."""
-    asked = [method for method in evidence.methods if method.choices]
+    asked = [method for method in evidence.methods if _sides(method)]
     if not asked:
         return []
     found = [(method, side, method.choices[side]) for method in asked for side in _sides(method)]

@@ -136,7 +136,7 @@ def _load_packaged(name: str, packaged: PackagedModel, revision: str | None, rea
             converted = _converted(name, folder / packaged.file, packaged)
         except BackboneError:
             raise
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, NotImplementedError) as error:  # the last: no locks on that file system
             warnings.warn(
                 f"No converted copy of {name!r} can be kept in {cache_folder()} ({error}), so every start is slow. "
                 "Set CUMA_CACHE to a writable folder with 600 MB to spare.",

@@ -6,10 +6,11 @@ along, so it counts once, and a person's answers to all questions stay together.
 draws, so that differences between methods are paired.
 
 How far a draw lies from the mean of the draws is divided by how much the groups in it differ, compared with the
-sample's: the symmetric studentised bootstrap, whose coverage errs by the order 1/G² only (Hall 1988), whether groups
-lie around their mean evenly or a few far off. A group's influence on a metric, which that needs, is read off the draws
-themselves (as in the bootstrap's infinitesimal jackknife; Efron 2014). Intervals are symmetric on the scale they are
-taken on.
+sample's: the symmetric studentised bootstrap, whose coverage errs, for a mean, by the order 1/G² only (Hall 1988),
+whether groups lie around their mean evenly or a few far off. A group's influence on a metric, which that needs, is read
+off the draws themselves (as in the bootstrap's infinitesimal jackknife; Efron 2014). Intervals are symmetric on the
+scale they are taken on. With two or three groups many draws hold one group alone: the interval is then its cap
+(`WIDEST`).
 
 What is covered is the metric's expectation over groups and people at these cell sizes: an EMD keeps its noise floor,
 the spread does not. How often that holds: `studies/coverage.py`, docs/evaluation.md.
@@ -139,8 +140,9 @@ def interval(value: float, around: Floats | None) -> tuple[float, float] | None:
     """Low and high end of the 95 % interval around `value`; None where there are no deviations."""
     if around is None:
         return None
-    low, high = value + np.quantile(around, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    low = np.quantile(around, (1 - LEVEL) / 2, method="lower")  # draws themselves: `p_value` counts the same ones
+    high = np.quantile(around, (1 + LEVEL) / 2, method="higher")
+    return float(value + low), float(value + high)
 
 
 def p_value(value: float, around: Floats | None) -> float | None:
@@ -149,7 +151,7 @@ def p_value(value: float, around: Floats | None) -> float | None:
     if around is None:
         return None
     drawn = value + around
-    below, above = (1 + (drawn <= 0).sum()) / (1 + len(drawn)), (1 + (drawn >= 0).sum()) / (1 + len(drawn))
+    below, above = ((1 + beyond.sum()) / (1 + len(drawn)) for beyond in (drawn <= ROUNDING, drawn >= -ROUNDING))
     return float(min(1.0, 2 * min(below, above)))
 
 

@@ -21,9 +21,9 @@ from make_preferences import community_rows, write_community
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty people, a conversation each; the three who live in India are held out."""
+    """A hundred and fifty people, a conversation each; the few who live in India are held out."""
     home = tmp_path_factory.mktemp("community")
-    rows = community_rows(40, 40)
+    rows = community_rows(150, 150)
     for row in rows[6:]:
         row["annotator_country"] = "united states"
     build("community", write_community(home / "ca.csv", rows), home / "built", Options(holdout=(("country", "India"),)))
@@ -47,9 +47,16 @@ def test_letters_change_places_and_nothing_else(folder: Path) -> None:
 
 def test_a_model_is_asked_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     words = ["evaluate", "smollm2-135m", "--benchmark", str(folder), "--output-dir", str(tmp_path / "run")]
+    for measure in (["--collapse"], ["--against", str(tmp_path)], ["--topology"]):  # before any answering
+        refused = CliRunner().invoke(app, [*words, *measure])
+        assert refused.exit_code == 2
+        assert f"{measure[0]} needs survey answers" in " ".join(refused.output.split())
+        assert not list((tmp_path / "run").glob("evaluations/*"))
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert "Unseen groups: the preferred one of 4 replies named in" in " ".join(done.output.split())
+    shown = " ".join(done.output.split())
+    assert "Seen groups: the preferred one of 4 replies named in" in shown
+    assert "Unseen groups: fewer than 11 people, too few to show." in shown
     (evaluation,) = (tmp_path / "run" / "evaluations").iterdir()
     found, table = read_json(evaluation / "discrimination.json"), pd.read_parquet(evaluation / "discrimination.parquet")
     splits = Corpus.open(folder).rows("discrimination")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -122,6 +123,11 @@ def evaluate(
 ) -> None:
     """Let a model answer for the test people, and score its answers."""
     _check(target, benchmark, endpoint, model, judge, replies)
+    here = {"--partial-profiles": partial_profiles, "--gradients": gradients, "--topology": topology}
+    measures = [name for name, wanted in here.items() if wanted]
+    if endpoint is not None and measures:
+        raise typer.BadParameter("needs the model's weights on this machine", param_hint=measures[0])
+    measures += ["--collapse"] * collapse + ["--against"] * bool(against and not judge)
     if endpoint is not None:
         from cuma.evaluation.served import Server
 
@@ -137,9 +143,9 @@ def evaluate(
             profile_field=profile_field,
         )
         told = prompting or (Prompting.NONE if profile_field else Prompting.PERSONA)
-        subject = _served(served, str(benchmark), told, output_dir, replies)
+        subject = _served(served, str(benchmark), told, output_dir, replies, measures)
     else:
-        subject = _local(str(target), benchmark, prompting, output_dir, replies)
+        subject = _local(str(target), benchmark, prompting, output_dir, replies, measures)
     run = subject.run.path
     if partial_profiles:
         from cuma.evaluation.evaluate import evaluate_partial
@@ -199,12 +205,19 @@ def _looks_like_a_run(target: str) -> bool:
     return not any(Path(target, name).is_file() for name in ("config.json", "adapter_config.json")) and "/" in target
 
 
-def _served(server: Server, benchmark: str, prompting: Prompting, output_dir: Path | None, replies: int) -> Subject:
+def _served(
+    server: Server,
+    benchmark: str,
+    prompting: Prompting,
+    output_dir: Path | None,
+    replies: int,
+    measures: Collection[str],
+) -> Subject:
     from cuma.evaluation.served import evaluate_server, replies_of_server, subject_of_server
 
     told: Any = prompting.value
     subject = subject_of_server(server, benchmark, told, output_dir)
-    if not replies or _asks_anything(subject):
+    if _compares(subject, measures) or not replies:
         print_found(evaluate_server(server, subject))
     if replies:
         print_replies(replies_of_server(server, subject, replies))
@@ -212,7 +225,12 @@ def _served(server: Server, benchmark: str, prompting: Prompting, output_dir: Pa
 
 
 def _local(
-    target: str, benchmark: str | None, prompting: Prompting | None, output_dir: Path | None, replies: int
+    target: str,
+    benchmark: str | None,
+    prompting: Prompting | None,
+    output_dir: Path | None,
+    replies: int,
+    measures: Collection[str],
 ) -> Subject:
     from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
     from cuma.evaluation.replies import evaluate_replies
@@ -223,7 +241,7 @@ def _local(
     else:
         told: Any = (prompting or Prompting.PERSONA).value
         subject = subject_of_model(target, str(benchmark), told, output_dir)
-    if not replies or _asks_anything(subject):
+    if _compares(subject, measures) or not replies:
         if _is_run(target) and benchmark is None and prompting is None:
             evaluate_run(Path(target))
             print_found(subject.folder)
@@ -234,11 +252,14 @@ def _local(
     return subject
 
 
-def _asks_anything(subject: Subject) -> bool:
-    from cuma.evaluation.sheets import asks_anything
+def _compares(subject: Subject, measures: Collection[str]) -> bool:
+    """Whether its benchmark has something to compare with; measures that it does not allow are refused."""
+    from cuma.evaluation.measures import kind_of, require_kind
     from cuma.materials import load_survey
 
-    return asks_anything(*load_survey(subject.recipe))
+    parts = load_survey(subject.recipe)
+    require_kind(measures, subject.recipe.data.benchmark, *parts)
+    return kind_of(*parts) is not None
 
 
 def _judged(

@@ -94,10 +94,15 @@ def print_differences(found: dict[str, Any]) -> None:
 
 
 def _print_choices(found: dict[str, Any]) -> None:
-    """How often the model names the reply that the person preferred."""
+    """How often the model names the reply that the person preferred; not of a side that is one small group."""
+    from cuma.reports.privacy import MIN_PEOPLE, people_text
+
     for side in ("seen", "unseen"):
         if side in found:
             n = found[side]["n"]
+            if n["people"] < MIN_PEOPLE:
+                typer.echo(f"{side.capitalize()} groups: {people_text(n['people'])} people, too few to show.")
+                continue
             typer.echo(
                 f"{side.capitalize()} groups: the preferred one of {round(1 / found[side]['chance'])} replies named in "
                 f"{figure(found[side]['accuracy'])} (chance {found[side]['chance']:.2f}); macro-F1 "

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.errors import BenchmarkError
+from cuma.evaluation.measures import require_kind
 from cuma.evaluation.subject import Subject
+from cuma.materials import load_survey
 from cuma.metrics.erasure import GroupErasure, Side, erasure, within
 from cuma.metrics.estimates import entry
 from cuma.metrics.inference import interval
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import read_parts
-from cuma.metrics.shares import is_shares
 from cuma.runs import read_json, write_json
 
 DRAWS = 500
@@ -28,14 +28,10 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
     Returns {"sides": {side: {"spread", "alignment", "within_ratio", "questions", "groups"}}, "alarms"}; see
     docs/evaluation.md. Raises RunError if the subject is not evaluated yet, BenchmarkError if that was without people.
     """
-    folder = subject.answered("--collapse")
+    folder = subject.folder
+    require_kind(["--collapse"], subject.recipe.data.benchmark, *load_survey(subject.recipe))
     scores = read_json(folder / "scores.json")
     predictions = pd.read_parquet(folder / "predictions.parquet")
-    if is_shares(predictions):
-        raise BenchmarkError(
-            f"--collapse compares with single people, and {scores['benchmark']} has shares of whole groups. Its spread "
-            "and alignment are in scores.json."
-        )
     result = collapse(predictions, scores, draws=DRAWS)
     write_json(folder / "collapse.json", result)
     return result

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 
 from cuma.errors import RunError
+from cuma.evaluation.measures import require_kind
 from cuma.evaluation.subject import Subject
+from cuma.materials import load_survey
 from cuma.metrics import score_many
 from cuma.runs import Run, read_json, write_json
 
@@ -26,7 +28,8 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
         RunError: another run was not evaluated on this benchmark, or two have one name.
         BenchmarkError: it was evaluated on other people.
     """
-    folder = subject.answered("--against")
+    folder = subject.folder
+    require_kind(["--against"], subject.recipe.data.benchmark, *load_survey(subject.recipe))
     scores = read_json(folder / "scores.json")
     tables = {THIS: pd.read_parquet(folder / "predictions.parquet")}
     for other in others:

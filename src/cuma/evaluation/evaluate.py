@@ -15,13 +15,13 @@ import pandas as pd
 from peft import PeftModel
 
 from cuma.adapter_files import take_off
-from cuma.benchmarks.base import Survey
 from cuma.benchmarks.cells import NOBODY
 from cuma.benchmarks.partial import keep_fields
 from cuma.benchmarks.tensors import PLAIN_TEMPLATE
-from cuma.errors import BenchmarkError, RunError, UnsupportedError
+from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
+from cuma.evaluation.measures import require_kind
 from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.sheets import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
@@ -114,12 +114,6 @@ def _answers(
     return said, merge_gates([table[table["group"] != NOBODY] for table in gates]), log
 
 
-def require_people(survey: Survey, recipe: Recipe, what: str) -> None:
-    """Raises BenchmarkError if a benchmark has no survey answers of single people, which `what` is measured on."""
-    if not survey.questions:
-        raise BenchmarkError(f"{what} needs survey answers of single people, and {recipe.data.benchmark} has none.")
-
-
 def require_one_process() -> None:
     """Raises UnsupportedError under torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -145,7 +139,7 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
         raise RunError(f"{run.path}: its model reads no profile, so nothing changes when a part of one is missing.")
     subject.require_local()
     materials = materials or Materials.load(recipe)
-    require_people(materials.survey, recipe, "--partial-profiles")
+    require_kind(["--partial-profiles"], recipe.data.benchmark, materials.survey, materials.corpus)
     model = load_model(subject, materials)
     result: dict[str, Any] = {"seed": recipe.seed, "shares": list(FIELD_SHARES)}
     try:

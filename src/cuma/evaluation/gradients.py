@@ -23,7 +23,7 @@ from cuma.benchmarks.prompts import letter_orders, survey_messages
 from cuma.benchmarks.tensors import answer_logits, survey_loss
 from cuma.errors import BenchmarkError, UnsupportedError
 from cuma.evaluation.asking import asking_of, load_model
-from cuma.evaluation.evaluate import require_people
+from cuma.evaluation.measures import require_kind
 from cuma.evaluation.predict import Asking
 from cuma.evaluation.subject import Subject
 from cuma.materials import Materials, profile_in_prompt
@@ -55,7 +55,7 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
     folder, recipe = subject.folder, subject.recipe
     subject.require_local()
     materials = materials or Materials.load(recipe)
-    require_people(materials.survey, recipe, "--gradients")
+    require_kind(["--gradients"], recipe.data.benchmark, materials.survey, materials.corpus)
     groups = _groups(materials.survey)
     batches = {name: _batches(materials.survey, name, seed, profile_in_prompt(recipe)) for name in groups}
     model = load_model(subject, materials)

@@ -21,6 +21,7 @@ from cuma.data.corpus import Corpus, Shares
 from cuma.errors import BenchmarkError
 from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
 from cuma.evaluation.discrimination import choice_rows, choices_of, write_choices
+from cuma.evaluation.measures import kind_of
 from cuma.evaluation.predict import merge_orders
 from cuma.evaluation.write import Write, all_scores, people_rows, seen_groups, write_answers
 from cuma.materials import profile_in_prompt
@@ -44,18 +45,12 @@ class Sheet:
     """Whether a mixture's gates are recorded."""
 
 
-def asks_anything(survey: Survey, corpus: Corpus | None) -> bool:
-    """Whether a benchmark has something to compare answers with; preference data may have none."""
-    return bool(survey.questions) or (corpus is not None and bool(corpus.shares() or choices_of(corpus)))
-
-
 def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
     """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people."""
-    if survey.questions:
+    kind = kind_of(survey, corpus)
+    if kind == "answers":
         return _people_sheet(recipe, survey)
-    shares = None if corpus is None else corpus.shares()
-    choices = [] if corpus is None else choices_of(corpus)
-    if shares is None and not choices:
+    if kind is None or corpus is None:
         raise BenchmarkError(
             f"{recipe.data.benchmark} has nothing that an evaluation compares with: no survey answers, shares of "
             "answers or choices among replies. Build one that has (`cuma data build`). Preference data are for "
@@ -66,8 +61,10 @@ def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
             f"Few-shot shows survey answers of training people, and {recipe.data.benchmark} has none. Ask with "
             "--prompting persona or none."
         )
+    shares = corpus.shares()
     if shares is not None:
         return _shares_sheet(recipe, survey.name, shares)
+    choices = choices_of(corpus)
     return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False)
 
 

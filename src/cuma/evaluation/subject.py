@@ -12,7 +12,7 @@ from peft import PeftConfig
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from cuma.benchmarks.catalog import check_benchmark
-from cuma.errors import AdapterError, BenchmarkError, RunError
+from cuma.errors import AdapterError, RunError
 from cuma.machine import hardware, versions
 from cuma.recipe import build_recipe, load_recipe
 from cuma.recipe_schema import Recipe
@@ -46,13 +46,6 @@ class Subject:
         if own is None:
             raise RunError(f"{self.run.path} is not evaluated like this yet. Run `cuma evaluate` on it first.")
         return own
-
-    def answered(self, measure: str) -> Path:
-        """`folder`, for a measure of answers to questions. Raises BenchmarkError where preferred replies were asked."""
-        if (self.folder / "discrimination.json").is_file():
-            asked = self.recipe.data.benchmark
-            raise BenchmarkError(f"{measure} is about answers to questions; {asked} asks which replies people prefer.")
-        return self.folder
 
     @property
     def done(self) -> Path | None:

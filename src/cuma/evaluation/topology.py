@@ -18,10 +18,10 @@ from cuma.benchmarks.base import Survey
 from cuma.errors import RunError
 from cuma.evaluation.asking import TEST_ROLES, load_model, predict
 from cuma.evaluation.counterfactuals import Change, answer_changes, changes
-from cuma.evaluation.evaluate import require_people
+from cuma.evaluation.measures import require_kind
 from cuma.evaluation.spaces import describe
 from cuma.evaluation.subject import Subject
-from cuma.materials import Materials
+from cuma.materials import Materials, load_survey
 from cuma.metrics import emd
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.topology import field_shares
@@ -45,7 +45,9 @@ def evaluate_topology(subject: Subject, materials: Materials | None = None) -> d
     Raises:
         RunError: the run is not evaluated, is no mixture, or has under 4 groups that may be shown.
     """
-    run, recipe, folder = subject.run, subject.recipe, subject.answered("--topology")
+    run, recipe, folder = subject.run, subject.recipe, subject.folder
+    survey, corpus = (materials.survey, materials.corpus) if materials else load_survey(recipe)
+    require_kind(["--topology"], recipe.data.benchmark, survey, corpus)
     if not (folder / "routing.parquet").is_file():
         raise RunError(f"{folder} has no routing: its model has no experts, so there is no topology to measure.")
     evidence = read_evaluation(run, folder)
@@ -53,7 +55,6 @@ def evaluate_topology(subject: Subject, materials: Materials | None = None) -> d
     if space is None:
         raise RunError(f"{folder} has under 4 groups of {MIN_PEOPLE} people or more: too few for a topology.")
     materials = materials or Materials.load(recipe)
-    require_people(materials.survey, recipe, "--topology")
     found = describe(space, evidence, embeddings(materials, space.groups), seed=recipe.seed)
     model = load_model(subject, materials)
     try:

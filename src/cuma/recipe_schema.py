@@ -162,6 +162,9 @@ class TrainingSection(_Steps):
     or none, gets a sensible answer too."""
     weight_decay: NonNegative = 0.01
     """AdamW's decoupled weight decay."""
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """How slowly AdamW's mean of squared gradients forgets. At 0.95 the large gradients of the first steps stop holding
+    the later ones back within tens of steps, and a short run leaves its plateau sooner."""
     max_grad_norm: NonNegative = 1.0
     """Gradients are clipped to this norm; 0: not at all."""
     logging_steps: Count = 10
@@ -278,7 +281,11 @@ class Recipe:
         """12 hexadecimal digits that change with whatever can change a result: not with name, label, description or
         trackers."""
         values = {key: value for key, value in _plain(self).items() if key not in IDENTITY}
-        values["training"] = {key: value for key, value in values["training"].items() if key not in TRACKING}
+        values["training"] = {
+            key: value
+            for key, value in values["training"].items()
+            if key not in TRACKING and (key, value) not in ADDED.items()
+        }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -286,6 +293,9 @@ IDENTITY = ("name", "label", "description")
 """Keys that say which recipe this is. A recipe does not take them over from its `base`."""
 TRACKING = ("report_to", "run_name")
 """Keys of the section training that say who else gets the log. A run that is continued may be told otherwise."""
+ADDED = {"adam_beta2": 0.999}
+"""Keys of the section training that recipes did not always have, with the value that was used before. At it they leave
+the digest as it was, so that runs and evaluations made before are known again."""
 SECTIONS: dict[str, type] = {
     "backbone": BackboneSection,
     "data": DataSection,

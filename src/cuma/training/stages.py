@@ -182,6 +182,7 @@ def _common(recipe: Recipe, stage: TrainingSection | DpoSection | GrpoSection, f
         "lr_scheduler_kwargs": _decay(stage),
         "warmup_steps": stage.warmup_steps,
         "weight_decay": training.weight_decay,
+        "adam_beta2": training.adam_beta2,
         "max_grad_norm": training.max_grad_norm,
         "logging_steps": training.logging_steps,
         "save_steps": training.save_steps,

@@ -39,10 +39,11 @@ def materials(base: Any) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trainers_and_peft_take_it_and_it_learns(name: str, tmp_path: Path) -> None:
-    recipe = load_recipe(name, ["training.bf16=false", "backbone.dtype=float32"])  # no such hardware needed here
+    recipe = load_recipe(name, ["training.bf16=false", "backbone.dtype=float32", "training.adam_beta2=0.9"])
     training = sft_config(recipe, tmp_path)
     assert (training.num_train_epochs, training.max_steps) == (recipe.training.num_train_epochs, -1)
     assert training.max_length == recipe.training.max_length
+    assert training.adam_beta2 == 0.9
     if "dpo" in recipe.pipeline:
         assert (dpo_config(recipe, tmp_path).beta, dpo_config(recipe, tmp_path).num_train_epochs) == (0.1, 1)
     if recipe.adapter.method == "none":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+import hashlib
+import json
+from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from cuma import strict_yaml
 from cuma.errors import RecipeError
 from cuma.recipe import Recipe, load_recipe, packaged_recipes
+from cuma.recipe_schema import ADDED, IDENTITY, TRACKING
 
 
 def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
@@ -83,6 +86,18 @@ def test_digest_ignores_order_comments_and_names(tmp_path: Path) -> None:
     assert (
         one.digest == load_recipe(tmp_path / "one.yaml", ["training.report_to=[wandb]", "training.run_name=x"]).digest
     )
+
+
+def test_a_key_that_recipes_did_not_always_have_counts_only_where_it_changes_something() -> None:
+    recipe = Recipe()
+    values = {name: value for name, value in asdict(recipe).items() if name not in IDENTITY}
+    for name in (*TRACKING, *ADDED):
+        del values["training"][name]
+    before = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]  # as it was without them
+    assert recipe.digest == before
+    for name, value in ADDED.items():
+        other = replace(recipe, training=replace(recipe.training, **{name: value / 2}))
+        assert other.digest != before
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_a_server_that_knows_the_shares_is_found_perfect_and_goes_on_after_a_fai
     assert scores["n"]["seen"] == {"groups": 3, "questions": 2, "cells": 6}
     assert scores["asked"]["answers"] == "logprobs"
     assert "accuracy" not in scores["seen"]
-    with pytest.raises(BenchmarkError, match="--collapse needs survey answers of single people, and .* has published shares"):
+    with pytest.raises(BenchmarkError, match=r"--collapse needs survey answers of single people, and .* has published"):
         evaluate_collapse(subject)
     few = subject_of_server(asked, str(opinions), "few_shot", tmp_path / "few")
     with pytest.raises(BenchmarkError, match="--prompting persona or none"):

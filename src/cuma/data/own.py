@@ -7,9 +7,8 @@ sentence, or columns named like the fields of `cuma.Profile`.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,14 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
 from tqdm.auto import tqdm
 
-from cuma.data.base import SPLITS, TASKS, Built, Ledger, Options, Task, message, who
+from cuma.data.base import SPLITS, TASKS, Built, Ledger, Options, Task, who
+from cuma.data.own_rows import GROUP, PEOPLE, PERSON, WEIGHT, Row, read_row
 from cuma.data.reading import csv_rows, existing, json_rows, lines
 from cuma.data.splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
-from cuma.errors import BenchmarkError, ProfileError, suggestion
-from cuma.profiles import FIELDS, Profile
+from cuma.errors import BenchmarkError, suggestion
+from cuma.profiles import FIELDS
 
 LICENCE = "yours"
-PERSON, GROUP, WEIGHT = "person_id", "group", "weight"
-NOT_KNOWN = "not known"
-"""The group of whoever has neither a group nor a country."""
 FORMS: dict[Task, tuple[str, ...]] = {
     "dpo": ("prompt", "chosen", "rejected"),
     "distribution": ("question", "options", "distribution"),
@@ -37,8 +34,6 @@ FORMS: dict[Task, tuple[str, ...]] = {
     "grpo": ("prompt",),
 }
 """Task → the columns that make it, in the order in which a file is asked for them. `messages` is sft too."""
-PEOPLE = "n"
-"""Optional column beside a distribution: how many people it is of."""
 KNOWN = (
     "messages",
     *dict.fromkeys(c for cs in FORMS.values() for c in cs),
@@ -47,20 +42,6 @@ KNOWN = (
     "profile",
     PEOPLE,
 )
-_SUM = 0.02
-"""How far from 1 a distribution may sum to, and still be taken for rounded."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One usable row."""
-
-    values: dict[str, Any]
-    """The task's own columns."""
-    profile: Profile
-    person: str
-    group: str
-    weight: float | None
 
 
 @dataclass
@@ -140,7 +121,7 @@ def understand(source: Path, columns: Mapping[str, str] | None = None) -> Unders
     result = Understood(task, [], ledger, used, tuple(name for name in names if name not in used))
     for number, row in enumerate(_all(first, raw, source)):
         reading = {renamed.get(name, name): value for name, value in row.items()}
-        kept = _row(task, reading, number, ledger)
+        kept = read_row(task, reading, number, ledger)
         if kept is not None:
             ledger.keep()
             result.rows.append(kept)
@@ -222,190 +203,6 @@ def _folder_rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
         for row in part:
             ledger.read()
             yield row
-
-
-# --- one row ---------------------------------------------------------------------------------------------------------
-
-
-class _Unusable(Exception):
-    """Why a row cannot be used."""
-
-
-def _row(task: Task, row: dict[str, Any], number: int, ledger: Ledger) -> Row | None:
-    try:
-        values = _READ[task](row)
-        profile = _profile(row, ledger)
-        weight = _weight(row.get(WEIGHT))
-    except _Unusable as reason:
-        ledger.drop(str(reason))
-        return None
-    person = _text(row.get(PERSON))
-    if not person:
-        ledger.note("row without person_id, taken for a person of its own")
-        person = f"row {number}"
-    return Row(values, profile, person, _text(row.get(GROUP)) or profile.country or NOT_KNOWN, weight)
-
-
-def _profile(row: dict[str, Any], ledger: Ledger) -> Profile:
-    given = _json(row.get("profile"))
-    if isinstance(given, Mapping):
-        unknown = [name for name in given if name not in FIELDS]
-        if unknown:
-            ledger.note("profile with fields that cuma does not know, left out")
-        given = {name: value for name, value in given.items() if name in FIELDS}
-    fields = {
-        name: value
-        for name in FIELDS
-        if (value := row.get(f"profile.{name}", row.get(name) if "profile" not in row else None)) is not None
-    }
-    try:
-        profile = Profile.parse(given)
-        return Profile(**{**profile.fields, **Profile(**fields).fields}) if fields else profile
-    except ProfileError:
-        raise _Unusable("profile that is neither an object of texts and numbers nor a sentence") from None
-
-
-def _weight(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    try:
-        weight = float(value)
-    except (TypeError, ValueError):
-        raise _Unusable("weight that is no number") from None
-    if not math.isfinite(weight) or weight < 0:
-        raise _Unusable("weight that is negative or not finite")
-    return weight
-
-
-def _json(value: Any) -> Any:
-    """CSV has texts only: what looks like JSON is read as JSON."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value.strip()
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
-
-
-def _messages(value: Any, role: str, what: str) -> list[dict[str, str]]:
-    """A conversation, or a text that becomes one message of `role`."""
-    value = _json(value)
-    if isinstance(value, str) and value.strip():
-        return [message(role, value)]
-    if not isinstance(value, list) or not value:
-        raise _Unusable(f"{what} is missing or empty")
-    conversation = []
-    for entry in value:
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("role"), str):
-            raise _Unusable(f"{what} is no list of messages with role and content")
-        if not isinstance(entry.get("content"), str) or not entry["content"].strip():
-            raise _Unusable(f"{what} has a message without content")
-        conversation.append(message(entry["role"], entry["content"]))
-    return conversation
-
-
-def _sft(row: dict[str, Any]) -> dict[str, Any]:
-    if row.get("messages") is not None:
-        conversation = _messages(row["messages"], "user", "messages")
-        if len(conversation) < 2 or conversation[-1]["role"] != "assistant":
-            raise _Unusable("messages do not end with the assistant's")
-        return {"prompt": conversation[:-1], "completion": conversation[-1:]}
-    completion = _messages(row.get("completion"), "assistant", "completion")
-    return {"prompt": _messages(row.get("prompt"), "user", "prompt"), "completion": completion}
-
-
-def _dpo(row: dict[str, Any]) -> dict[str, Any]:
-    prompt = _messages(row.get("prompt"), "user", "prompt")
-    chosen, rejected = (_messages(row.get(name), "assistant", name) for name in ("chosen", "rejected"))
-    if len(chosen) > len(prompt) and chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
-        chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]  # TRL's form with the prompt in both
-    if chosen == rejected:
-        raise _Unusable("chosen and rejected are the same")
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-
-def _question(row: dict[str, Any]) -> dict[str, Any]:
-    question = _text(row.get("question"))
-    if not question:
-        raise _Unusable("question is missing or empty")
-    options = _json(row.get("options"))
-    if isinstance(options, str):
-        options = options.split("|")
-    if not isinstance(options, list):
-        raise _Unusable("options are no list")
-    options = [_text(option) for option in options]
-    if len(options) < 2 or not all(options) or len(set(options)) != len(options):
-        raise _Unusable("options are fewer than two, empty or not distinct")
-    return {
-        "question_id": _text(row.get("question_id")) or question,
-        "question": question,
-        "options": options,
-        "ordinal": _flag(row.get("ordinal")),
-    }
-
-
-def _flag(value: Any) -> bool:
-    flag = {"": False, "false": False, "0": False, "no": False, "true": True, "1": True, "yes": True}.get(
-        _text(value).casefold()
-    )
-    if flag is None:
-        raise _Unusable("ordinal is neither true nor false")
-    return flag
-
-
-def _survey(row: dict[str, Any]) -> dict[str, Any]:
-    asked, answer = _question(row), row.get("answer")
-    options = asked["options"]
-    if isinstance(answer, str) and answer.strip() in options:
-        index = options.index(answer.strip())
-    else:
-        try:
-            number = float(answer)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise _Unusable("answer is missing, or none of the options") from None
-        if not number.is_integer() or not 0 <= number < len(options):
-            raise _Unusable("answer is no index into the options")
-        index = int(number)
-    return {**asked, "answer": index}
-
-
-def _distribution(row: dict[str, Any]) -> dict[str, Any]:
-    asked, shares = _question(row), _json(row.get("distribution"))
-    try:
-        numbers = [float(share) for share in shares]
-    except (TypeError, ValueError):
-        raise _Unusable("distribution is no list of numbers") from None
-    if len(numbers) != len(asked["options"]):
-        raise _Unusable("distribution and options differ in length")
-    total = sum(numbers)
-    if not all(share >= 0 and math.isfinite(share) for share in numbers) or abs(total - 1) > _SUM:
-        raise _Unusable("distribution has a negative share, or does not sum to 1")
-    found = {**asked, "distribution": [share / total for share in numbers]}
-    n = _text(row.get(PEOPLE))
-    if not n:
-        return found
-    if not n.removesuffix(".0").isdecimal() or float(n) < 1:
-        raise _Unusable("n, the number of people, is no whole number above 0")
-    return {**found, PEOPLE: int(float(n))}
-
-
-def _grpo(row: dict[str, Any]) -> dict[str, Any]:
-    return {"prompt": _messages(row.get("prompt"), "user", "prompt")}
-
-
-_READ: dict[Task, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "sft": _sft,
-    "dpo": _dpo,
-    "survey": _survey,
-    "distribution": _distribution,
-    "grpo": _grpo,
-}
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

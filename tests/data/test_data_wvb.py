@@ -19,7 +19,8 @@ from cuma import Profile
 from cuma.data.base import Built, Options
 from cuma.data.write import write
 from cuma.data.wvb import FORMS, build
-from cuma.data.wvb_reading import PROFILE_COLUMNS, released_splits
+from cuma.data.wvb_codes import PROFILE_COLUMNS
+from cuma.data.wvb_reading import released_splits
 from cuma.data.wvb_scales import METADATA, read_metadata
 from cuma.errors import BenchmarkError
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from cuma.data.base import MESSAGES, SPLITS, TASKS, WHO, Built, Ledger, Options, Task, message
 from cuma.data.reading import existing
 from cuma.data.splits import UNSEEN, check_holdout, draw, held_out, lot
-from cuma.data.wvb_reading import FIELDS, PROFILE_COLUMNS, Respondents, probe_people, read
+from cuma.data.wvb_codes import FIELDS, PROFILE_COLUMNS
+from cuma.data.wvb_reading import Respondents, probe_people, read
 from cuma.data.wvb_scales import Metadata, Scale, read_metadata
 from cuma.profiles import Profile
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,46 +17,37 @@ from tqdm import tqdm
 
 from cuma.data.base import Ledger
 from cuma.data.reading import MAX_LINE, check_text, csv_rows, lines, sniff_delimiter
-from cuma.data.wvb_scales import Metadata, Scale, find
+from cuma.data.wvb_codes import (
+    FIELDS,
+    MISSING,
+    NO_NUMBER,
+    OUTSIDE,
+    PROFILE_COLUMNS,
+    TAKEN_OUT,
+    UNKNOWN,
+    Encoder,
+    answer_encoder,
+    profile_encoders,
+    whole_id,
+)
+from cuma.data.wvb_scales import Metadata, find
 from cuma.errors import BenchmarkError
-from cuma.profiles import Profile
 
 PERSON = "D_INTERVIEW"
 TWICE = "858069901"
 """The id that occurs more than once in the survey's own file: WorldValuesBench leaves out all of its rows."""
-PROFILE_COLUMNS = {
-    "B_COUNTRY": "country",
-    "X003R": "age",
-    "Q260": "sex",
-    "Q275": "education",
-    "Q273": "marital",
-    "Q289": "religion",
-    "Q290": "ethnicity",
-    "Q279": "employment",
-    "H_URBRURAL": "urban_rural",
-}
-"""Column of the survey → field of `cuma.Profile`."""
-FIELDS = tuple(PROFILE_COLUMNS.values())
 TREE = {"test": "test", "valid": "validation", "train": "train"}
 """WorldValuesBench's folder → our split. In this order somebody who is in two of them stays out of training."""
-MISSING, OUTSIDE, NO_NUMBER, TAKEN_OUT = -1, -2, -3, -4
 _ODD = {
     OUTSIDE: "answer outside its question's scale, made missing",
     NO_NUMBER: "answer that is no number, made missing",
     TAKEN_OUT: "answer that answer_adjustment.json makes missing",
 }
-_UNKNOWN = -2
 _BLOCK = MAX_LINE + 2**20
 """Bytes that are parsed at a time; every line that is read fits."""
 _WAVE = "WorldValuesBench needs wave 7 of the World Values Survey, the CSV (v5 or v6)."
 _COMPANIONS = ("country2continent.csv", "education2level.csv")
 """CSV files of WorldValuesBench that hold no people."""
-_TWEAKS = {
-    "education": (r" \(ISCED \d\)", ""),
-    "employment": (r" \((?:less than )?\d+ hours .*\)$|/pensioned$| not otherwise employed$", ""),
-    "ethnicity": (r"^[A-Z]{2,3}: ", ""),
-}
-"""Field → what is taken out of the codebook's text, so that it reads well in a sentence."""
 
 
 @dataclass(eq=False)
@@ -106,7 +96,7 @@ def read(source: Path, metadata: Metadata, ledger: Ledger) -> Respondents:
         ledger.note(what, int((people.answers == code).sum()))
     people.answers[people.answers < 0] = MISSING
     for place, name in enumerate(FIELDS):
-        ledger.note(f"unknown code of {name}, read as absent", int((people.fields[:, place] == _UNKNOWN).sum()))
+        ledger.note(f"unknown code of {name}, read as absent", int((people.fields[:, place] == UNKNOWN).sum()))
     people.fields[people.fields < 0] = -1
     return people
 
@@ -116,7 +106,7 @@ def probe_people(folder: Path) -> tuple[set[str], list[Path]]:
     path = find(folder, "samples.tsv")
     if path is None:
         return set(), []
-    return {_id(row[PERSON]) for row in csv_rows(path, [PERSON], Ledger())} - {""}, [path]
+    return {whole_id(row[PERSON]) for row in csv_rows(path, [PERSON], Ledger())} - {""}, [path]
 
 
 def released_splits(people: int) -> np.ndarray:
@@ -164,7 +154,7 @@ def _looks_raw(path: Path) -> bool:
 
 def _read_raw(path: Path, metadata: Metadata, ledger: Ledger) -> Respondents:
     vocabulary: dict[str, list[str]] = {}
-    encoders = _profile_encoders(metadata, vocabulary) | {s.id: _answer_encoder(s, raw=True) for s in metadata.scales}
+    encoders = profile_encoders(metadata, vocabulary) | {s.id: answer_encoder(s, raw=True) for s in metadata.scales}
     ids, columns = _read_coded(path, encoders, ledger)
     ledger.drop(f"{PERSON} {TWICE}, which several people share", int((ids == TWICE).sum()))
     stays = (ids != "") & (ids != TWICE)
@@ -176,8 +166,8 @@ def _read_raw(path: Path, metadata: Metadata, ledger: Ledger) -> Respondents:
 def _read_tree(folder: Path, metadata: Metadata, ledger: Ledger) -> Respondents:
     vocabulary: dict[str, list[str]] = {}
     parts = []
-    about = _profile_encoders(metadata, vocabulary)
-    values = {s.id: _answer_encoder(s, raw=False) for s in metadata.scales}
+    about = profile_encoders(metadata, vocabulary)
+    values = {s.id: answer_encoder(s, raw=False) for s in metadata.scales}
     for name, split in TREE.items():
         paths = []
         for kind in ("value", "demographic"):
@@ -232,84 +222,7 @@ def _respondents(
     return Respondents(ids, fields, vocabulary, answers, np.empty(0, dtype="<U10"), sources)
 
 
-# --- cells -----------------------------------------------------------------------------------------------------------
-
-Encoder = Callable[[str], int]
-
-
-def _number(text: str) -> int | None:
-    """ "3", "3.0", " -2" as a whole number; None: it is none."""
-    match = re.fullmatch(r"\s*([+-]?[0-9]{1,18})(\.0*)?\s*", text)
-    return int(match[1]) if match else None
-
-
-def _id(text: str) -> str:
-    """An id as text: "12" for "12.0"."""
-    number = _number(text)
-    return text.strip() if number is None else str(number)
-
-
-def _answer_encoder(scale: Scale, raw: bool) -> Encoder:
-    def encode(text: str) -> int:
-        if not text.strip():
-            return MISSING
-        score = _number(text)
-        if score is None:
-            return MISSING if text.strip().casefold() in ("nan", "na", "none") else NO_NUMBER
-        if raw and score in scale.adjustment:
-            adjusted = scale.adjustment[score]
-            if adjusted is None:
-                return TAKEN_OUT
-            score = adjusted
-        if score < 0:
-            return MISSING
-        place = scale.place(score)
-        return OUTSIDE if place is None else place
-
-    return encode
-
-
-def _profile_encoders(metadata: Metadata, vocabulary: dict[str, list[str]]) -> dict[str, Encoder]:
-    """An encoder for every profile column; each fills its field's vocabulary with the texts that occur."""
-
-    def encoder(column: str, name: str) -> Encoder:
-        choices = metadata.choices.get(column)
-        if not choices:
-            raise BenchmarkError(f"codebook.json says nothing of {column}. Copy WorldValuesBench's own.")
-        texts = set(choices.values())
-        places: dict[str, int] = {}
-        vocabulary[name] = []
-
-        def encode(text: str) -> int:
-            number = _number(text)
-            if number is not None and str(number) in choices:
-                text = choices[str(number)]
-            elif number is not None and number >= 0:
-                return _UNKNOWN
-            elif number is not None:
-                return -1
-            elif text not in texts and getattr(Profile(**{name: text}), name) is not None:
-                return _UNKNOWN
-            told = _told(name, text)
-            if told is None or (number is not None and number < 0):
-                return -1
-            if told not in places:
-                places[told] = len(places)
-                vocabulary[name].append(told)
-            return places[told]
-
-        return encode
-
-    return {column: encoder(column, name) for column, name in PROFILE_COLUMNS.items()}
-
-
-def _told(name: str, text: str) -> str | None:
-    """The codebook's text as the profile has it; None where it is absence."""
-    present = getattr(Profile(**{name: text}), name)
-    if present is not None and name in _TWEAKS:
-        pattern, instead = _TWEAKS[name]
-        present = getattr(Profile(**{name: re.sub(pattern, instead, present)}), name)
-    return present
+# --- large files ----------------------------------------------------------------------------------------------------
 
 
 def _header(path: Path, required: Sequence[str]) -> tuple[str, list[str]]:
@@ -365,7 +278,7 @@ def _read_coded(
         with reader, tqdm(desc=f"Read {path.name}", unit=" people") as bar:
             for batch in reader:
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-                ids += map(_id, columns[PERSON].to_pylist())
+                ids += map(whole_id, columns[PERSON].to_pylist())
                 for name, column in cells.items():
                     column.add(columns[name])
                 bar.update(batch.num_rows)

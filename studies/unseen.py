@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from ledger import Ledger
-from tables import anchors, averaged, interval, measured, paired_by_group
+from tables import METRICS, anchors, averaged, interval, measured, paired_by_group
 
 from cuma.benchmarks.gss import load_gss_all
 from cuma.evaluation.evaluate import curve_point, evaluate_run
@@ -32,6 +32,8 @@ FAMILIES = ("cuma", "dense")
 RATES = ("1e-3", "2e-3")
 """Learning rates that are tried with each."""
 ANCHORS = ("average", "logistic", "pairs", "process", "ridge")
+FLOOR = "noise_floor"
+"""What a perfect model would score, for all groups have few people."""
 CHOICE_SPLITS = (1, 2)
 WELL_MEASURED = 80
 """People from which on a group's own sampling error is small beside the differences in question."""
@@ -53,6 +55,7 @@ def main() -> None:
     table = {
         "chosen": chosen,
         "soft_emd": {name: over_splits(rows, name) for name in ("cuma", *rivals)},
+        FLOOR: interval([row["average"]["unseen"][FLOOR] for row in rows.values()]),
         "cuma_minus": paired_by_group(rows, "cuma", rivals),
         "well_measured_soft_emd": {name: over_splits(large, name) for name in ("cuma", *rivals)},
         "well_measured_cuma_minus": paired_by_group(large, "cuma", rivals),
@@ -103,7 +106,7 @@ def split_row(ledger: Ledger, chosen: dict[str, str], split: int, seeds: list[in
         place = f"split-{split}/{family}"
         digest = "+".join(recipe.digest for recipe in recipes)
         row[family] = ledger.once(place, digest, lambda recipes=recipes, place=place: answers_of(recipes, home / place))
-    return {**row, **anchors(ANCHORS, Materials.load(recipes[0]))}
+    return {**row, **anchors(ANCHORS, Materials.load(recipes[0]), (*METRICS, FLOOR))}
 
 
 def answers_of(recipes: list[Recipe], folder: Path) -> dict[str, Any]:

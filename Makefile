@@ -44,7 +44,7 @@ stages: install ## sft -> dpo and sft -> grpo: does each improve what it trains 
 study: install ## Every method on five splits, tuned alike (about 8 hours; ARGS="--benchmark gss")
 	$(BIN)/python studies/grid.py $(ARGS)
 
-unseen: install ## What helps on groups that nobody was trained on? (about 3 hours)
+unseen: install ## What helps on groups that nobody was trained on? (about 2 hours)
 	$(BIN)/python studies/unseen.py $(ARGS)
 
 bench: install ## What a mixture costs beside one LoRA: layers, training, decoding (about 15 minutes)

@@ -28,7 +28,7 @@ from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.training.train import train_run
 
-COMMON = ("adapter.last_layers=8", "training.max_steps=200", "seed=0")
+COMMON = ("adapter.last_layers=8", "training.max_steps=200", "training.adam_beta2=0.999", "seed=0")
 METHODS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "cuma": ("cuma", (), ("1e-3", "2e-3", "4e-3")),
     "both": ("cuma", ("data.profile_in=both",), ("1e-3", "2e-3", "4e-3")),

@@ -21,9 +21,9 @@ from cuma.runs import write_json
 from cuma.training.train import train_run
 
 LEARNING_RATES = {
-    "cuma": ("2e-3", "4e-3", "8e-3"),
-    "lora": ("1e-3", "3e-3", "6e-3"),
-    "semantic": ("2e-3", "4e-3", "8e-3"),
+    "cuma": ("1e-3", "2e-3", "4e-3"),
+    "lora": ("5e-4", "1e-3", "3e-3"),
+    "semantic": ("1e-3", "2e-3", "4e-3"),
 }
 """Method → what is tried: three values each, placed where the method learns."""
 ROLES = ("seen", "validation")

@@ -32,7 +32,12 @@ from cuma.runs import read_json, write_json
 from cuma.training.train import train_run
 
 RECIPE = "quickstart/gss/cuma"
-SFT = ("training.max_steps=150", "training.curve_steps=[]")
+SFT = (
+    "training.max_steps=150",
+    "training.learning_rate=4e-3",
+    "training.adam_beta2=0.999",
+    "training.curve_steps=[]",
+)
 STAGES = {
     "dpo": ("pipeline=[sft, dpo]", "dpo.max_steps=100", "dpo.learning_rate=5e-4"),
     "grpo": (

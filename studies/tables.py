@@ -66,11 +66,6 @@ def interval(values: Any) -> dict[str, Any]:
     return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
 
 
-def difference(rows: dict[int, Any], left: str, right: str) -> list[float]:
-    """Soft EMD on unseen groups, left minus right, per split."""
-    return [row[left]["unseen"]["soft_emd"] - row[right]["unseen"]["soft_emd"] for row in rows.values()]
-
-
 def paired_by_group(rows: dict[int, Any], left: str, rivals: list[str]) -> dict[str, Any]:
     """Rival → unseen soft EMD, left minus rival: mean, 95 % interval, p and Holm's p, over distinct groups.
 

@@ -14,6 +14,7 @@ from cuma.backbones import BACKBONES, Backbone, load_backbone
 from cuma.benchmarks.base import Survey
 from cuma.benchmarks.catalog import is_folder, load_benchmark
 from cuma.data.corpus import Corpus
+from cuma.errors import BenchmarkError
 from cuma.profile_table import ProfileTable
 from cuma.recipe_schema import Recipe
 from cuma.trunk import FrozenTrunk
@@ -123,7 +124,13 @@ def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
         recipe.encoder.model_name_or_path, revision=recipe.encoder.revision, template=recipe.encoder.template
     )
     if recipe.encoder.fields:
-        encoder = encoder.with_fields(group.profile for group in survey.groups if group.role == "seen")
+        seen = [group.profile for group in survey.groups if group.role == "seen"]
+        if not any(profile.fields for profile in seen):
+            raise BenchmarkError(
+                f"encoder.fields is true, and no group of {recipe.data.benchmark} has a profile field in common. Set "
+                "encoder.fields=false, or build the data with groups whose people share a field."
+            )
+        encoder = encoder.with_fields(seen)
     return ProfileTable(encoder, [group.profile for group in survey.groups])
 
 

@@ -60,9 +60,10 @@ def run_cli(*words: str) -> Any:
     return CliRunner().invoke(app, list(words))
 
 
-def test_a_survey_of_ones_own_is_trained_on_and_evaluated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["default", "quickstart/gss/cuma"])
+def test_a_survey_of_ones_own_is_trained_on_and_evaluated(tmp_path: Path, recipe: str) -> None:
     folder, run = built(tmp_path, survey_rows(), holdout=(("country", "Peru"),)), tmp_path / "run"
-    words = ["quickstart/gss/cuma", f"data.benchmark={folder}", *SMALL, "--output-dir", str(run)]
+    words = [recipe, f"data.benchmark={folder}", *SMALL, "--output-dir", str(run)]
     assert (done := run_cli("train", *words)).exit_code == 0, done.output
     assert (done := run_cli("evaluate", str(run))).exit_code == 0, done.output
     (evaluation,) = Run.open(run).evaluations()
@@ -70,6 +71,13 @@ def test_a_survey_of_ones_own_is_trained_on_and_evaluated(tmp_path: Path) -> Non
     assert [question["id"] for question in scores["questions"]] == ["q0", "q1"]
     assert {"seen", "unseen"} <= scores.keys()
     assert (done := run_cli("report", str(run))).exit_code == 0, done.output
+
+
+def test_fields_that_no_group_has_in_common_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    folder = built(tmp_path, [{**row, "group": "all"} for row in survey_rows()])
+    done = run_cli("train", "default", f"data.benchmark={folder}", *SMALL, "--output-dir", str(tmp_path / "run"))
+    assert done.exit_code == 2
+    assert "encoder.fields=false" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("where", ["router", "both"])

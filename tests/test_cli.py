@@ -124,6 +124,14 @@ def test_wrong_words_exit_with_2(words: list[str]) -> None:
     assert invoke(*words).exit_code == 2
 
 
+@pytest.mark.parametrize("measure", ["--partial-profiles", "--gradients", "--topology"])
+def test_what_needs_weights_is_refused_of_a_server_before_it_is_asked(measure: str) -> None:
+    result = invoke("evaluate", "--endpoint", "http://localhost:1/v1", "--model", "m", "--benchmark", "gss", measure)
+    assert result.exit_code == 2
+    assert measure in result.stderr
+    assert "the model's weights on this machine" in " ".join(result.stderr.replace("│", " ").split())
+
+
 @pytest.mark.parametrize(
     ("words", "continues"), [(["train", "quickstart/gss/cuma"], True), (["evaluate", "RUN"], True)]
 )

@@ -40,6 +40,8 @@ class Answers(StrEnum):
 
 
 MEASURE, SERVER, JUDGE = "What is measured", "A model behind a server", "What the model writes"
+NEED_WEIGHTS = {"--partial-profiles", "--gradients", "--topology"}
+"""Measures that a model behind a server cannot have."""
 
 
 def evaluate(
@@ -123,15 +125,22 @@ def evaluate(
 ) -> None:
     """Let a model answer for the test people, and score its answers."""
     _check(target, benchmark, endpoint, model, judge, replies)
-    here = {"--partial-profiles": partial_profiles, "--gradients": gradients, "--topology": topology}
-    measures = [name for name, wanted in here.items() if wanted]
-    if endpoint is not None and measures:
-        raise typer.BadParameter("needs the model's weights on this machine", param_hint=measures[0])
-    measures += ["--collapse"] * collapse + ["--against"] * bool(against and not judge)
+    wanted = {
+        "--partial-profiles": partial_profiles,
+        "--collapse": collapse,
+        "--gradients": gradients,
+        "--topology": topology,
+        "--against": bool(against) and not judge,
+    }
+    measures = [name for name in wanted if wanted[name]]
+    refused = [name for name in measures if name in NEED_WEIGHTS] if endpoint is not None else []
+    if refused:
+        raise typer.BadParameter("needs the model's weights on this machine", param_hint=refused[0])
+    server = None
     if endpoint is not None:
         from cuma.evaluation.served import Server
 
-        served = Server(
+        server = Server(
             endpoint,
             str(model),
             answers=answers.value,
@@ -142,36 +151,17 @@ def evaluate(
             send_profiles=send_profiles,
             profile_field=profile_field,
         )
-        told = prompting or (Prompting.NONE if profile_field else Prompting.PERSONA)
-        subject = _served(served, str(benchmark), told, output_dir, replies, measures)
-    else:
-        subject = _local(str(target), benchmark, prompting, output_dir, replies, measures)
-    run = subject.run.path
-    if partial_profiles:
-        from cuma.evaluation.evaluate import evaluate_partial
-
-        print_partial(evaluate_partial(subject))
-    if collapse:
-        from cuma.evaluation.collapse import evaluate_collapse
-
-        print_alarms(evaluate_collapse(subject)["alarms"], subject.folder / "collapse.json")
-    if gradients:
-        from cuma.evaluation.gradients import evaluate_gradients
-
-        typer.echo(f"• {evaluate_gradients(subject)['sentence']}")
-    if topology:
-        from cuma.evaluation.topology import evaluate_topology
-        from cuma.reports.learned import sentences
-
-        for sentence in sentences(evaluate_topology(subject)):
-            typer.echo(f"• {sentence}")
-    if against and not judge:
-        from cuma.evaluation.differences import evaluate_differences
-
-        print_differences(evaluate_differences(subject, against))
+    subject = _subject(target, server, benchmark, prompting, output_dir)
+    if _compares(subject, measures) or not replies:
+        own = benchmark is None and prompting is None
+        print_found(_answered(subject, server, own))
+    if replies:
+        _replied(subject, server, replies)
+    for name in measures:
+        _measure(name, subject, against or [])
     if judge:
         _judged(subject, judge, judge_url, api_key_env, max_requests, workers, send_profiles, replies, against)
-    typer.echo(f"{run}  Next: cuma report {run}")
+    typer.echo(f"{subject.run.path}  Next: cuma report {subject.run.path}")
 
 
 def _check(
@@ -205,51 +195,51 @@ def _looks_like_a_run(target: str) -> bool:
     return not any(Path(target, name).is_file() for name in ("config.json", "adapter_config.json")) and "/" in target
 
 
-def _served(
-    server: Server,
-    benchmark: str,
-    prompting: Prompting,
-    output_dir: Path | None,
-    replies: int,
-    measures: Collection[str],
-) -> Subject:
-    from cuma.evaluation.served import evaluate_server, replies_of_server, subject_of_server
-
-    told: Any = prompting.value
-    subject = subject_of_server(server, benchmark, told, output_dir)
-    if _compares(subject, measures) or not replies:
-        print_found(evaluate_server(server, subject))
-    if replies:
-        print_replies(replies_of_server(server, subject, replies))
-    return subject
-
-
-def _local(
-    target: str,
+def _subject(
+    target: str | None,
+    server: Server | None,
     benchmark: str | None,
     prompting: Prompting | None,
     output_dir: Path | None,
-    replies: int,
-    measures: Collection[str],
 ) -> Subject:
-    from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
-    from cuma.evaluation.replies import evaluate_replies
+    """What is measured: a run as it is, or another model, which gets a run."""
     from cuma.evaluation.subject import subject_of_model, subject_of_run
 
-    if _is_run(target):
-        subject = subject_of_run(Path(target), benchmark, prompting.value if prompting else None)
+    if server is None and _is_run(str(target)):
+        return subject_of_run(Path(str(target)), benchmark, prompting.value if prompting else None)
+    told: Any = (prompting or Prompting.PERSONA).value
+    if server is None:
+        return subject_of_model(str(target), str(benchmark), told, output_dir)
+    from cuma.evaluation.served import subject_of_server
+
+    if prompting is None and server.profile_field:
+        told = Prompting.NONE.value
+    return subject_of_server(server, str(benchmark), told, output_dir)
+
+
+def _answered(subject: Subject, server: Server | None, own: bool) -> Path:
+    """The folder of the finished evaluation. own: of a run, as its recipe says."""
+    if server is not None:
+        from cuma.evaluation.served import evaluate_server
+
+        return evaluate_server(server, subject)
+    from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
+
+    if not own:
+        return evaluate_subject(subject)
+    evaluate_run(subject.run.path)
+    return subject.folder
+
+
+def _replied(subject: Subject, server: Server | None, count: int) -> None:
+    if server is not None:
+        from cuma.evaluation.served import replies_of_server
+
+        print_replies(replies_of_server(server, subject, count))
     else:
-        told: Any = (prompting or Prompting.PERSONA).value
-        subject = subject_of_model(target, str(benchmark), told, output_dir)
-    if _compares(subject, measures) or not replies:
-        if _is_run(target) and benchmark is None and prompting is None:
-            evaluate_run(Path(target))
-            print_found(subject.folder)
-        else:
-            print_found(evaluate_subject(subject))
-    if replies:
-        print_replies(evaluate_replies(subject, replies))
-    return subject
+        from cuma.evaluation.replies import evaluate_replies
+
+        print_replies(evaluate_replies(subject, count))
 
 
 def _compares(subject: Subject, measures: Collection[str]) -> bool:
@@ -260,6 +250,32 @@ def _compares(subject: Subject, measures: Collection[str]) -> bool:
     parts = load_survey(subject.recipe)
     require_kind(measures, subject.recipe.data.benchmark, *parts)
     return kind_of(*parts) is not None
+
+
+def _measure(name: str, subject: Subject, against: list[Path]) -> None:
+    """Take one further measure of an evaluated subject, and show it."""
+    if name == "--partial-profiles":
+        from cuma.evaluation.evaluate import evaluate_partial
+
+        print_partial(evaluate_partial(subject))
+    elif name == "--collapse":
+        from cuma.evaluation.collapse import evaluate_collapse
+
+        print_alarms(evaluate_collapse(subject)["alarms"], subject.folder / "collapse.json")
+    elif name == "--gradients":
+        from cuma.evaluation.gradients import evaluate_gradients
+
+        typer.echo(f"• {evaluate_gradients(subject)['sentence']}")
+    elif name == "--topology":
+        from cuma.evaluation.topology import evaluate_topology
+        from cuma.reports.learned import sentences
+
+        for sentence in sentences(evaluate_topology(subject)):
+            typer.echo(f"• {sentence}")
+    else:
+        from cuma.evaluation.differences import evaluate_differences
+
+        print_differences(evaluate_differences(subject, against))
 
 
 def _judged(

@@ -66,6 +66,9 @@ def test_a_survey_of_ones_own_is_trained_on_and_evaluated(tmp_path: Path, recipe
     words = [recipe, f"data.benchmark={folder}", *SMALL, "--output-dir", str(run)]
     assert (done := run_cli("train", *words)).exit_code == 0, done.output
     assert (done := run_cli("evaluate", str(run))).exit_code == 0, done.output
+    assert "Seen groups: fewer than 11 people, too few to show." in " ".join(done.output.split())
+    assert "Unseen groups" in done.output
+    assert "│ Seen" not in done.output
     (evaluation,) = Run.open(run).evaluations()
     scores = json.loads((evaluation / "scores.json").read_text())
     assert [question["id"] for question in scores["questions"]] == ["q0", "q1"]

@@ -53,7 +53,7 @@ def _print_scores(folder: Path, scores: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    sides = [side for side in ("seen", "unseen") if side in scores]
+    sides = _shown_sides({side: scores["n"][side] for side in ("seen", "unseen") if side in scores})
     table = Table("Metric", *(f"{side.capitalize()} groups" for side in sides))
     for metric in SHOWN:
         if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
@@ -94,21 +94,25 @@ def print_differences(found: dict[str, Any]) -> None:
 
 
 def _print_choices(found: dict[str, Any]) -> None:
-    """How often the model names the reply that the person preferred; not of a side that is one small group."""
+    """How often the model names the reply that the person preferred."""
+    for side in _shown_sides({side: found[side]["n"] for side in ("seen", "unseen") if side in found}):
+        n = found[side]["n"]
+        typer.echo(
+            f"{side.capitalize()} groups: the preferred one of {round(1 / found[side]['chance'])} replies named in "
+            f"{figure(found[side]['accuracy'])} (chance {found[side]['chance']:.2f}); macro-F1 "
+            f"{figure(found[side]['macro_f1'])}; Brier {figure(found[side]['brier'])}; option mass "
+            f"{found[side]['option_mass']['value']:.2f}; {n['choices']:,} choices of {n['people']:,} people."
+        )
+
+
+def _shown_sides(n: dict[str, dict[str, Any]]) -> list[str]:
+    """The sides with enough people to be shown: one with fewer would be a small group; shares have no people."""
     from cuma.reports.privacy import MIN_PEOPLE, people_text
 
-    for side in ("seen", "unseen"):
-        if side in found:
-            n = found[side]["n"]
-            if n["people"] < MIN_PEOPLE:
-                typer.echo(f"{side.capitalize()} groups: {people_text(n['people'])} people, too few to show.")
-                continue
-            typer.echo(
-                f"{side.capitalize()} groups: the preferred one of {round(1 / found[side]['chance'])} replies named in "
-                f"{figure(found[side]['accuracy'])} (chance {found[side]['chance']:.2f}); macro-F1 "
-                f"{figure(found[side]['macro_f1'])}; Brier {figure(found[side]['brier'])}; option mass "
-                f"{found[side]['option_mass']['value']:.2f}; {n['choices']:,} choices of {n['people']:,} people."
-            )
+    few = [side for side in n if n[side].get("people", MIN_PEOPLE) < MIN_PEOPLE]
+    for side in few:
+        typer.echo(f"{side.capitalize()} groups: {people_text(n[side]['people'])} people, too few to show.")
+    return [side for side in n if side not in few]
 
 
 def print_partial(measured: dict[str, Any]) -> None:

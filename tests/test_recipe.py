@@ -202,7 +202,7 @@ def test_contradictions_and_bad_overrides(overrides: list[str], word: str) -> No
 
 def test_neither_a_file_nor_a_name(tmp_path: Path) -> None:
     assert "Did you mean 'quickstart/gss/cuma'?" in refused("quickstart/gs/cuma")
-    assert "Available" in refused(tmp_path)
+    assert "`cuma list recipes`" in refused(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"label: caf\xe9\n")
     assert "UTF-8" in refused(tmp_path / "latin.yaml")
 

@@ -96,9 +96,12 @@ class ExportError(CumaError, ValueError):
     """A person's adapter cannot be exported as asked."""
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The tail of an error text: "Did you mean 'x'? Available: x, y." — the first part only when something is close."""
+def suggestion(word: str, known: Iterable[str], listed_by: str | None = None) -> str:
+    """The tail of an error text: "Did you mean 'x'? Available: x, y." — the first part only when something is close.
+
+    listed_by: a command that lists what there is, named in place of many names.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     start = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{start}Available: {', '.join(names)}."
+    return start + (f"Available: {', '.join(names)}." if listed_by is None else f"`{listed_by}` lists what there is.")

@@ -51,7 +51,8 @@ def _find(name: str, folder: Path) -> Path:
         return file
     packaged = packaged_recipes()
     if name not in packaged:
-        raise RecipeError(f"There is no recipe {name!r}: no such file, and no such name. {suggestion(name, packaged)}")
+        hint = suggestion(name, packaged, listed_by="cuma list recipes")
+        raise RecipeError(f"There is no recipe {name!r}: no such file, and no such name. {hint}")
     return packaged[name]
 
 

@@ -28,7 +28,9 @@ from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.training.train import train_run
 
-COMMON = ("adapter.last_layers=8", "training.max_steps=200", "training.adam_beta2=0.999", "seed=0")
+COMMON = ("adapter.last_layers=8", "training.max_steps=200", "seed=0")
+OF_BENCHMARK = {"gss": ("training.adam_beta2=0.999",), "wvs": ("training.per_device_train_batch_size=8",)}
+"""What every run has, and every run on a benchmark: gss was studied before the recipes had another beta2."""
 METHODS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "cuma": ("cuma", (), ("1e-3", "2e-3", "4e-3")),
     "both": ("cuma", ("data.profile_in=both",), ("1e-3", "2e-3", "4e-3")),
@@ -136,7 +138,8 @@ def recipe_of(benchmark: str, method: str, rate: str, split: int, *more: str) ->
     """What one run of the study does."""
     name, overrides, _ = METHODS["cuma" if method == CONTROL else method]
     control = ("data.shuffle_profiles=true",) if method == CONTROL else ()
-    options = (*COMMON, *overrides, *control, f"training.learning_rate={rate}", f"data.split_seed={split}", *more)
+    own = (f"training.learning_rate={rate}", f"data.split_seed={split}")
+    options = (*COMMON, *OF_BENCHMARK[benchmark], *overrides, *control, *own, *more)
     return load_recipe(f"quickstart/{benchmark}/{name}", options)
 
 

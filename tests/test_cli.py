@@ -80,6 +80,7 @@ def test_env_shows_versions_and_hardware() -> None:
             "'prefix', 'full' or 'none'",
         ),
         (["evaluate", "no/such/run"], "no run.json"),
+        (["evaluate", "smollm2-135m", "--benchmark", "gss", "--against", "no/such/run"], "no run.json"),
         (["card", "no/such/run"], "no run.json"),
         (["chat", "no/such/run"], "no run.json"),
         (["serve", "mine=no/such/run"], "no run.json"),
@@ -122,6 +123,13 @@ def test_debug_shows_the_traceback_as_well() -> None:
 )
 def test_wrong_words_exit_with_2(words: list[str]) -> None:
     assert invoke(*words).exit_code == 2
+
+
+def test_a_judge_compares_with_one_run() -> None:
+    words = ["evaluate", "smollm2-135m", "--benchmark", "gss", "--replies", "9", "--judge", "m"]
+    result = invoke(*words, "--against", "a", "--against", "b")
+    assert result.exit_code == 2
+    assert "name one run" in result.stderr
 
 
 @pytest.mark.parametrize("measure", ["--partial-profiles", "--gradients", "--topology"])

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cuma.benchmarks import load_benchmark
-from cuma.cli import app
+from cuma.cli import EXIT_ERROR, app
 from cuma.data.base import Options
 from cuma.data.build import build
 from cuma.data.corpus import Corpus
@@ -21,7 +21,7 @@ from cuma.evaluation.replies import evaluate_replies, paired, prompts, replies_o
 from cuma.evaluation.subject import Subject, subject_of_model
 from cuma.evaluation.win_rate import evaluate_win_rate, summary
 from cuma.runs import Run, read_json
-from judging import prefers, serving
+from judging import Server, completion, prefers, running, serving
 
 COUNTRIES = ("Japan", "Peru", "Kenya", "India")
 COUNT = 4
@@ -167,6 +167,65 @@ def test_one_command_replies_and_judges(
     assert result.exit_code == 0, result.output
     assert f"{COUNT} replies" in result.stdout
     assert "Win rate against what people preferred, by tiny: 0.500" in result.stdout
+
+
+class Replies(Server):
+    """A model that says one thing."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda *_: "")
+
+    def respond(self, *_: Any) -> tuple[int, str, dict[str, str]]:
+        return 200, json.dumps(completion(["Perhaps."])), {}
+
+
+def elsewhere(server: Server) -> str:
+    """The server's address, as one that is not this machine's loopback."""
+    return server.url.replace("127.0.0.1", "0.0.0.0")
+
+
+@pytest.fixture
+def two_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUMA_CACHE", str(tmp_path))
+    monkeypatch.setenv("MODEL_KEY", "of-the-model")
+    monkeypatch.setenv("JUDGE_KEY", "of-the-judge")
+
+
+@pytest.mark.usefixtures("two_keys")
+def test_model_and_judge_get_their_own_key_and_their_own_consent(preferences: str, tmp_path: Path) -> None:
+    with running(Replies()) as model, serving(lambda *_: "[[A]]") as judge:
+        words = ["evaluate", "--endpoint", elsewhere(model), "--model", "m", "--api-key-env", "MODEL_KEY"]
+        words += ["--benchmark", preferences, "--output-dir", str(tmp_path / "run"), "--send-profiles"]
+        words += ["--replies", "3", "--judge", "tiny", "--judge-url", elsewhere(judge), "--judge-key-env", "JUDGE_KEY"]
+        refused = CliRunner().invoke(app, words)
+        assert refused.exit_code == EXIT_ERROR
+        assert "--judge-send-profiles" in refused.stderr
+        assert not model.bodies + judge.bodies  # before anything is asked
+        done = CliRunner().invoke(app, [*words, "--judge-send-profiles"])
+        assert done.exit_code == 0, done.output
+    assert set(model.keys) == {"Bearer of-the-model"}
+    assert set(judge.keys) == {"Bearer of-the-judge"}
+
+
+@pytest.mark.usefixtures("two_keys")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--judge m --judge-key-env NOT_SET", "NOT_SET is not set"),
+        ("--judge m --judge-key-env JUDGE_KEY --judge-send-profiles --against no/such/run", "no run.json"),
+        ("--judge m --judge-key-env JUDGE_KEY --benchmark gss", "--against"),  # nobody preferred anything
+    ],
+)
+def test_what_would_keep_replies_from_being_judged_is_told_before_they_are_written(
+    words: str, message: str, preferences: str, tmp_path: Path
+) -> None:
+    with running(Replies()) as model:
+        fixed = ["evaluate", "--endpoint", model.url, "--model", "m", "--benchmark", preferences, "--replies", "3"]
+        fixed += ["--output-dir", str(tmp_path / "run"), "--judge-url", "http://0.0.0.0:1/v1", "--judge-send-profiles"]
+        result = CliRunner().invoke(app, [*fixed, *words.split()])
+    assert result.exit_code == EXIT_ERROR
+    assert message in result.stderr
+    assert not model.bodies
 
 
 def test_what_has_nothing_to_be_compared_with_is_refused() -> None:

@@ -21,6 +21,8 @@ from cuma.cli.measured import (
 if TYPE_CHECKING:
     from cuma.evaluation.served import Server
     from cuma.evaluation.subject import Subject
+    from cuma.judge import Judge
+    from cuma.runs import Run
 
 
 class Prompting(StrEnum):
@@ -101,6 +103,17 @@ def evaluate(
     judge_url: Annotated[
         str, typer.Option(metavar="URL", help="The judge's OpenAI-compatible server.", rich_help_panel=JUDGE)
     ] = "https://api.openai.com/v1",
+    judge_key_env: Annotated[
+        str, typer.Option(help="Environment variable with the judge's key.", rich_help_panel=JUDGE)
+    ] = "OPENAI_API_KEY",
+    judge_send_profiles: Annotated[
+        bool,
+        typer.Option(
+            "--judge-send-profiles",
+            help="People's profiles may leave this machine for the judge's server.",
+            rich_help_panel=JUDGE,
+        ),
+    ] = False,
     endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="An OpenAI-compatible server.", rich_help_panel=SERVER)
     ] = None,
@@ -113,7 +126,7 @@ def evaluate(
         int, typer.Option(min=1, help="To the server, and to the judge.", rich_help_panel=SERVER)
     ] = 20_000,
     api_key_env: Annotated[
-        str, typer.Option(help="Environment variable with the key.", rich_help_panel=SERVER)
+        str, typer.Option(help="Environment variable with that server's key.", rich_help_panel=SERVER)
     ] = "OPENAI_API_KEY",
     workers: Annotated[int, typer.Option(min=1, help="Requests at once.", rich_help_panel=SERVER)] = 8,
     send_profiles: Annotated[
@@ -124,7 +137,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Let a model answer for the test people, and score its answers."""
-    _check(target, benchmark, endpoint, model, judge, replies)
+    _check(target, benchmark, endpoint, model, judge, replies, against or [])
     wanted = {
         "--partial-profiles": partial_profiles,
         "--collapse": collapse,
@@ -151,25 +164,49 @@ def evaluate(
             send_profiles=send_profiles,
             profile_field=profile_field,
         )
+    by = None
+    if judge is not None:
+        from cuma.judge import Judge
+
+        by = Judge(
+            judge,
+            base_url=judge_url,
+            api_key_env=judge_key_env,
+            max_requests=max_requests,
+            workers=workers,
+            send_profiles=judge_send_profiles,
+        )
     subject = _subject(target, server, benchmark, prompting, output_dir)
-    if _compares(subject, measures) or not replies:
+    compares = _compares(subject, measures)
+    reference = _reference(subject, by, replies, against or []) if by is not None else None
+    if compares or not replies:
         own = benchmark is None and prompting is None
         print_found(_answered(subject, server, own))
     if replies:
         _replied(subject, server, replies)
     for name in measures:
         _measure(name, subject, against or [])
-    if judge:
-        _judged(subject, judge, judge_url, api_key_env, max_requests, workers, send_profiles, replies, against)
+    if by is not None:
+        from cuma.evaluation.win_rate import evaluate_win_rate
+
+        print_win_rate(evaluate_win_rate(subject, by, replies, reference))
     typer.echo(f"{subject.run.path}  Next: cuma report {subject.run.path}")
 
 
 def _check(
-    target: str | None, benchmark: str | None, endpoint: str | None, model: str | None, judge: str | None, replies: int
+    target: str | None,
+    benchmark: str | None,
+    endpoint: str | None,
+    model: str | None,
+    judge: str | None,
+    replies: int,
+    against: list[Path],
 ) -> None:
     """Contradictions are told at once, before seconds of imports."""
     if judge is not None and not replies:
         raise typer.BadParameter("judges replies: say how many, such as --replies 200", param_hint="--judge")
+    if judge is not None and len(against) > 1:
+        raise typer.BadParameter("with --judge, name one run", param_hint="--against")
     if (target is None) == (endpoint is None):
         raise typer.BadParameter("give a run or a model, or --endpoint with --model", param_hint="[RUN|MODEL]")
     if (endpoint is None) != (model is None):
@@ -184,6 +221,11 @@ def _check(
         from cuma.benchmarks.catalog import check_benchmark
 
         check_benchmark(benchmark)
+    if against:
+        from cuma.runs import Run
+
+        for folder in against:
+            Run.open(folder)
 
 
 def _is_run(target: str) -> bool:
@@ -278,30 +320,11 @@ def _measure(name: str, subject: Subject, against: list[Path]) -> None:
         print_differences(evaluate_differences(subject, against))
 
 
-def _judged(
-    subject: Subject,
-    model: str,
-    url: str,
-    api_key_env: str,
-    max_requests: int,
-    workers: int,
-    send_profiles: bool,
-    replies: int,
-    against: list[Path] | None,
-) -> None:
-    from cuma.evaluation.win_rate import evaluate_win_rate
-    from cuma.judge import Judge
+def _reference(subject: Subject, judge: Judge, replies: int, against: list[Path]) -> Run | None:
+    """The run whose replies the judge compares with, if one is named. Told before hours of work: what would end it."""
+    from cuma.evaluation.win_rate import check_win_rate
     from cuma.runs import Run
 
-    if against and len(against) > 1:
-        raise typer.BadParameter("with --judge, name one run", param_hint="--against")
-    judge = Judge(
-        model,
-        base_url=url,
-        api_key_env=api_key_env,
-        max_requests=max_requests,
-        workers=workers,
-        send_profiles=send_profiles,
-    )
-    found = evaluate_win_rate(subject, judge, replies, Run.open(against[0]) if against else None)
-    print_win_rate(found)
+    reference = Run.open(against[0]) if against else None
+    check_win_rate(subject, judge, replies, reference)
+    return reference

@@ -64,6 +64,19 @@ def evaluate_win_rate(
     return result
 
 
+def check_win_rate(subject: Subject, judge: Judge, count: int, against: Run | None = None, seed: int = 0) -> None:
+    """Tell before the replies are written what would keep them from being judged. Args as of `evaluate_win_rate`.
+
+    Raises:
+        JudgeError: profiles may not be sent to the judge. BenchmarkError: there is nothing to compare with.
+    """
+    survey, corpus = load_survey(subject.recipe)
+    asked = prompts(survey, corpus, count, in_prompt=False, seed=seed)
+    judge.check_profiles(Profile.parse(row["profile"]) for row in asked)
+    other = None if against is None else replies_of(_evaluation(against, f"{survey.name}-{subject.recipe.digest}"))
+    paired(pd.DataFrame(asked)[["row", "chosen"]], other)
+
+
 def summary(table: pd.DataFrame, scores: tuple[float | None, ...], seed: int = 0) -> dict[str, Any]:
     """Win rates; intervals draw people (groups, where nobody is named). table: person, group, reply, reference."""
     judged = table.assign(score=pd.array(scores, dtype="Float64")).dropna(subset="score")

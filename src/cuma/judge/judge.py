@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from cuma.judge.question import (
 )
 from cuma.judge.report import JudgeReport, Outcome, Tally, summarise
 from cuma.judge.verdict_cache import VerdictCache
+from cuma.profiles import Profile
 
 INVALID_SHARE = 0.02
 """More invalid verdicts than this share end a run: what they would have said is unknown, and not at random."""
@@ -111,8 +112,17 @@ class Judge:
         """
         return [outcome.score for outcome in self._outcomes(pairs, progress=False)]
 
+    def check_profiles(self, profiles: Iterable[Profile]) -> None:
+        """Raises JudgeError if one of them says something about a person, and may not be sent to the judge's server."""
+        if not self._may_send_profiles and any(profiles):
+            raise JudgeError(
+                f"Judging for a person sends their profile to {self._endpoint.host}, somebody else's server. If the "
+                "people agreed to that, say Judge(…, send_profiles=True), or --judge-send-profiles. Otherwise judge "
+                "without profiles, or with a model on this machine (base_url='http://localhost:…')."
+            )
+
     def _outcomes(self, pairs: Sequence[Pair], progress: bool) -> list[Outcome]:
-        self._check_profiles(pairs)
+        self.check_profiles(pair.profile for pair in pairs)
         questions = [question(pair, candidate_first) for candidate_first in (True, False) for pair in pairs]
         verdicts = self._ask_all(questions, progress)
         both = zip(verdicts[: len(pairs)], verdicts[len(pairs) :], strict=True)
@@ -160,12 +170,4 @@ class Judge:
                 f"{self._invalid} verdicts of the judge {self._endpoint.model!r} are invalid, each after one more try; "
                 f"allowed are {INVALID_SHARE:.0%} of all, and two in a small run. Take a stronger model, or raise "
                 "max_completion_tokens if its replies are cut off."
-            )
-
-    def _check_profiles(self, pairs: Sequence[Pair]) -> None:
-        if not self._may_send_profiles and any(pair.profile for pair in pairs):
-            raise JudgeError(
-                f"Judging for a person sends their profile to {self._endpoint.host}, somebody else's server. If the "
-                "people agreed to that, say Judge(…, send_profiles=True). Otherwise judge without profiles, or with a "
-                "model on this machine (base_url='http://localhost:…')."
             )

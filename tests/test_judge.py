@@ -10,7 +10,9 @@ import stat
 import time
 import traceback
 from contextlib import closing
+from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuma.endpoint import RETRIES
+from cuma.endpoint import RETRIES, Endpoint
 from cuma.errors import EndpointError, EndpointRequestError, InvalidVerdictsError, JudgeError, RequestLimitError
 from cuma.judge import Judge, Pair
 from cuma.judge.question import parse_verdict, question
@@ -213,7 +215,7 @@ def test_a_failing_server_is_an_error_and_no_tie(tmp_path: Path, status: int, as
     assert len(server.bodies) in (asked, 2 * asked)  # the second order may be under way already
 
 
-def test_a_server_that_recovers_is_asked_again_by_the_client(tmp_path: Path) -> None:
+def test_a_server_that_recovers_is_asked_again_and_every_try_counts(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def says(shown: dict[str, Any], tries: int) -> str | int:
@@ -223,8 +225,41 @@ def test_a_server_that_recovers_is_asked_again_by_the_client(tmp_path: Path) -> 
     with serving(says) as server:
         judge = server.judge(tmp_path)
         assert judge.scores(pairs(3)) == [1, 1, 1]
-    assert judge.tally.requests == 6
+    assert (judge.tally.requests, judge.tally.failures, judge.tally.verdicts) == (9, 3, 6)
     assert len(server.bodies) == 9
+
+
+def test_a_server_that_fails_is_sent_no_more_than_the_limit(tmp_path: Path) -> None:
+    with serving(lambda *_: 500) as server:
+        judge = server.judge(tmp_path, max_requests=3, workers=1)
+        with pytest.raises(RequestLimitError, match="of which 3 failed") as caught:
+            judge.compare(pairs(1), progress=False)
+        assert_silent(caught.value)
+        assert len(server.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("headers", "pauses"),
+    [
+        ({}, [(0.375, 0.5), (0.75, 1), (1.5, 2), (3, 4)]),
+        ({"Retry-After": "7"}, [(7, 7)] * RETRIES),
+        ({"retry-after-ms": "20"}, [(0.02, 0.02)] * RETRIES),
+        ({"Retry-After": formatdate(time.time() + 3600)}, []),  # longer than we wait
+        ({"Retry-After": "soon"}, [(0.375, 0.5), (0.75, 1), (1.5, 2), (3, 4)]),
+    ],
+)
+def test_pauses_grow_or_are_what_the_server_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], pauses: list[tuple[float, float]]
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("cuma.endpoint.time", SimpleNamespace(sleep=waited.append, time=time.time))
+    with serving(good) as server:
+        monkeypatch.setattr(server, "respond", lambda *_: (429, "{}", headers))
+        endpoint = Endpoint("m", role="m", base_url=server.url, api_key_env="K", max_requests=9, timeout=9)
+        with pytest.raises(EndpointRequestError, match="429"):
+            endpoint.complete([{"role": "user", "content": "?"}], {})
+    assert endpoint.requests == endpoint.failures == len(server.bodies) == len(pauses) + 1
+    assert all(low <= pause <= high for pause, (low, high) in zip(waited, pauses, strict=True))
 
 
 @pytest.mark.parametrize("answer", ["RAW: marzipan", "RAW: {}", 'RAW: {"choices": []}', 'RAW: "marzipan"', "RAW: "])
@@ -235,7 +270,7 @@ def test_an_answer_of_another_form_is_an_error(tmp_path: Path, answer: str) -> N
 
 
 def test_a_server_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cuma.endpoint.RETRIES", 0)  # else the client waits some seconds
+    monkeypatch.setattr("cuma.endpoint.RETRIES", 0)  # else it is asked again for some seconds
     with serving(good) as server:
         pass
     with pytest.raises(EndpointRequestError, match="cannot be reached") as caught:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import random
 import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from itertools import count
 from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +23,11 @@ from cuma.hub import package_folder
 Messages = list[dict[str, str]]
 OPENAI = "https://api.openai.com/v1"
 RETRIES = 4
-"""How often the client repeats a request that failed for the moment (no connection, 408, 409, 429, 5xx)."""
+"""How often a request that failed for the moment (no connection, 408, 409, 429, 5xx) is made again."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+"""Seconds before the first retry and before any: they double, less up to a quarter, so that threads do not march."""
+LONGEST_RETRY_AFTER = 60.0
+"""A server that asks for a longer pause than so many seconds is not asked again."""
 
 _HINTS = {
     400: "The request does not suit this model: some refuse a temperature, or log-probabilities.",
@@ -26,10 +37,24 @@ _HINTS = {
     429: "Too many requests at once (lower `workers`), or the account's limit is reached.",
 }
 _LATER = "Try again later."
+_PASSING = (408, 409, 429)
+_NEVER = 501
+"""Not implemented: no server learns that while we wait."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why there is no answer, without a word of the server's."""
+
+    text: str
+    status: int | None = None
+    passes: bool = False
+    retry_after: float = 0.0
+    """Seconds that the server asks for; 0: it does not say."""
 
 
 class Endpoint:
-    """Chat completions of one model, at most `max_requests` of them. Safe for threads."""
+    """Chat completions of one model, for at most `max_requests` requests. Safe for threads."""
 
     def __init__(
         self, model: str, *, role: str, base_url: str, api_key_env: str, max_requests: int, timeout: float
@@ -39,7 +64,7 @@ class Endpoint:
             role: what it is called in errors, such as "judge".
             base_url: of the server.
             api_key_env: the environment variable that holds the key. A server on this machine needs none.
-            max_requests: how often it may be asked.
+            max_requests: how many requests may be sent, those that fail included.
             timeout: seconds to wait for an answer.
 
         Raises:
@@ -49,13 +74,14 @@ class Endpoint:
             raise EndpointError(f"a {role} behind a server needs the package 'openai': pip install 'cuma[judge]'.")
         import openai  # heavy, and only servers need it
 
-        self.model, self.role, self.max_requests, self.requests = model, role, max_requests, 0
+        self.model, self.role, self.max_requests = model, role, max_requests
+        self.requests = self.failures = 0
         self.host, self.is_local = _host(base_url)
         self._base_url, self._key_name, self._lock = base_url, api_key_env, Lock()
         # What is said to this machine stays on it: no proxy. And nobody may send the texts on to another server.
         wire = openai.DefaultHttpxClient(follow_redirects=False, trust_env=not self.is_local)
         self._client = openai.OpenAI(
-            api_key=self._key(), base_url=base_url, timeout=timeout, max_retries=RETRIES, http_client=wire
+            api_key=self._key(), base_url=base_url, timeout=timeout, max_retries=0, http_client=wire
         )
 
     def identity(self, messages: Messages, options: dict[str, Any]) -> str:
@@ -63,7 +89,7 @@ class Endpoint:
         return json.dumps([self._base_url, self.model, options, messages], sort_keys=True)
 
     def complete(self, messages: Messages, options: dict[str, Any]) -> Any:
-        """The server's ChatCompletion, with at least one choice. A request that the client repeats counts once.
+        """The server's ChatCompletion, with at least one choice. What fails for the moment is asked again.
 
         Args:
             messages: the conversation so far.
@@ -73,33 +99,47 @@ class Endpoint:
             RequestLimitError: that would be one request too many.
             EndpointRequestError: no answer, or none of the expected form; its `status` is the HTTP status, if any.
         """
+        for retry in count():
+            self._count()
+            answer = self._try(messages, options)
+            if not isinstance(answer, _Failure):
+                return answer
+            if not answer.passes or retry >= RETRIES or answer.retry_after > LONGEST_RETRY_AFTER:
+                break
+            time.sleep(answer.retry_after or _pause(retry))
+        raise EndpointRequestError(
+            f"The {self.role} {self.model!r} at {self.host} {answer.text} What it said so far is kept: the same call "
+            "goes on.",
+            answer.status,
+        )
+
+    def _try(self, messages: Messages, options: dict[str, Any]) -> Any:
+        """One request: the ChatCompletion, or a _Failure, which is counted.
+
+        A value, so that the client's error, which can hold the request and the key, does not travel along.
+        """
         import openai
         from openai.types.chat import ChatCompletion
 
-        self._count()
-        status = None
         try:
             answer = self._client.chat.completions.create(model=self.model, messages=messages, **options)
         except (openai.APIError, ValueError) as error:
-            failure = self._told(error)
-            status = error.status_code if isinstance(error, openai.APIStatusError) else None
+            failure = self._failure(error)
         else:
             if isinstance(answer, ChatCompletion) and answer.choices:
                 return answer
-            failure = "answered, but with no chat completion. Look at base_url."
-        # Raised out here so that the client's error, which can hold the request and the key, does not travel along.
-        raise EndpointRequestError(
-            f"The {self.role} {self.model!r} at {self.host} {failure} What it said so far is kept: the same call goes "
-            "on.",
-            status,
-        )
+            failure = _Failure("answered, but with no chat completion. Look at base_url.")
+        with self._lock:
+            self.failures += 1
+        return failure
 
     def _count(self) -> None:
         with self._lock:
             if self.requests >= self.max_requests:
                 raise RequestLimitError(
-                    f"The {self.role} has been asked all of its max_requests={self.max_requests} requests. What "
-                    "it said so far is kept: started anew, or with a higher max_requests, the same call goes on."
+                    f"The {self.role} has been asked all of its max_requests={self.max_requests} requests, of which "
+                    f"{self.failures} failed. What it said so far is kept: started anew, or with a higher "
+                    "max_requests, the same call goes on."
                 )
             self.requests += 1
 
@@ -117,16 +157,35 @@ class Endpoint:
             )
         return key or "none"
 
-    def _told(self, error: Exception) -> str:
+    def _failure(self, error: Exception) -> _Failure:
         """An error without its text: servers like to quote what they were sent."""
         import openai
 
         if isinstance(error, openai.APIStatusError):
-            hint = _HINTS.get(error.status_code, _LATER).format(key_name=self._key_name)
-            return f"answered with the HTTP status {error.status_code}. {hint}"
+            status = error.status_code
+            hint = _HINTS.get(status, _LATER).format(key_name=self._key_name)
+            passes = status in _PASSING or (status >= 500 and status != _NEVER)
+            text = f"answered with the HTTP status {status}. {hint}"
+            return _Failure(text, status, passes, _retry_after(error.response.headers))
         if isinstance(error, openai.APIConnectionError):
-            return f"cannot be reached ({type(error).__name__}). Look at base_url and the network."
-        return f"answered with something that cannot be read ({type(error).__name__}). Look at base_url."
+            text = f"cannot be reached ({type(error).__name__}). Look at base_url and the network."
+            return _Failure(text, passes=True)
+        return _Failure(f"answered with something that cannot be read ({type(error).__name__}). Look at base_url.")
+
+
+def _pause(retry: int) -> float:
+    """Seconds before a retry, the first of which is number 0."""
+    return min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.75, 1)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that a server asks to wait; 0 if it does not say."""
+    for name, seconds in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with suppress(ValueError):
+            return max(0.0, float(headers.get(name, "")) * seconds)
+    with suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
+    return 0.0
 
 
 def _host(base_url: str) -> tuple[str, bool]:

@@ -133,5 +133,5 @@ def print_win_rate(found: dict[str, Any]) -> None:
         f"Win rate against {found['against']}, by {found['judge']}: {figure(found['win_rate'])}; at equal length "
         f"{figure(found['length_controlled_win_rate'])}; p of an even match {number(found['p'])}; the two orders "
         f"agree on {found['position_consistency']:.0%} of {found['n']['judged']} pairs; "
-        f"{found['invalid']} invalid verdicts."
+        f"{found['invalid']} invalid verdicts; {found['failures']} of {found['requests']} requests failed."
     )

@@ -37,7 +37,7 @@ def evaluate_win_rate(
 
     Returns:
         {"win_rate", "length_controlled_win_rate", "position_consistency", "p" (of an even match), "n", "judge",
-        "against", "invalid", "requests", "by_group": {group: {"win_rate", "n"}}}; intervals draw people.
+        "against", "invalid", "requests", "failures", "by_group": {group: {"win_rate", "n"}}}; intervals draw people.
 
     Raises:
         BenchmarkError: there are no replies, or nothing to compare them with. EndpointError and its kinds: the judge.

@@ -39,7 +39,7 @@ class Judge:
 
     Args:
         model: its name at the endpoint.
-        max_requests: how many requests this object may make; verdicts from the cache are free.
+        max_requests: how many requests this object may make, failed ones included; verdicts from the cache are free.
         base_url: of any OpenAI-compatible server.
         api_key_env: the environment variable that holds the key. A server on this machine needs none.
         send_profiles: whether people's profiles may be sent to that server. Never asked of a server on this machine.
@@ -86,7 +86,7 @@ class Judge:
     @property
     def tally(self) -> Tally:
         """What this object has done so far."""
-        return Tally(self._verdicts, self._invalid, self._endpoint.requests, self._hits)
+        return Tally(self._verdicts, self._invalid, self._endpoint.requests, self._endpoint.failures, self._hits)
 
     def compare(self, pairs: Sequence[Pair], progress: bool = True) -> JudgeReport:
         """Judge all pairs and sum up.

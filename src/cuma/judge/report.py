@@ -40,7 +40,9 @@ class Tally:
     invalid: int
     """Verdicts that were not valid, even when asked again."""
     requests: int
-    """Requests made, second tries included."""
+    """Requests sent, second tries and failed ones included."""
+    failures: int
+    """Requests that failed, most of which were made again."""
     cache_hits: int
     """Verdicts that were known already."""
 
@@ -50,6 +52,7 @@ class Tally:
             self.verdicts - before.verdicts,
             self.invalid - before.invalid,
             self.requests - before.requests,
+            self.failures - before.failures,
             self.cache_hits - before.cache_hits,
         )
 

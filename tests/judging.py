@@ -12,7 +12,8 @@ from typing import Any
 from cuma.judge import Judge
 
 Says = Callable[[dict[str, Any], int], str | int | tuple[int, str]]
-"""(what it was shown, which try this is) → its reply; or an HTTP status; or a redirect's status and address."""
+"""(what it was shown, which try this is) → its reply; or an HTTP status; or a redirect's status and address. In a reply
+CODE becomes the code that was asked for."""
 
 
 class Server(ThreadingHTTPServer):
@@ -42,6 +43,7 @@ class Server(ThreadingHTTPServer):
         if isinstance(said, int):  # servers like to quote what they were sent
             quoted = {"error": {"message": f"{text} {key}", "code": text, "type": text}}
             return said, json.dumps(quoted), {"retry-after-ms": "1"}
+        said = said.replace("CODE", code(body))
         return 200, said[5:] if said.startswith("RAW: ") else json.dumps(completion([said])), {}
 
     def judge(self, folder: Any, **options: Any) -> Judge:
@@ -50,6 +52,11 @@ class Server(ThreadingHTTPServer):
 
 def shown(body: dict[str, Any]) -> dict[str, Any]:
     return json.loads(body["messages"][1]["content"])
+
+
+def code(body: dict[str, Any]) -> str:
+    """What the verdict must carry, by the judge's instructions."""
+    return body["messages"][0]["content"].partition("[[A:")[2].partition("]]")[0]
 
 
 def completion(replies: list[str], logprobs: Any = None) -> dict[str, Any]:
@@ -114,6 +121,6 @@ def prefers(better: Callable[[str], float]) -> Says:
 
     def says(shown: dict[str, Any], _: int) -> str:
         a, b = better(shown["reply A"]), better(shown["reply B"])
-        return f"Because.\n[[{'TIE' if a == b else 'A' if a > b else 'B'}]]"
+        return f"Because.\n[[{'TIE' if a == b else 'A' if a > b else 'B'}:CODE]]"
 
     return says

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import tempfile
@@ -32,3 +33,16 @@ def kept_secret(path: Path) -> bytes:
     if len(secret) != SECRET_BYTES:
         raise OSError(f"{path.name!r} should hold {SECRET_BYTES} bytes, got {len(secret)}")
     return secret
+
+
+def keyed_hash(text: str, folder: Path, purpose: str) -> bytes:
+    """A hash [64 bytes] of `text` under the secret in `folder`, another one for every purpose (up to 16 letters).
+
+    The folder is made (mode 0700) if it is absent.
+
+    Raises:
+        OSError: as `kept_secret`.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, key=kept_secret(folder / "secret"), person=purpose.encode()).digest()

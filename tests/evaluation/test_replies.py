@@ -108,7 +108,7 @@ def test_replying_goes_on_where_it_stopped(
 
 
 def test_a_judge_that_always_says_a_gives_exactly_one_half(told: Subject, tmp_path: Path) -> None:
-    with serving(lambda *_: "Because.\n[[A]]") as server:
+    with serving(lambda *_: "Because.\n[[A:CODE]]") as server:
         found = evaluate_win_rate(told, server.judge(tmp_path), COUNT)
     assert found["win_rate"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert found["position_consistency"] == 0
@@ -140,7 +140,7 @@ def test_a_judge_that_fails_is_an_error_and_leaves_no_rate(
 
 
 def test_a_judge_that_talks_nonsense_is_an_error(told: Subject, tmp_path: Path) -> None:
-    with serving(lambda *_: "[[A]] is better than [[B]]") as server, pytest.raises(InvalidVerdictsError):
+    with serving(lambda *_: "[[A:CODE]] is better than [[B:CODE]]") as server, pytest.raises(InvalidVerdictsError):
         evaluate_win_rate(told, server.judge(tmp_path), COUNT)
 
 
@@ -160,7 +160,7 @@ def test_one_command_replies_and_judges(
     monkeypatch.setattr(replies, "MAX_TOKENS", 8)
     monkeypatch.setenv("CUMA_CACHE", str(tmp_path))
     monkeypatch.setattr(replies, "_on_this_machine", lambda _: pytest.fail("these replies are there already"))
-    with serving(lambda *_: "[[A]]") as server:
+    with serving(lambda *_: "[[A:CODE]]") as server:
         words = ["evaluate", "smollm2-135m", "--benchmark", preferences, "--output-dir", str(told.run.path)]
         words += ["--replies", str(COUNT), "--judge", "tiny", "--judge-url", server.url]
         result = CliRunner().invoke(app, words)
@@ -193,7 +193,7 @@ def two_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("two_keys")
 def test_model_and_judge_get_their_own_key_and_their_own_consent(preferences: str, tmp_path: Path) -> None:
-    with running(Replies()) as model, serving(lambda *_: "[[A]]") as judge:
+    with running(Replies()) as model, serving(lambda *_: "[[A:CODE]]") as judge:
         words = ["evaluate", "--endpoint", elsewhere(model), "--model", "m", "--api-key-env", "MODEL_KEY"]
         words += ["--benchmark", preferences, "--output-dir", str(tmp_path / "run"), "--send-profiles"]
         words += ["--replies", "3", "--judge", "tiny", "--judge-url", elsewhere(judge), "--judge-key-env", "JUDGE_KEY"]

@@ -15,10 +15,9 @@ from cuma.hub import cache_folder
 from cuma.judge.question import (
     TEMPLATE_VERSION,
     Pair,
+    Question,
     Verdict,
-    asked_again,
     candidate_score,
-    parse_verdict,
     question,
 )
 from cuma.judge.report import JudgeReport, Outcome, Tally, summarise
@@ -123,19 +122,21 @@ class Judge:
 
     def _outcomes(self, pairs: Sequence[Pair], progress: bool) -> list[Outcome]:
         self.check_profiles(pair.profile for pair in pairs)
-        questions = [question(pair, candidate_first) for candidate_first in (True, False) for pair in pairs]
+        questions = [
+            question(pair, candidate_first, self._cache.code) for candidate_first in (True, False) for pair in pairs
+        ]
         verdicts = self._ask_all(questions, progress)
         both = zip(verdicts[: len(pairs)], verdicts[len(pairs) :], strict=True)
         return [Outcome(candidate_score(a, True), candidate_score(b, False)) for a, b in both]
 
-    def _ask_all(self, questions: Sequence[Messages], progress: bool) -> list[Verdict | None]:
+    def _ask_all(self, questions: Sequence[Question], progress: bool) -> list[Verdict | None]:
         """Each question's verdict, None where it is invalid. Equal questions are asked once."""
-        keys = [f"{TEMPLATE_VERSION} {self._endpoint.identity(messages, self._options)}" for messages in questions]
+        keys = [f"{TEMPLATE_VERSION} {self._endpoint.identity(one.messages, self._options)}" for one in questions]
         distinct = dict(zip(keys, questions, strict=True))
         allowed = INVALID_SHARE * max(COUNTED_AS, self._verdicts + len(distinct))
         given: dict[str, Verdict | None] = {}
         pool = ThreadPoolExecutor(self._workers)
-        futures = {pool.submit(self._ask, key, messages): key for key, messages in distinct.items()}
+        futures = {pool.submit(self._ask, key, asked): key for key, asked in distinct.items()}
         try:
             done = tqdm(as_completed(futures), "Judging", len(futures), unit="verdict", disable=not progress)
             for future in done:
@@ -146,13 +147,13 @@ class Judge:
             pool.shutdown(cancel_futures=True)  # after an error; what is under way is still kept
         return [given[key] for key in keys]
 
-    def _ask(self, key: str, messages: Messages) -> tuple[Verdict | None, bool]:
+    def _ask(self, key: str, asked: Question) -> tuple[Verdict | None, bool]:
         """The verdict, and whether it was known. An invalid one is not kept: the next run may ask again."""
         known = self._cache.get(key)
         if known is not None:
             return known, True
-        reply = self._reply(messages)
-        verdict = parse_verdict(reply) or parse_verdict(self._reply(asked_again(messages, reply)))
+        reply = self._reply(asked.messages)
+        verdict = asked.verdict(reply) or asked.verdict(self._reply(asked.again(reply)))
         if verdict is not None:
             self._cache.put(key, verdict)
         return verdict, False

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from cuma.endpoint import Messages
 from cuma.profiles import Profile
 
 Verdict = Literal["A", "B", "TIE"]
 """Reply A is better, reply B is better, or neither."""
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
-TEMPLATE_VERSION = "1"
+TEMPLATE_VERSION = "2"
 """Part of every cached verdict's key: raise it with any change of the texts below."""
 
 _TASK = (
@@ -28,17 +28,14 @@ _BY_PERSON = (
 _BY_NOBODY = "Decide which reply answers the prompt better."
 _FORM = (
     "Neither a reply's place nor its length is a merit. Give your reason in at most three sentences. Then write the "
-    "verdict, alone on the last line: [[A]] if reply A is better, [[B]] if reply B is better, [[TIE]] if they are "
-    "equally good. Write such brackets nowhere else."
+    "verdict, alone on the last line: [[A:{code}]] if reply A is better, [[B:{code}]] if reply B is better, "
+    "[[TIE:{code}]] if they are equally good. Write such brackets nowhere else."
 )
-AGAIN = (
-    "That holds no valid verdict. Answer again. The last line must be [[A]], [[B]] or [[TIE]] and nothing else, and "
-    "such brackets may stand nowhere else."
+_AGAIN = (
+    "That holds no valid verdict. Answer again. The last line must be [[A:{code}]], [[B:{code}]] or [[TIE:{code}]] and "
+    "nothing else, and such brackets may stand nowhere else."
 )
-"""What an invalid verdict is answered with, once."""
-
-_VERDICTS: dict[str, Verdict] = {"[[A]]": "A", "[[B]]": "B", "[[TIE]]": "TIE"}
-_LIKE_A_VERDICT = re.compile(r"\[\[\s*(A|B|TIE)\s*\]\]", re.IGNORECASE)
+_VERDICT = "[[{verdict}:{code}]]"
 
 _INSTRUCTIONS = ("system", "developer")
 """Roles whose messages the judge does not see."""
@@ -59,35 +56,46 @@ class Pair:
     """Whose preference is asked; the empty profile: nobody's in particular."""
 
 
-def question(pair: Pair, candidate_first: bool) -> Messages:
-    """The messages that ask a judge about a pair, with the candidate as reply A or as reply B.
+@dataclass(frozen=True, repr=False)
+class Question:
+    """What a judge is asked about a pair in one order. Its repr shows none of the texts."""
 
-    The texts travel as one JSON object, so that no reply can close its own quotation marks and speak for the judge.
+    messages: Messages
+    """The instructions, then the texts as one JSON object: no reply can close its own quotation marks."""
+    code: str
+    """What its verdict must carry. No text that is judged can know it."""
+
+    def again(self, reply: str) -> Messages:
+        """The same question after a reply without a valid verdict. Servers refuse an empty message: it is left out."""
+        if not reply:
+            return self.messages
+        told = _AGAIN.format(code=self.code)
+        return [*self.messages, {"role": "assistant", "content": reply}, {"role": "user", "content": told}]
+
+    def verdict(self, reply: str) -> Verdict | None:
+        """The verdict on a reply's last line; None unless it stands there alone and is the only one with the code.
+
+        "[[A:code]] is better than [[B:code]]" is nobody's win. What stands in brackets without the code is no verdict,
+        whoever wrote it, and does no harm beside one.
+        """
+        forms = {_VERDICT.format(verdict=verdict, code=self.code): verdict for verdict in VERDICTS}
+        last = reply.strip().rpartition("\n")[2].strip()
+        return forms.get(last) if sum(map(reply.count, forms)) == 1 else None
+
+
+def question(pair: Pair, candidate_first: bool, code_of: Callable[[str], str]) -> Question:
+    """The question about a pair, with the candidate as reply A or as reply B.
+
+    code_of: a text's code, always the same, that nobody else can work out.
     """
     first, second = (pair.candidate, pair.reference) if candidate_first else (pair.reference, pair.candidate)
     person = {"person": pair.profile.sentence} if pair.profile else {}
-    shown = {**person, "prompt": _shown(pair.prompt), "reply A": first, "reply B": second}
-    aim = _BY_PERSON if pair.profile else _BY_NOBODY
-    return [
-        {"role": "system", "content": f"{_TASK} {aim} {_FORM}"},
-        {"role": "user", "content": json.dumps(shown, ensure_ascii=False, indent=1)},
-    ]
-
-
-def asked_again(messages: Messages, reply: str) -> Messages:
-    """The same question after a reply without a valid verdict. Servers refuse an empty message, so it is left out."""
-    if not reply:
-        return messages
-    return [*messages, {"role": "assistant", "content": reply}, {"role": "user", "content": AGAIN}]
-
-
-def parse_verdict(reply: str) -> Verdict | None:
-    """The verdict on a reply's last line; None unless it stands there alone and is the only one in the reply.
-
-    "[[A]] is better than [[B]]" is nobody's win.
-    """
-    last = reply.strip().rpartition("\n")[2].strip()
-    return _VERDICTS.get(last) if len(_LIKE_A_VERDICT.findall(reply)) == 1 else None
+    shown = json.dumps(
+        {**person, "prompt": _shown(pair.prompt), "reply A": first, "reply B": second}, ensure_ascii=False, indent=1
+    )
+    code = code_of(shown)
+    told = f"{_TASK} {_BY_PERSON if pair.profile else _BY_NOBODY} {_FORM.format(code=code)}"
+    return Question([{"role": "system", "content": told}, {"role": "user", "content": shown}], code)
 
 
 def candidate_score(verdict: Verdict | None, candidate_first: bool) -> float | None:

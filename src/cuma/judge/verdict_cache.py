@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar, cast, get_args
+from typing import TypeVar
 
 from cuma.errors import JudgeError
-from cuma.judge.question import Verdict
-from cuma.secret import kept_secret
+from cuma.judge.question import VERDICTS, Verdict
+from cuma.secret import keyed_hash
 
 T = TypeVar("T")
+CODE_DIGITS = 6
+"""Hexadecimal digits that a verdict carries: few enough to copy, one in 16 million to guess."""
 
 
 class VerdictCache:
@@ -37,7 +38,7 @@ class VerdictCache:
             return row[0] if row else None
 
         found = self._use(read, asked)
-        return cast(Verdict, found) if found in get_args(Verdict) else None
+        return found if found in VERDICTS else None
 
     def put(self, asked: str, verdict: Verdict) -> None:
         """Keep a verdict. Raises JudgeError."""
@@ -47,14 +48,24 @@ class VerdictCache:
 
         self._use(write, asked)
 
+    def code(self, asked: str) -> str:
+        """The code of a question's verdict: always the same, unknown without the secret. Raises JudgeError."""
+        with self._told():
+            return keyed_hash(asked, self.folder, "cuma-code").hex()[:CODE_DIGITS]
+
     def _use(self, action: Callable[[sqlite3.Connection, bytes], T], asked: str) -> T:
         """Do `action` in one transaction, on its own connection: threads must not share one."""
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            key = hashlib.blake2b(asked.encode(), key=kept_secret(self.folder / "secret"), person=b"cuma-judge")
+        with self._told():
+            key = keyed_hash(asked, self.folder, "cuma-judge")
             with closing(sqlite3.connect(self.folder / "verdicts.sqlite", timeout=30)) as database, database:
                 database.execute("CREATE TABLE IF NOT EXISTS verdict (key BLOB PRIMARY KEY, value TEXT NOT NULL)")
-                return action(database, key.digest())
+                return action(database, key)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong in the folder, as a JudgeError."""
+        try:
+            yield
         except (sqlite3.Error, OSError) as error:
             raise JudgeError(
                 f"The judge's verdicts cannot be kept in {self.folder} ({type(error).__name__}: {error}). Delete that "

@@ -15,11 +15,11 @@ from cuma.cli import EXIT_ERROR, app
 from cuma.data.base import Options
 from cuma.data.build import build
 from cuma.data.corpus import Corpus
-from cuma.errors import BenchmarkError, EndpointRequestError, InvalidVerdictsError
+from cuma.errors import BenchmarkError, EndpointRequestError, InvalidVerdictsError, RunError
 from cuma.evaluation import replies
 from cuma.evaluation.replies import evaluate_replies, paired, prompts, replies_of
 from cuma.evaluation.subject import Subject, subject_of_model
-from cuma.evaluation.win_rate import evaluate_win_rate, summary
+from cuma.evaluation.win_rate import check_win_rate, evaluate_win_rate, summary
 from cuma.runs import Run, read_json
 from judging import Server, completion, prefers, running, serving
 
@@ -27,10 +27,8 @@ COUNTRIES = ("Japan", "Peru", "Kenya", "India")
 COUNT = 4
 
 
-@pytest.fixture(scope="module")
-def preferences(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Sixty people of four countries, each with a prompt of their own and a reply that they preferred."""
-    folder = tmp_path_factory.mktemp("preferences")
+def built(folder: Path, numbers: range) -> str:
+    """People of four countries, each with a prompt of their own and a reply that they preferred."""
     rows = [
         {
             "prompt": f"May one lie about {number} things?",
@@ -39,11 +37,16 @@ def preferences(tmp_path_factory: pytest.TempPathFactory) -> str:
             "profile": {"country": COUNTRIES[number % 4]},
             "person_id": f"secret-id-{number}",
         }
-        for number in range(60)
+        for number in numbers
     ]
     (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     build("own", folder / "mine.jsonl", folder / "built", Options())
     return str(folder / "built")
+
+
+@pytest.fixture(scope="module")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return built(tmp_path_factory.mktemp("preferences"), range(60))
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +157,67 @@ def test_against_another_run_the_same_prompts_are_compared(told: Subject, prefer
     assert found["n"]["judged"] <= 3
 
 
+def echo(rows: list[dict[str, Any]], *_: Any) -> list[str]:
+    """A model that repeats what it is asked."""
+    return [f"Do you ask: {row['prompt'][-1]['content']}" for row in rows]
+
+
+def test_a_run_on_other_data_is_compared_where_its_prompts_are_the_same(preferences: str, tmp_path: Path) -> None:
+    """Its rows have other numbers; a prompt is known by what it says and who asks it."""
+    longer = built(tmp_path, range(-40, 60))
+    mine = subject_of_model("smollm2-135m", preferences, "persona", tmp_path / "mine")
+    other = subject_of_model("smollm2-135m", longer, "none", tmp_path / "other")
+    evaluate_replies(mine, 100, lambda rows, *_: ["marzipan"] * len(rows))
+    evaluate_replies(other, 100, echo)
+    with serving(prefers(lambda reply: float(reply == "marzipan"))) as server:
+        found = evaluate_win_rate(mine, server.judge(tmp_path), 100, other.run)
+        shown = server.shown
+    assert 0 < found["n"]["judged"] < len(replies_of(mine.folder))
+    for one in shown:
+        assert f"Do you ask: {one['prompt'][-1]['content']}" in (one["reply A"], one["reply B"])
+
+
+def test_a_run_without_replies_to_these_prompts_is_refused_before_anything_is_written(
+    preferences: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "_on_this_machine", lambda _: pytest.fail("it is too early for that"))
+    strangers = built(tmp_path, range(100, 160))
+    other = subject_of_model("smollm2-135m", strangers, "persona", tmp_path / "other")
+    evaluate_replies(other, 100, echo)
+    with serving(lambda *_: "[[A:CODE]]") as server:
+        words = ["evaluate", "smollm2-135m", "--benchmark", preferences, "--output-dir", str(tmp_path / "mine")]
+        words += ["--replies", "100", "--judge", "tiny", "--judge-url", server.url, "--against", str(other.run.path)]
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == EXIT_ERROR
+    assert "answers a prompt that is asked here" in result.stderr
+    assert not server.bodies
+
+
+def test_old_replies_do_not_say_what_they_answer_until_the_command_runs_again(
+    preferences: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = (subject_of_model("smollm2-135m", preferences, "none", tmp_path / name) for name in ("mine", "other"))
+    for one in (mine, other):
+        evaluate_replies(one, COUNT, echo)
+    file = other.folder / "replies.parquet"
+    whole = pd.read_parquet(file)
+    whole.drop(columns="prompt_hash").to_parquet(file)
+    with serving(lambda *_: "[[A:CODE]]") as server:
+        with pytest.raises(RunError, match="do not say which prompts"):
+            evaluate_win_rate(mine, server.judge(tmp_path), COUNT, other.run)
+        evaluate_replies(other, COUNT, lambda *_: pytest.fail("they are there already"))
+        assert pd.read_parquet(file)[list(whole)].equals(whole)
+        assert evaluate_win_rate(mine, server.judge(tmp_path), COUNT, other.run)["n"]["judged"] == COUNT
+    monkeypatch.setenv("CUMA_CACHE", str(tmp_path / "elsewhere"))
+    with pytest.raises(RunError, match="another machine"):  # whose secret is another: no guess can be checked there
+        check_win_rate(mine, server.judge(tmp_path), COUNT, other.run)
+
+
 def test_one_command_replies_and_judges(
     told: Subject, preferences: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replies, "MAX_TOKENS", 8)
-    monkeypatch.setenv("CUMA_CACHE", str(tmp_path))
+    monkeypatch.setattr("cuma.judge.judge.cache_folder", lambda: tmp_path)
     monkeypatch.setattr(replies, "_on_this_machine", lambda _: pytest.fail("these replies are there already"))
     with serving(lambda *_: "[[A:CODE]]") as server:
         words = ["evaluate", "smollm2-135m", "--benchmark", preferences, "--output-dir", str(told.run.path)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,26 @@ from cuma.benchmarks.base import Survey
 from cuma.benchmarks.prompts import told_who_asks
 from cuma.data.corpus import Corpus
 from cuma.endpoint import Endpoint
-from cuma.errors import BenchmarkError
+from cuma.errors import BenchmarkError, RunError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model
 from cuma.evaluation.predict import Asking
 from cuma.evaluation.remote import with_profile
 from cuma.evaluation.subject import Subject
 from cuma.evaluation.write import write_parquet
+from cuma.hub import cache_folder
 from cuma.materials import Materials, load_survey, profile_in_prompt
 from cuma.metrics.diversity import diversity
 from cuma.profiles import Profile
 from cuma.runs import read_json, write_json
+from cuma.secret import keyed_hash
 
 MAX_TOKENS = 128
 """The longest reply."""
 SPLITS = ("test", "unseen")
 OPEN = "Answer in one or two sentences."
-ABOUT = ("row", "person", "group", "chosen")
+HASH = "prompt_hash"
+ABOUT = ("row", "person", "group", "chosen", HASH)
 
 Write = Callable[[list[dict[str, Any]], AnswerLog, str], list[str]]
 """(rows, what was written so far, label of the bar) → a reply for each."""
@@ -43,7 +47,7 @@ Write = Callable[[list[dict[str, Any]], AnswerLog, str], list[str]]
 def evaluate_replies(subject: Subject, count: int, write: Write | None = None, seed: int = 0) -> dict[str, Any]:
     """Let a model reply to at most `count` prompts; replies.parquet and replies.json go into its evaluation's folder.
 
-    Replies to the same prompts that are there already are left alone.
+    Replies to the same prompts that are there already are left alone; only `prompt_hash` is brought up to date.
 
     Prompts are those of the benchmark's test people (tasks dpo, sft or grpo of a built folder), or, of a survey, its
     questions asked openly of every group.
@@ -64,8 +68,13 @@ def evaluate_replies(subject: Subject, count: int, write: Write | None = None, s
     folder = subject.run.evaluation(survey.name, subject.recipe.digest)
     rows = prompts(survey, corpus, count, in_prompt=profile_in_prompt(subject.recipe), seed=seed)
     adapter = subject.run.info.get("adapter", {}).get("sha256")
-    asked = fingerprint(rows, subject.recipe.digest, adapter, MAX_TOKENS)
+    told = [{name: value for name, value in row.items() if name != HASH} for row in rows]
+    asked = fingerprint(told, subject.recipe.digest, adapter, MAX_TOKENS)
     if (folder / "replies.json").is_file() and read_json(folder / "replies.json")["asked"] == asked:
+        table = replies_of(folder)
+        hashes = [row[HASH] for row in rows]
+        if HASH not in table or table[HASH].tolist() != hashes:
+            write_parquet(folder / "replies.parquet", table.assign(**{HASH: hashes}))
         return read_json(folder / "replies.json")
     log = AnswerLog(folder / "replies.jsonl", asked)
     label = f"{subject.run.info['label']}: replying"
@@ -84,7 +93,8 @@ def evaluate_replies(subject: Subject, count: int, write: Write | None = None, s
 
 
 def prompts(survey: Survey, corpus: Corpus | None, count: int, *, in_prompt: bool, seed: int) -> list[dict[str, Any]]:
-    """At most `count` rows: row (its number), person, group, profile, prompt, and chosen, what the person preferred."""
+    """At most `count` rows: row (its number), person, group, profile, prompt, its hash, and chosen, what the person
+    preferred. Raises BenchmarkError if there is nobody to reply to, RunError if the hash's secret cannot be kept."""
     rows = _conversations(corpus) if corpus is not None else None
     rows = rows or _open_questions(survey)
     if not rows:
@@ -95,8 +105,24 @@ def prompts(survey: Survey, corpus: Corpus | None, count: int, *, in_prompt: boo
         row = rows[number]
         profile = Profile.parse(row["profile"])
         prompt = told_who_asks(row["prompt"], profile.sentence if in_prompt else "")
-        found.append({**row, "row": number, "prompt": prompt, "profile": profile.fields})
+        key = _hash(row["prompt"], profile)
+        found.append({**row, "row": number, "prompt": prompt, "profile": profile.fields, HASH: key})
     return found
+
+
+def _hash(prompt: Any, profile: Profile) -> str:
+    """What a prompt and whoever asks are known by on this machine, however a model is told of them.
+
+    Under the secret in `replies/` of cuma's cache: a folder of replies alone lets nobody check a guess.
+    """
+    text = json.dumps([prompt, profile.fields], sort_keys=True, default=str)
+    try:
+        return keyed_hash(text, cache_folder() / "replies", "cuma-prompt").hex()[:32]
+    except OSError as error:
+        raise RunError(
+            f"The secret under which prompts are hashed cannot be kept in {cache_folder() / 'replies'} "
+            f"({type(error).__name__}). Set CUMA_CACHE to a folder that can be written."
+        ) from error
 
 
 def _conversations(corpus: Corpus) -> list[dict[str, Any]] | None:
@@ -217,9 +243,8 @@ def paired(table: pd.DataFrame, other: pd.DataFrame | None) -> pd.DataFrame:
     Raises BenchmarkError if there is none.
     """
     if other is not None:
-        theirs = other.set_index("row")["reply"]
-        both = table[table["row"].isin(theirs.index)]
-        both = both.assign(reference=both["row"].map(theirs))
+        theirs = other.drop_duplicates(HASH).set_index(HASH)["reply"]
+        both = table.assign(reference=table[HASH].map(theirs)).dropna(subset="reference")
     else:
         both = table[table["chosen"].notna()].rename(columns={"chosen": "reference"})
     if both.empty:
@@ -228,8 +253,3 @@ def paired(table: pd.DataFrame, other: pd.DataFrame | None) -> pd.DataFrame:
             "benchmark of preferences (prism, community, or your own in the form dpo)."
         )
     return both.reset_index(drop=True)
-
-
-def prompts_by_row(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Row number → its prompt and profile."""
-    return {row["row"]: row for row in rows}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cuma.evaluation.replies import paired, prompts, prompts_by_row, replies_of
+from cuma.errors import RunError
+from cuma.evaluation.replies import HASH, paired, prompts, replies_of
 from cuma.evaluation.subject import Subject
 from cuma.judge import Judge, Pair
 from cuma.materials import load_survey
@@ -40,17 +43,18 @@ def evaluate_win_rate(
         "against", "invalid", "requests", "failures", "by_group": {group: {"win_rate", "n"}}}; intervals draw people.
 
     Raises:
-        BenchmarkError: there are no replies, or nothing to compare them with. EndpointError and its kinds: the judge.
+        BenchmarkError: there are no replies, or nothing to compare them with.
+        RunError: what there is answers other prompts.
+        EndpointError and its kinds: the judge.
     """
     folder = subject.folder
-    other = None if against is None else replies_of(_evaluation(against, folder.name))
-    table = paired(replies_of(folder), other)
     survey, corpus = load_survey(subject.recipe)
-    asked = prompts_by_row(prompts(survey, corpus, count, in_prompt=False, seed=seed))
-    table = table[table["row"].isin(list(asked))].reset_index(drop=True)
+    asked = {row[HASH]: row for row in prompts(survey, corpus, count, in_prompt=False, seed=seed)}
+    other = None if against is None else _replies_to(asked, _all_replies(against), against.path)
+    table = paired(_replies_to(asked, [replies_of(folder)], subject.run.path), other)
     pairs = [
-        Pair(asked[row]["prompt"], reply, reference, Profile.parse(asked[row]["profile"]))
-        for row, reply, reference in zip(table["row"], table["reply"], table["reference"], strict=True)
+        Pair(asked[key]["prompt"], reply, reference, Profile.parse(asked[key]["profile"]))
+        for key, reply, reference in zip(table[HASH], table["reply"], table["reference"], strict=True)
     ]
     report = judge.compare(pairs)
     result = {
@@ -68,13 +72,14 @@ def check_win_rate(subject: Subject, judge: Judge, count: int, against: Run | No
     """Tell before the replies are written what would keep them from being judged. Args as of `evaluate_win_rate`.
 
     Raises:
-        JudgeError: profiles may not be sent to the judge. BenchmarkError: there is nothing to compare with.
+        JudgeError: profiles may not be sent to the judge. BenchmarkError, RunError: there is nothing to compare with.
     """
     survey, corpus = load_survey(subject.recipe)
     asked = prompts(survey, corpus, count, in_prompt=False, seed=seed)
     judge.check_profiles(Profile.parse(row["profile"]) for row in asked)
-    other = None if against is None else replies_of(_evaluation(against, f"{survey.name}-{subject.recipe.digest}"))
-    paired(pd.DataFrame(asked)[["row", "chosen"]], other)
+    keys = {row[HASH] for row in asked}
+    other = None if against is None else _replies_to(keys, _all_replies(against), against.path)
+    paired(pd.DataFrame(asked)[[HASH, "chosen"]], other)
 
 
 def summary(table: pd.DataFrame, scores: tuple[float | None, ...], seed: int = 0) -> dict[str, Any]:
@@ -111,8 +116,28 @@ def _rates(rows: pd.DataFrame) -> tuple[float, float]:
     return float(rows["score"].mean()), length_controlled_win_rate(rows["score"].tolist(), *lengths)
 
 
-def _evaluation(run: Run, name: str) -> Any:
-    """The other run's folder with replies: the evaluation of the same name, or its newest."""
-    folders = sorted((run.path / "evaluations").glob("*/replies.parquet"), key=lambda file: -file.stat().st_mtime)
-    same = [file.parent for file in folders if file.parent.name == name]
-    return same[0] if same else folders[0].parent if folders else run.path
+def _all_replies(run: Run) -> list[pd.DataFrame]:
+    """The replies of each of a run's evaluations, the newest first. Raises BenchmarkError if there are none."""
+    files = (run.path / "evaluations").glob("*/replies.parquet")
+    folders = [file.parent for file in sorted(files, key=lambda file: -file.stat().st_mtime)]
+    return [replies_of(folder) for folder in folders or [run.path]]
+
+
+def _replies_to(asked: Collection[str], tables: Sequence[pd.DataFrame], run: Path) -> pd.DataFrame:
+    """The replies to prompts with these hashes, from the table that has most of them; of equals, the first.
+
+    Raises RunError if there are none.
+    """
+    known = [table for table in tables if HASH in table]
+    if not known:
+        raise RunError(
+            f"The replies of {run} do not say which prompts they answer: an older version wrote them. Let `cuma "
+            "evaluate … --replies` run on it as before; it adds what is missing and asks for nothing again."
+        )
+    best = max((table[table[HASH].isin(list(asked))] for table in known), key=len)
+    if best.empty:
+        raise RunError(
+            f"No reply of {run} answers a prompt that is asked here: it had another benchmark, other data, other "
+            "prompts, or another machine. Let `cuma evaluate` run on it with the same --benchmark and --replies."
+        )
+    return best.reset_index(drop=True)

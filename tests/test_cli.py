@@ -125,7 +125,8 @@ def test_wrong_words_exit_with_2(words: list[str]) -> None:
     assert invoke(*words).exit_code == 2
 
 
-def test_a_judge_compares_with_one_run() -> None:
+def test_a_judge_compares_with_one_run_which_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cuma.evaluation.subject.subject_of_model", lambda *_: pytest.fail("too late"))
     words = ["evaluate", "smollm2-135m", "--benchmark", "gss", "--replies", "9", "--judge", "m"]
     result = invoke(*words, "--against", "a", "--against", "b")
     assert result.exit_code == 2

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cuma.evaluation.spaces import describe
-from cuma.reports.reading import newest_evaluation, read_evaluation
+from cuma.reports.reading import read_evaluation
 from cuma.reports.topology import gate_space
 from cuma.runs import Run
 
@@ -196,7 +196,7 @@ def _log(recipe: Recipe, rng: np.random.Generator) -> list[dict[str, object]]:
 def write_measurements(run: Path, embeds: np.ndarray | None = None) -> Path:
     """topology.json, collapse.json and gradients.json of a synthetic mixture, in the forms that evaluations write."""
     opened = Run.open(run)
-    folder = newest_evaluation(opened)
+    folder = opened.chosen(opened.evaluations())
     assert folder is not None
     evidence = read_evaluation(opened, folder)
     space = gate_space(evidence.methods[0], set(evidence.people["group"]))

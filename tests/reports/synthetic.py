@@ -280,7 +280,7 @@ def _gradients(groups: Sequence[str], rng: np.random.Generator) -> dict[str, obj
     names = [*groups, "A tiny group"]
 
     def part() -> dict[str, object]:
-        estimates = {"between": _estimate(0.1), "within": _estimate(0.6), "conflicting": _estimate(0.4)}
+        estimates = {"between": _estimate(0.1), "within": _estimate(0.6), "agreement": _estimate(0.2), "conflicting": _estimate(0.4)}
         return {"parameters": 1000, "cosine": np.corrcoef(rng.normal(size=(len(names), 20))).tolist(), **estimates}
 
     return {

@@ -61,7 +61,7 @@ def _alarms(found: list[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _estimates(facts: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
-    return [estimate_text(facts[name]) for name in names]
+    return [estimate_text(facts.get(name)) for name in names]
 
 
 def estimate_text(entry: Mapping[str, Any] | None, digits: int = 2) -> str:
@@ -97,7 +97,7 @@ def _gradients(number_: int, label: str, found: Mapping[str, Any], nameable: Col
         "sentence": found["sentence"],
         "difference": estimate_text(found["difference"]),
         "rows": [
-            [PARTS[name], f"{part['parameters']:,}", *_estimates(part, ("between", "within", "conflicting"))]
+            [PARTS[name], f"{part['parameters']:,}", *_estimates(part, ("between", "within", "agreement", "conflicting"))]
             for name, part in parts.items()
         ],
         "groups": [found["groups"][i] for i in kept],

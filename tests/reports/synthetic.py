@@ -280,7 +280,8 @@ def _gradients(groups: Sequence[str], rng: np.random.Generator) -> dict[str, obj
     names = [*groups, "A tiny group"]
 
     def part() -> dict[str, object]:
-        estimates = {"between": _estimate(0.1), "within": _estimate(0.6), "agreement": _estimate(0.2), "conflicting": _estimate(0.4)}
+        values = {"between": 0.1, "within": 0.6, "agreement": 0.2, "conflicting": 0.4}
+        estimates = {name: _estimate(value) for name, value in values.items()}
         return {"parameters": 1000, "cosine": np.corrcoef(rng.normal(size=(len(names), 20))).tolist(), **estimates}
 
     return {

@@ -15,6 +15,7 @@ from cuma.reports.tables import SIDES, number
 PARTS = {"dense": "frozen weights (what a dense update would move)", "adapter": "dense adapter", "expert": "experts",
          "router": "router"}  # fmt: skip
 """Kinds of parameters in gradients.json."""
+COSINES = ("between", "within", "agreement", "conflicting")
 MOST_GROUPS = 12
 """Rows of the table of groups; the rest is counted."""
 
@@ -97,7 +98,11 @@ def _gradients(number_: int, label: str, found: Mapping[str, Any], nameable: Col
         "sentence": found["sentence"],
         "difference": estimate_text(found["difference"]),
         "rows": [
-            [PARTS[name], f"{part['parameters']:,}", *_estimates(part, ("between", "within", "agreement", "conflicting"))]
+            [
+                PARTS[name],
+                f"{part['parameters']:,}",
+                *_estimates(part, COSINES),
+            ]
             for name, part in parts.items()
         ],
         "groups": [found["groups"][i] for i in kept],

@@ -113,6 +113,19 @@ def test_a_folder_loads_ready_to_use(tmp_path: Path) -> None:
     assert backbone.tokenizer.apply_chat_template([{"role": "user", "content": "a b"}], tokenize=False) == "a b"
 
 
+def test_a_model_that_can_think_aloud_replies_at_once_unless_it_is_told_to_think(tmp_path: Path) -> None:
+    folder = llama_folder(tmp_path)
+    (folder / "chat_template.jinja").write_text(
+        "{{ messages[0]['content'] }}{% if enable_thinking is defined and enable_thinking is false %}<done>{% endif %}"
+    )
+    tokenizer = load_backbone(str(folder)).tokenizer
+    asked = [{"role": "user", "content": "a b"}]
+    assert tokenizer.apply_chat_template(asked, tokenize=False) == "a b<done>"
+    assert tokenizer.apply_chat_template(asked, tokenize=False, enable_thinking=True) == "a b"
+    tokenizer.save_pretrained(tmp_path / "saved")  # with a run, say; it is not opened twice
+    assert load_backbone(str(folder)).tokenizer.chat_template == tokenizer.chat_template
+
+
 @pytest.mark.parametrize(
     ("dtype", "expected"),
     [("bfloat16", torch.bfloat16), (torch.float16, torch.float16), ("auto", torch.bfloat16)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 import re
 import shutil
 from pathlib import Path
@@ -152,14 +153,20 @@ def test_an_untrained_run_cannot_be_evaluated(materials: Materials, tmp_path: Pa
         evaluate_run(tmp_path / "new", materials)
 
 
-def test_another_benchmarks_evaluation_is_not_a_runs_own(tmp_path: Path) -> None:
-    made = Run.create(tmp_path / "new", recipe().to_yaml(), {"status": "trained"})
-    for name, own in (("global_opinions-0123", False), ("gss-0123", True)):
-        folder = made.path / "evaluations" / name
-        folder.mkdir(parents=True)
-        (folder / "predictions.parquet").touch()
-        assert (subject_of_run(made.path).done == folder) == own
-        (folder / "predictions.parquet").unlink()
+def test_a_run_asked_in_another_way_still_has_its_own_evaluation_to_make_and_to_be_reported(
+    run: Run, materials: Materials, tmp_path: Path
+) -> None:
+    shutil.copytree(run.path, tmp_path / "again")
+    (own,) = Run.open(tmp_path / "again").evaluations()
+    told = own.with_name(f"gss-{subject_of_run(tmp_path / 'again', prompting='persona').recipe.digest}")
+    own.rename(told)
+    with pytest.raises(RunError, match="not evaluated like this"):
+        _ = subject_of_run(tmp_path / "again").folder
+    again = evaluate_run(tmp_path / "again", materials)
+    assert again.evaluations() == sorted([told, own])
+    os.utime(told / "predictions.parquet")  # finished last
+    assert again.chosen(again.evaluations()) == own
+    assert again.chosen([told]) == told
 
 
 def test_the_backbone_is_left_as_it_was(run: Run, materials: Materials) -> None:

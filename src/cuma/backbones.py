@@ -37,6 +37,10 @@ DTYPES = ("float32", "bfloat16", "float16", "auto")
 PAD_CANDIDATES = ("<|finetune_right_pad_id|>", "<|pad|>", "[PAD]", "<pad>", "<|endoftext|>")
 """Tokens that may serve as padding in a tokenizer that names none, best first (Llama 3.1, Phi, BERT, T5, GPT)."""
 
+NOT_ALOUD = "{%- if enable_thinking is not defined %}{% set enable_thinking = false %}{% endif %}"
+"""Opens the chat template of a model that can think aloud before it replies (Qwen3): unless it is told to, it does not.
+Its answer is then the next token, and the people's replies that it is trained on have no thoughts either."""
+
 _ONE_AT_A_TIME = threading.Lock()  # a second thread waits for the first one's copy instead of making its own
 
 
@@ -79,7 +83,7 @@ class Backbone:
     model: PreTrainedModel
     """In eval mode. `name_or_path`, which PEFT writes into adapters, is `name`, never a path into a cache."""
     tokenizer: PreTrainedTokenizerBase
-    """With a padding token, and the chat template that came with it."""
+    """With a padding token, and the chat template that came with it; see `NOT_ALOUD`."""
     name: str
     """What was asked for."""
     licence: str
@@ -237,7 +241,7 @@ def _read(name: str, folder: Path, reading: dict[str, Any]) -> tuple[PreTrainedM
 def _finish(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, licence: str, revision: str | None
 ) -> Backbone:
-    """Set padding, eval mode, and the name that adapters will record."""
+    """Set padding, eval mode, and the name that adapters will record; have it reply without thinking aloud."""
     if tokenizer.pad_token is None:
         vocabulary = tokenizer.get_vocab()
         usable = [token for token in PAD_CANDIDATES if token in vocabulary and token != tokenizer.eos_token]
@@ -247,5 +251,7 @@ def _finish(
         model.config.pad_token_id = tokenizer.pad_token_id
     if model.generation_config is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
+    if "enable_thinking" in (tokenizer.chat_template or ""):
+        tokenizer.chat_template = NOT_ALOUD + tokenizer.chat_template
     model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = name
     return Backbone(model.eval(), tokenizer, name, licence, revision)

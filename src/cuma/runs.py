@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,6 +221,16 @@ class Run:
         """The finished evaluation of that digest, of whatever kind and benchmark; None if there is none."""
         folders = sorted((self.path / "evaluations").glob(f"*-{digest}"))
         return next((folder for folder in folders if any((folder / name).is_file() for name in DONE)), None)
+
+    def chosen(self, evaluations: Iterable[Path]) -> Path | None:
+        """Of several finished evaluations the one that asks as the run's own recipe does, else the one that was
+        finished last; None of none."""
+        own = f"-{self.info.get('digest')}"
+        return max(evaluations, key=lambda folder: (folder.name.endswith(own), _finished(folder)), default=None)
+
+
+def _finished(evaluation: Path) -> float:
+    return max(file.stat().st_mtime for name in DONE if (file := evaluation / name).is_file())
 
 
 def _check(info: dict[str, Any]) -> None:

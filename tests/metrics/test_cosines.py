@@ -37,13 +37,23 @@ def test_noise_is_seen_within_groups_and_scale_does_not_matter() -> None:
     assert larger["between"]["value"] == pytest.approx(found["between"]["value"], abs=1e-6)
 
 
+def test_noise_alone_keeps_no_groups_apart() -> None:
+    rng = np.random.default_rng(1)
+    shared = np.ones(400) + 0.2 * rng.normal(size=(16, 400))
+    clear, noisy = (Cosines.of(gradients(shared, noise=noise)) for noise in (0.1, 1.0))
+    assert noisy.value["between"] < clear.value["between"] - 0.3
+    difference = noisy.minus(clear)
+    assert difference["low"] < 0 < difference["high"]
+    assert abs(difference["value"]) < 0.05
+
+
 def test_a_difference_is_paired_and_a_zero_gradient_is_left_out() -> None:
     rng = np.random.default_rng(0)
     own, shared = rng.normal(size=(10, 300)), rng.normal(size=300)
     apart, together = Cosines.of(gradients(own)), Cosines.of(gradients(own + 2 * shared))
     difference = apart.minus(together)
     assert difference["high"] < 0
-    assert difference["value"] == pytest.approx(apart.value["between"] - together.value["between"])
+    assert difference["value"] == pytest.approx(apart.value["agreement"] - together.value["agreement"])
     assert apart.minus(apart) == {"value": 0.0, "low": 0.0, "high": 0.0}
     own[3] = 0
     found = Cosines.of(gradients(own)).entries()

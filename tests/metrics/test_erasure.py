@@ -8,7 +8,7 @@ import pytest
 from worlds import Item, World, average, draw_world, items, predictions
 
 from cuma.evaluation.collapse import collapse
-from cuma.metrics import break_down, score
+from cuma.metrics import break_down, emd, score
 from cuma.metrics.erasure import MIN_PEOPLE, variance_within
 
 QUESTIONS = items(3, options=4)
@@ -94,6 +94,37 @@ def test_a_group_that_is_given_anothers_answers_is_erased_toward_it(world: World
     assert one["margin"]["low"] > 0
     assert one["own_distance"] - one["toward_distance"] == pytest.approx(one["margin"]["value"])
     assert [name for name, group in side.items() if group["erased"]] == [f"group {lost:03d}"]
+
+
+def test_groups_are_compared_over_the_questions_that_both_were_asked(world: World) -> None:
+    table = predictions(world, world.truth)
+    asked = {"group 001": ["q0"], "group 002": ["q1", "q2"], "group 003": ["q1"]}
+    pairs = zip(table["group"], table["question_id"], strict=True)
+    table = table[[question in asked.get(group, [question]) for group, question in pairs]]
+    scores = score(table, QUESTIONS, draws=0)
+    side = collapse(table, scores | break_down(table, QUESTIONS, draws=20), draws=50)["sides"]["seen"]["groups"]
+    assert not any(group["erased"] for group in side.values())
+    answers = table.groupby(["group", "question_id"])["answer"]
+    people = {cell: np.bincount(said, minlength=4) / len(said) for cell, said in answers}
+
+    def distance(group: str, other: str, questions: list[str]) -> float:
+        said = {question: world.truth[question][int(group[-3:])] for question in questions}
+        return float(np.mean([emd(one, people[other, question], ordinal=True) for question, one in said.items()]))
+
+    for group, found in side.items():
+        shared = {
+            other: [item.id for item in QUESTIONS if (group, item.id) in people and (other, item.id) in people]
+            for other in side
+        }
+        margins = {
+            other: distance(group, group, questions) - distance(group, other, questions)
+            for other, questions in shared.items()
+            if other != group and questions
+        }
+        assert found["toward"] == max(margins, key=lambda other: margins[other])
+        assert found["margin"]["value"] == pytest.approx(max(margins.values()))
+        assert found["toward_distance"] == pytest.approx(distance(group, found["toward"], shared[found["toward"]]))
+    assert side["group 001"]["toward"] not in ("group 002", "group 003")  # nothing to compare
 
 
 def test_small_groups_are_named_nowhere(world: World) -> None:

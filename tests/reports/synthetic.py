@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cuma.evaluation.spaces import describe
-from cuma.reports.reading import newest_evaluation, read_evaluation
+from cuma.reports.reading import read_evaluation
 from cuma.reports.topology import gate_space
 from cuma.runs import Run
 
@@ -196,7 +196,7 @@ def _log(recipe: Recipe, rng: np.random.Generator) -> list[dict[str, object]]:
 def write_measurements(run: Path, embeds: np.ndarray | None = None) -> Path:
     """topology.json, collapse.json and gradients.json of a synthetic mixture, in the forms that evaluations write."""
     opened = Run.open(run)
-    folder = newest_evaluation(opened)
+    folder = opened.chosen(opened.evaluations())
     assert folder is not None
     evidence = read_evaluation(opened, folder)
     space = gate_space(evidence.methods[0], set(evidence.people["group"]))
@@ -280,7 +280,8 @@ def _gradients(groups: Sequence[str], rng: np.random.Generator) -> dict[str, obj
     names = [*groups, "A tiny group"]
 
     def part() -> dict[str, object]:
-        estimates = {"between": _estimate(0.1), "within": _estimate(0.6), "conflicting": _estimate(0.4)}
+        values = {"between": 0.1, "within": 0.6, "agreement": 0.2, "conflicting": 0.4}
+        estimates = {name: _estimate(value) for name, value in values.items()}
         return {"parameters": 1000, "cosine": np.corrcoef(rng.normal(size=(len(names), 20))).tolist(), **estimates}
 
     return {

@@ -180,8 +180,7 @@ def evaluate(
     compares = _compares(subject, measures)
     reference = _reference(subject, by, replies, against or []) if by is not None else None
     if compares or not replies:
-        own = benchmark is None and prompting is None
-        print_found(_answered(subject, server, own))
+        print_found(_answered(subject, server))
     if replies:
         _replied(subject, server, replies)
     for name in measures:
@@ -259,18 +258,15 @@ def _subject(
     return subject_of_server(server, str(benchmark), told, output_dir)
 
 
-def _answered(subject: Subject, server: Server | None, own: bool) -> Path:
-    """The folder of the finished evaluation. own: of a run, as its recipe says."""
+def _answered(subject: Subject, server: Server | None) -> Path:
+    """The folder of the finished evaluation."""
     if server is not None:
         from cuma.evaluation.served import evaluate_server
 
         return evaluate_server(server, subject)
-    from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
+    from cuma.evaluation.evaluate import evaluate_subject
 
-    if not own:
-        return evaluate_subject(subject)
-    evaluate_run(subject.run.path)
-    return subject.folder
+    return evaluate_subject(subject)
 
 
 def _replied(subject: Subject, server: Server | None, count: int) -> None:

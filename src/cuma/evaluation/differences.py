@@ -48,13 +48,18 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
 
 
 def _evaluation(run: Run, scores: dict[str, Any]) -> Path:
-    """The run's newest evaluation on the same questions."""
-    folders = sorted(run.evaluations(), key=lambda folder: -(folder / "predictions.parquet").stat().st_mtime)
-    for folder in folders:
-        theirs = read_json(folder / "scores.json")
-        if (theirs["benchmark"], theirs["questions"]) == (scores["benchmark"], scores["questions"]):
-            return folder
-    raise RunError(f"{run.path} was not evaluated on {scores['benchmark']} with the same questions. Evaluate it first.")
+    """The run's evaluation on the same questions."""
+    folder = run.chosen(folder for folder in run.evaluations() if _asks_the_same(folder, scores))
+    if folder is None:
+        raise RunError(
+            f"{run.path} was not evaluated on {scores['benchmark']} with the same questions. Evaluate it first."
+        )
+    return folder
+
+
+def _asks_the_same(folder: Path, scores: dict[str, Any]) -> bool:
+    theirs = read_json(folder / "scores.json")
+    return (theirs["benchmark"], theirs["questions"]) == (scores["benchmark"], scores["questions"])
 
 
 def _turned(entry: dict[str, Any]) -> dict[str, Any]:

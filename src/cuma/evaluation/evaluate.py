@@ -51,8 +51,7 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
     """
     require_one_process()
     subject = subject_of_run(folder)
-    if subject.done is None:
-        evaluate_subject(subject, materials)
+    evaluate_subject(subject, materials)
     return subject.run
 
 

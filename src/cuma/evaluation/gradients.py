@@ -229,15 +229,18 @@ def _result(
 
 
 def _sentence(result: Mapping[str, Any]) -> str:
-    dense = _shown(result["dense"]["between"])
+    dense = _shown(result["dense"]["agreement"])
     share = result["dense"]["conflicting"]["value"]
-    text = f"In the dense weights two groups' gradients have a mean cosine of {dense}; {share:.0%} of pairs conflict."
+    text = (
+        f"In the dense weights two groups' gradients have a mean cosine of {dense}, corrected for the noise of their "
+        f"batches; {share:.0%} of pairs conflict."
+    )
     if result["expert"] is None:
         return f"{text} There are no experts to compare with."
-    expert, share = _shown(result["expert"]["between"]), result["expert"]["conflicting"]["value"]
+    expert, share = _shown(result["expert"]["agreement"]), result["expert"]["conflicting"]["value"]
     text += f" In the experts' parameters: {expert}, {share:.0%}."
     difference = result["difference"]
-    if difference["high"] is None:
+    if difference["value"] is None or difference["high"] is None:
         return text
     if difference["high"] < 0:
         return f"{text} The experts keep groups' gradients apart: {_shown(difference)}."
@@ -247,5 +250,7 @@ def _sentence(result: Mapping[str, Any]) -> str:
 
 
 def _shown(entry: Mapping[str, Any]) -> str:
+    if entry["value"] is None:
+        return "nothing but noise"
     ends = "" if entry["low"] is None else f" [{entry['low']:.2f}, {entry['high']:.2f}]"
     return f"{entry['value']:.2f}{ends}"

@@ -191,10 +191,8 @@ def _generated(asking: Asking, rows: list[dict[str, Any]], log: AnswerLog, progr
         done = log.get(str(start))
         if done is None:
             part = rows[start : start + asking.batch_size]
-            texts = [
-                tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False) for row in part
-            ]
-            batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+            ids = {"input_ids": [asking.tokens.prompt(row["prompt"]) for row in part]}
+            batch = tokenizer.pad(ids, return_tensors="pt", padding_side="left")
             batch = batch.to(next(asking.model.parameters()).device)
             people = {} if table is None else {"profile_embeds": table([row["profile"] for row in part])}
             with torch.no_grad():

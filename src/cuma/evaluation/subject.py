@@ -41,20 +41,11 @@ class Subject:
 
     @property
     def folder(self) -> Path:
-        """Where its evaluation is. Raises RunError if it is not evaluated like this yet."""
-        own = next(iter(sorted((self.run.path / "evaluations").glob(f"*-{self.recipe.digest}"))), None) or self.done
+        """Where its evaluation is, or its replies. Raises RunError if there is neither yet."""
+        own = next(iter(sorted((self.run.path / "evaluations").glob(f"*-{self.recipe.digest}"))), None)
         if own is None:
             raise RunError(f"{self.run.path} is not evaluated like this yet. Run `cuma evaluate` on it first.")
         return own
-
-    @property
-    def done(self) -> Path | None:
-        """Its finished evaluation; None if there is none yet. A single one of its benchmark counts, whatever its
-        digest: it was made before recipes had a key that they have now."""
-        finished = self.run.evaluations()
-        benchmark = Path(self.recipe.data.benchmark).name
-        older = finished[0] if len(finished) == 1 and finished[0].name.startswith(f"{benchmark}-") else None
-        return self.run.evaluation_of(self.recipe.digest) or older
 
     def require_local(self) -> None:
         """Raises RunError for a model behind a server."""

@@ -23,8 +23,9 @@ class Cosines:
     matrix: Floats
     """[G, G] between groups' mean gradients; NaN for a group whose gradient is zero."""
     value: dict[str, float]
-    """between: mean cosine of two batches of different groups; within: of one group; conflicting: share of pairs of
-    groups whose mean gradients have a negative cosine."""
+    """between: mean cosine of two batches of different groups; within: of one group; agreement: between / within, the
+    cosine that is left when the noise of batches is taken out (Spearman's correction for attenuation); conflicting:
+    share of pairs of groups whose mean gradients have a negative cosine."""
     drawn: dict[str, Floats]
     """The same over draws of groups, [B]."""
     draws: GroupDraws
@@ -50,13 +51,14 @@ class Cosines:
         found: dict[str, Any] = {"cosine": [[_known(value) for value in row] for row in self.matrix]}
         for name, value in self.value.items():
             around = deviations(value, self.drawn[name], self.draws)
-            found[name] = entry(value, interval(value, around), BOUNDS[name])
+            found[name] = entry(value, interval(value, around), *[BOUNDS[name]] if name in BOUNDS else [])
         return found
 
     def minus(self, other: Cosines) -> dict[str, Any]:
-        """The difference of the means between groups, paired: both were drawn with one seed."""
-        value = self.value["between"] - other.value["between"]
-        drawn = self.drawn["between"] - other.drawn["between"]
+        """The difference of agreement, paired: both were drawn with one seed. Parameters with noisier gradients have
+        lower cosines between groups, but no lower agreement."""
+        value = self.value["agreement"] - other.value["agreement"]
+        drawn = self.drawn["agreement"] - other.drawn["agreement"]
         return entry(value, interval(value, deviations(value, drawn, self.draws)))
 
 
@@ -79,9 +81,11 @@ def _figures(matrix: Floats, between: Floats, within: Floats, times: Floats) -> 
     """Each figure [B], groups counted `times` [G, B]; copies of one group make no pair."""
     first, second = np.triu_indices(len(matrix), 1)
     pairs = times[first] * times[second]
+    others, same = _mean(between[first, second], pairs), _mean(within, times)
     return {
-        "between": _mean(between[first, second], pairs),
-        "within": _mean(within, times),
+        "between": others,
+        "within": same,
+        "agreement": np.where(same > 0, others / np.where(same > 0, same, 1.0), np.nan),
         "conflicting": _mean(np.where(np.isnan(matrix), np.nan, matrix < 0)[first, second], pairs),
     }
 

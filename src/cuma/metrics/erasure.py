@@ -127,24 +127,22 @@ def erasure(side: Side) -> dict[str, GroupErasure]:
     sizes = np.diff(side.people.starts)
     large = [number for number in range(len(sizes)) if sizes[number] >= MIN_PEOPLE]
     drawn = side.resampled() if side.draws else None
-    own = group_means(cell_emd(side.cells, side.answers.predicted), side.cells.n)[:, 0]
     average = _average(side.cells)
-    return {
-        side.people.groups[group]: _of_group(side, group, large, drawn, float(own[group]), average) for group in large
-    }
+    return {side.people.groups[group]: _of_group(side, group, large, drawn, average) for group in large}
 
 
-def _of_group(
-    side: Side, group: int, large: list[int], drawn: Cells | None, own: float, average: Floats
-) -> GroupErasure:
+def _of_group(side: Side, group: int, large: list[int], drawn: Cells | None, average: Floats) -> GroupErasure:
     cells, sizes = side.cells, np.diff(side.people.starts)
-    others = [other for other in large if other != group]
-    distances = {other: float(_distance(side, cells, group, other)[0]) for other in others}
-    toward = min(distances, key=lambda other: distances[other]) if distances else None
-    margin, around = own - distances.get(toward, np.nan) if toward is not None else np.nan, None
-    if drawn is not None and toward is not None:
-        both = _distance(side, drawn, group, group) - _distance(side, drawn, group, toward)
-        around = student_deviations(margin, both, int(min(sizes[group], sizes[toward])))
+    margins = {other: float(_margin(side, cells, group, other)[0]) for other in large if other != group}
+    margins = {other: margin for other, margin in margins.items() if np.isfinite(margin)}
+    toward = max(margins, key=lambda other: margins[other]) if margins else None
+    margin, around = np.nan, None
+    if toward is not None:
+        margin = margins[toward]
+        if drawn is not None:
+            both = _margin(side, drawn, group, toward)
+            around = student_deviations(margin, both, int(min(sizes[group], sizes[toward])))
+    own = float(_distance(side, cells, group, group, group)[0])
     said = side.answers.predicted[:, [group]]
     pull = float(_pull(side, cells, group, said, average)[0])
     pulled = None
@@ -156,17 +154,26 @@ def _of_group(
         entropy_people=_people_entropy(side, group),
         own_distance=own,
         toward=None if toward is None else side.people.groups[toward],
-        toward_distance=distances.get(toward, np.nan) if toward is not None else np.nan,
+        toward_distance=np.nan if toward is None else float(_distance(side, cells, group, toward, group)[0]),
         margin=(margin, around),
         to_average=(pull, pulled),
-        erased=_beyond_chance(margin, around, len(others)),
+        erased=_beyond_chance(margin, around, len(margins)),
     )
 
 
-def _distance(side: Side, cells: Cells, group: int, people: int) -> Floats:
-    """[B]: mean over questions of the EMD between what is said for `group` and what the people of another one say."""
+def _distance(side: Side, cells: Cells, group: int, people: int, asked: int) -> Floats:
+    """[B]: mean EMD between what is said for `group` and what the people of another one say, over the questions that
+    both `group` and `asked` answered. NaN without any."""
     theirs = cells.at(people)
-    return np.asarray(group_means(cell_emd(theirs, side.answers.predicted[:, [group]]), theirs.n)[0])
+    answered = theirs.n * (side.n[:, [asked]] > 0)[:, :, None] * (side.n[:, [group]] > 0)[:, :, None]
+    mean = group_means(cell_emd(theirs, side.answers.predicted[:, [group]]), answered)[0]
+    return np.where((answered > 0).any(axis=(0, 1)), mean, np.nan)
+
+
+def _margin(side: Side, cells: Cells, group: int, other: int) -> Floats:
+    """[B]: how much nearer what is said for `group` is to the other group's people than to its own, over the questions
+    that both were asked."""
+    return _distance(side, cells, group, group, other) - _distance(side, cells, group, other, other)
 
 
 def _average(cells: Cells) -> Floats:

@@ -15,6 +15,7 @@ from cuma.reports.tables import SIDES, number
 PARTS = {"dense": "frozen weights (what a dense update would move)", "adapter": "dense adapter", "expert": "experts",
          "router": "router"}  # fmt: skip
 """Kinds of parameters in gradients.json."""
+COSINES = ("between", "within", "agreement", "conflicting")
 MOST_GROUPS = 12
 """Rows of the table of groups; the rest is counted."""
 
@@ -61,7 +62,7 @@ def _alarms(found: list[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _estimates(facts: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
-    return [estimate_text(facts[name]) for name in names]
+    return [estimate_text(facts.get(name)) for name in names]
 
 
 def estimate_text(entry: Mapping[str, Any] | None, digits: int = 2) -> str:
@@ -97,7 +98,11 @@ def _gradients(number_: int, label: str, found: Mapping[str, Any], nameable: Col
         "sentence": found["sentence"],
         "difference": estimate_text(found["difference"]),
         "rows": [
-            [PARTS[name], f"{part['parameters']:,}", *_estimates(part, ("between", "within", "conflicting"))]
+            [
+                PARTS[name],
+                f"{part['parameters']:,}",
+                *_estimates(part, COSINES),
+            ]
             for name, part in parts.items()
         ],
         "groups": [found["groups"][i] for i in kept],

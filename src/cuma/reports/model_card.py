@@ -15,7 +15,7 @@ from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.reports.group_rows import group_rows
 from cuma.reports.privacy import MIN_PEOPLE, hidden_groups, people_text
-from cuma.reports.reading import newest_evaluation, read_evaluation
+from cuma.reports.reading import read_evaluation
 from cuma.reports.tables import COLUMNS, DRAWN, SIDES, UNKNOWN, Column, number
 from cuma.runs import Run, read_json, write_text
 
@@ -130,7 +130,7 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "evaluated": False,
         "chose": any((run.path / "evaluations").glob("*/discrimination.parquet")),
     }
-    folder = newest_evaluation(run)
+    folder = run.chosen(run.evaluations())
     if folder is None:
         return found | {"rows": group_rows(population["groups"], None)}
     evidence, scores = read_evaluation(run, folder), read_json(folder / "scores.json")
@@ -186,7 +186,7 @@ def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any])
     found = []
     for file in sorted(run.path.resolve().parent.glob("*/run.json")):
         other = Run.open(file.parent)
-        folder = newest_evaluation(other)
+        folder = other.chosen(other.evaluations())
         if other.info["kind"] != "anchor" or folder is None:
             continue
         data, theirs = load_recipe(other.path / "recipe.yaml").data, read_json(folder / "scores.json")

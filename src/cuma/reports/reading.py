@@ -94,7 +94,7 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     if not runs:
         raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
     opened = [Run.open(Path(path)) for path in runs]
-    chosen_choices = [_newest_choices(run) for run in opened]
+    chosen_choices = [_choices(run) for run in opened]
     asked = sorted({_benchmark(folder) for folder in chosen_choices if folder is not None})
     if len(asked) > 1:
         raise RunError(f"Preferred replies were asked for on {' and '.join(asked)}. Report these runs separately.")
@@ -127,11 +127,9 @@ def _of_choices(runs: list[Run], folders: list[Path], reference: str | None) -> 
     return Evidence(_benchmark(folders[0]), (), tuple(methods), pd.DataFrame(columns=PERSON_COLUMNS))
 
 
-def _newest_choices(run: Run) -> Path | None:
-    """The folder with the run's newest discrimination.json."""
-    files = (run.path / "evaluations").glob("*/discrimination.parquet")
-    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
-    return None if newest is None else newest.parent
+def _choices(run: Run) -> Path | None:
+    """The folder with the run's discrimination.json."""
+    return run.chosen(file.parent for file in (run.path / "evaluations").glob("*/discrimination.parquet"))
 
 
 def _benchmark(evaluation: Path) -> str:
@@ -166,21 +164,16 @@ def _reference(runs: Sequence[Run], wanted: str | None) -> str | None:
     return next((run.info["name"] for run in (*mixtures, *models)), None)
 
 
-def newest_evaluation(run: Run) -> Path | None:
-    """The folder of the evaluation that was finished last; None if there is none."""
-    return max(run.evaluations(), key=_finished, default=None)
-
-
 def read_evaluation(run: Run, folder: Path) -> Evidence:
     """One evaluation of one run, as evidence about that run alone. Raises RunError."""
     scores = read_json(folder / "scores.json")
-    method = _method(run, folder, run.info["name"], _newest_choices(run))
+    method = _method(run, folder, run.info["name"], _choices(run))
     people = method.predictions[_who(method.predictions)]
     return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), people)
 
 
 def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
-    """One evaluation folder per run: its newest on the benchmark that all runs share."""
+    """One evaluation folder per run, on the benchmark that all runs share."""
     held: list[dict[str, list[Path]]] = []
     for run in runs:
         folders: dict[str, list[Path]] = {}
@@ -198,11 +191,8 @@ def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
         )
     if benchmark is None and len(common) > 1:
         raise RunError(f"The runs were all evaluated on {', '.join(common)}. Choose one with --benchmark.")
-    return [max(folders[benchmark or common[0]], key=_finished) for folders in held]
-
-
-def _finished(evaluation: Path) -> float:
-    return (evaluation / "predictions.parquet").stat().st_mtime
+    chosen = [run.chosen(folders[benchmark or common[0]]) for run, folders in zip(runs, held, strict=True)]
+    return [folder for folder in chosen if folder is not None]
 
 
 def _method(run: Run, folder: Path | None, reference: str | None, choices: Path | None) -> Method:

@@ -114,6 +114,8 @@ def test_debug_shows_the_traceback_as_well() -> None:
         ["quickstart", "--seed", "-1"],
         ["evaluate"],
         ["evaluate", "smollm2-135m"],  # on which benchmark?
+        ["evaluate", "--endpoint", "http://localhost:1/v1", "--model", "m", "--benchmark", "gss", "--dtype", "float16"],
+        ["evaluate", "smollm2-135m", "--benchmark", "gss", "--quantization", "3bit"],
         ["evaluate", "--endpoint", "http://localhost:1/v1", "--benchmark", "gss"],
         ["evaluate", "smollm2-135m", "--endpoint", "http://localhost:1/v1", "--model", "m", "--benchmark", "gss"],
         ["evaluate", "smollm2-135m", "--benchmark", "gss", "--judge", "m"],  # of which replies?

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from cuma.adapter_files import take_off
@@ -187,7 +188,7 @@ def test_told_nothing_a_model_says_the_same_to_everybody_and_nothing_steers_it(
 
 
 def test_another_persons_lora_is_measured_as_the_run_it_came_from(
-    benchmark: str, home: Path, materials: Materials
+    benchmark: str, home: Path, materials: Materials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trained("lora", benchmark, home / "lora", materials)
     own = subject_of_run(run.path)
@@ -198,6 +199,15 @@ def test_another_persons_lora_is_measured_as_the_run_it_came_from(
     evaluate_subject(other, materials)
     np.testing.assert_allclose(said(other), said(own), atol=1e-5)
     assert Run.open(home / "measured-lora").info["adapter"]["peft_type"] == "LORA"
+    repository = home / "models--someone--lora"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(home / "somebodys", repository / "snapshots" / ("0" * 40))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home))
+    hub = subject_of_model("someone/lora", benchmark, "persona", home / "hub-lora", batch_size=7, revision="0" * 40)
+    assert hub.adapter == (repository / "snapshots" / ("0" * 40)).resolve()
+    assert (hub.recipe.backbone.model_name_or_path, hub.recipe.backbone.revision) == ("smollm2-135m", None)
+    assert (hub.recipe.evaluation.batch_size, hub.run.info["label"]) == (7, "lora (persona)")
     (home / "somebodys" / "adapter_model.safetensors").unlink()
     with pytest.raises(AdapterError, match="safetensors"):
         subject_of_model(str(home / "somebodys"), benchmark, "persona", home / "no-weights")

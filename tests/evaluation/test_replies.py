@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,23 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from cuma.backbones import load_backbone
 from cuma.benchmarks import load_benchmark
+from cuma.benchmarks.tensors import SurveyTokens
 from cuma.cli import EXIT_ERROR, app
 from cuma.data.base import Options
 from cuma.data.build import build
 from cuma.data.corpus import Corpus
 from cuma.errors import BenchmarkError, EndpointRequestError, InvalidVerdictsError, RunError
 from cuma.evaluation import replies
+from cuma.evaluation.answer_log import AnswerLog
+from cuma.evaluation.predict import Asking
 from cuma.evaluation.replies import evaluate_replies, paired, prompts, replies_of
 from cuma.evaluation.subject import Subject, subject_of_model
 from cuma.evaluation.win_rate import check_win_rate, evaluate_win_rate, summary
 from cuma.runs import Run, read_json
 from judging import Server, completion, prefers, running, serving
+from tiny import llama
 
 COUNTRIES = ("Japan", "Peru", "Kenya", "India")
 COUNT = 4
@@ -85,6 +91,32 @@ def test_replies_are_the_models_own_and_name_nobody(told: Subject) -> None:
     found = read_json(told.folder / "replies.json")
     assert (found["texts"], found["max_tokens"]) == (COUNT, 8)
     assert not list(told.folder.glob("*.jsonl"))
+
+
+def test_a_template_that_refuses_system_messages_is_told_who_asks_as_in_the_survey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = copy.deepcopy(load_backbone("smollm2-135m").tokenizer)
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    )
+    model = llama()
+    given = []
+    monkeypatch.setattr(model, "generate", lambda **batch: given.append(batch) or batch["input_ids"])
+    rows = [
+        {"prompt": [{"role": "system", "content": who}, {"role": "user", "content": "What now?"}], "profile": None}
+        for who in ("You are from Peru.", "You are a farmer from Peru.")
+    ]
+    asking = Asking(model, SurveyTokens(tokenizer), None)
+    replies._generated(asking, rows, AnswerLog(tmp_path / "log.jsonl", "x"), "replies")
+    (batch,) = given
+    texts = [
+        tokenizer.decode(ids[mask.bool()])
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+    assert texts == [f"{row['prompt'][0]['content']}\n\nWhat now?" for row in rows]
+    assert not batch["attention_mask"][0, 0]  # padded on the left
 
 
 def test_replying_goes_on_where_it_stopped(

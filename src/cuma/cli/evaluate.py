@@ -41,6 +41,22 @@ class Answers(StrEnum):
     SAMPLES = "samples"
 
 
+class Dtype(StrEnum):
+    """Number formats of a model's weights."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Quantization(StrEnum):
+    """How few bits a model's weights may have."""
+
+    FOUR = "4bit"
+    EIGHT = "8bit"
+
+
+WEIGHTS = "A model that is no run"
 MEASURE, SERVER, JUDGE = "What is measured", "A model behind a server", "What the model writes"
 NEED_WEIGHTS = {"--partial-profiles", "--gradients", "--topology"}
 """Measures that a model behind a server cannot have."""
@@ -60,6 +76,18 @@ def evaluate(
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Where a model that is no run gets one; left out: runs/measured/.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, tag or branch on the Hub.", rich_help_panel=WEIGHTS)
+    ] = None,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Number format. Left out: float32.", rich_help_panel=WEIGHTS)
+    ] = None,
+    quantization: Annotated[
+        Quantization | None, typer.Option(help="Hold the weights in fewer bits.", rich_help_panel=WEIGHTS)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Prompts at once. Left out: 32.", rich_help_panel=WEIGHTS)
     ] = None,
     partial_profiles: Annotated[
         bool,
@@ -138,6 +166,11 @@ def evaluate(
 ) -> None:
     """Let a model answer for the test people, and score its answers."""
     _check(target, benchmark, endpoint, model, judge, replies, against or [])
+    given = {"revision": revision, "dtype": dtype, "quantization": quantization, "batch_size": batch_size}
+    loading = {name: getattr(value, "value", value) for name, value in given.items() if value is not None}
+    if loading and (endpoint is not None or _is_run(str(target))):
+        whose = "the server's own affair" if endpoint is not None else "what the run's recipe says"
+        raise typer.BadParameter(f"is {whose}", param_hint=f"--{next(iter(loading)).replace('_', '-')}")
     wanted = {
         "--partial-profiles": partial_profiles,
         "--collapse": collapse,
@@ -176,7 +209,7 @@ def evaluate(
             workers=workers,
             send_profiles=judge_send_profiles,
         )
-    subject = _subject(target, server, benchmark, prompting, output_dir)
+    subject = _subject(target, server, benchmark, prompting, output_dir, loading)
     compares = _compares(subject, measures)
     reference = _reference(subject, by, replies, against or []) if by is not None else None
     if compares or not replies:
@@ -242,6 +275,7 @@ def _subject(
     benchmark: str | None,
     prompting: Prompting | None,
     output_dir: Path | None,
+    loading: dict[str, Any],
 ) -> Subject:
     """What is measured: a run as it is, or another model, which gets a run."""
     from cuma.evaluation.subject import subject_of_model, subject_of_run
@@ -250,7 +284,7 @@ def _subject(
         return subject_of_run(Path(str(target)), benchmark, prompting.value if prompting else None)
     told: Any = (prompting or Prompting.PERSONA).value
     if server is None:
-        return subject_of_model(str(target), str(benchmark), told, output_dir)
+        return subject_of_model(str(target), str(benchmark), told, output_dir, **loading)
     from cuma.evaluation.served import subject_of_server
 
     if prompting is None and server.profile_field:

@@ -11,8 +11,10 @@ from typing import Any, Literal, cast
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
+from cuma.backbones import BACKBONES
 from cuma.benchmarks.catalog import check_benchmark
 from cuma.errors import AdapterError, RunError
+from cuma.hub import locate
 from cuma.machine import hardware, versions
 from cuma.recipe import build_recipe, load_recipe
 from cuma.recipe_schema import Recipe
@@ -95,32 +97,43 @@ def asked(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) ->
 
 
 def subject_of_model(
-    model: str, benchmark: str, prompting: Prompting, folder: Path | None = None, **backbone: Any
+    model: str,
+    benchmark: str,
+    prompting: Prompting,
+    folder: Path | None = None,
+    *,
+    batch_size: int | None = None,
+    **backbone: Any,
 ) -> Subject:
-    """A model that is no run: an adapter's folder, or whatever `load_backbone` takes. Its run is made, or goes on.
+    """A model that is no run: an adapter, or whatever `load_backbone` takes. Its run is made, or goes on.
 
     Args:
-        model: the folder, name or Hub id.
+        model: the folder, name or Hub id; a revision is the adapter's, whose configuration may name one of its base.
         benchmark: name or folder.
         prompting: what the prompt says about the person.
         folder: the run's; None: one in `MEASURED`.
+        batch_size: prompts at once; None: as a recipe has it.
         backbone: further options of the recipe's section.
 
     Raises:
         AdapterError: the adapter does not say which model it belongs to.
+        BackboneError: there is no such model here, and none can be fetched.
         RunError: the folder holds another run.
     """
     info: dict[str, Any] = {}
-    tree: dict[str, Any] = {"adapter": {"method": "none"}, "kind": "untrained"}
+    reading: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+    tree: dict[str, Any] = {"adapter": {"method": "none"}, "kind": "untrained", "evaluation": reading}
     name, where = model, "nowhere"
-    if (Path(model) / CONFIG_NAME).is_file():
-        config = PeftConfig.from_pretrained(model)
-        name, info = _of_adapter(Path(model), config)
+    kept = Path(model) if model in BACKBONES else locate(model, backbone.get("revision"), BACKBONES).folder
+    if (kept / CONFIG_NAME).is_file():
+        config = PeftConfig.from_pretrained(str(kept))
+        name, info = _of_adapter(kept, config)
+        backbone = {**backbone, "revision": config.revision}
         if isinstance(config, CumaConfig):
             tree |= _mixture(config)
             where = "router" if config.needs_profile else "nowhere"
         elif config.is_prompt_learning:
-            tree["evaluation"] = {"padding_side": "right"}  # PEFT ignores position_ids
+            reading["padding_side"] = "right"  # PEFT ignores position_ids
     tree |= {
         "backbone": {"model_name_or_path": name, **backbone},
         "data": {"benchmark": benchmark, "profile_in": where},

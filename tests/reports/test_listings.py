@@ -23,8 +23,9 @@ def estimate(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.02, "high": value + 0.02}
 
 
-def inequality(group: str) -> dict[str, Any]:
-    worst = {"worst_group": {**estimate(0.31), "group": group}, "group_gap": {**estimate(0.25), "worst": group}}
+def inequality(group: str, best: str) -> dict[str, Any]:
+    gap = {**estimate(0.25), "worst": group, "best": best}
+    worst = {"worst_group": {**estimate(0.31), "group": group}, "group_gap": gap}
     return {**worst, "group_inequity": estimate(0.06)}
 
 
@@ -44,11 +45,11 @@ def world() -> Population:
 
 @pytest.fixture
 def run(tmp_path: Path, world: Population) -> Callable[..., Path]:
-    def make(name: str = "lora", worst: str | None = None, found: dict[str, Any] | None = None) -> Path:
+    def make(name: str = "lora", worst: str | None = None, found: dict[str, Any] | None = None, best: int = 6) -> Path:
         path = write_run(tmp_path, RECIPES[name], world)
         if worst is not None:
             file = next(path.glob("evaluations/*/scores.json"))
-            file.write_text(json.dumps({**json.loads(file.read_text()), "seen": inequality(worst)}))
+            file.write_text(json.dumps({**json.loads(file.read_text()), "seen": inequality(worst, world.groups[best])}))
         if found is not None:
             folder = path / "evaluations" / "community-4567"
             folder.mkdir()
@@ -68,6 +69,12 @@ def test_the_worst_group_is_named_if_it_may_be(run: Callable[..., Path], world: 
         ("LoRA", "seen", world.groups[5], "0.310 [0.290, 0.330]", "0.250 [0.230, 0.270]", "0.060 [0.040, 0.080]"),
     )
     assert inequality_listing(read_evidence([run("semantic")])) is None
+
+
+def test_the_gap_gives_no_hidden_group_away(run: Callable[..., Path], world: Population) -> None:
+    listing = inequality_listing(read_evidence([run("lora", world.groups[5], best=1)]))
+    assert listing is not None
+    assert listing.rows[0][2:5] == (world.groups[5], "0.310 [0.290, 0.330]", MISSING)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from cuma.reports.interference import estimate_text
 from cuma.reports.plots import true_answers
 from cuma.reports.privacy import MIN_PEOPLE, hidden, people_text
 from cuma.reports.reading import Evidence, Method
-from cuma.reports.tables import MISSING, SIDES
+from cuma.reports.tables import MISSING, SIDES, shown_sides
 
 NOT_SHOWN = "a group that is not shown"
 
@@ -40,18 +40,23 @@ def inequality_listing(evidence: Evidence) -> Listing | None:
         (method.label, side, *_worst(found, shown))
         for method in evidence.methods
         for side, found in method.inequality.items()
+        if side in shown_sides(evidence)
         if found["worst_group"]["value"] is not None
     ]
     return Listing("worst", "Who is served worst", INEQUALITY_HEADINGS, tuple(rows)) if rows else None
 
 
 def _worst(found: Mapping[str, Any], shown: set[str]) -> list[str]:
-    """Who, and the three figures; of a group that is not shown no figure either, for it could be told from the rest."""
+    """Who, and the three figures; of a group that is not shown no figure either, for it could be told from the rest:
+    nor the gap, where the best served is such a group."""
     if found["worst_group"].get("group") not in shown:
         return [NOT_SHOWN, MISSING, MISSING, estimate_text(found["group_inequity"], 3)]
+    gap = estimate_text(found["group_gap"], 3) if found["group_gap"]["best"] in shown else MISSING
     return [
         found["worst_group"]["group"],
-        *(estimate_text(found[name], 3) for name in ("worst_group", "group_gap", "group_inequity")),
+        estimate_text(found["worst_group"], 3),
+        gap,
+        estimate_text(found["group_inequity"], 3),
     ]
 
 

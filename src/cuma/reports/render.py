@@ -21,10 +21,13 @@ from cuma.reports.tables import (
     MORE_COLUMNS,
     SIDES,
     Column,
+    Side,
     cell_text,
     compare_methods,
+    few_sentences,
     number,
     shown_columns,
+    shown_sides,
     side_title,
 )
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
@@ -91,7 +94,7 @@ def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) 
     health, collapse = health_rows(evidence), collapse_rows(evidence)
     learned = [entry for entry in data["topology"] if entry["learned"]]
     choices = choice_listings(evidence)
-    nobody = evidence.people.empty
+    nobody = table.empty
     empty = {
         "choices": not choices,
         "collapse": nobody,
@@ -154,7 +157,8 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "benchmark": evidence.benchmark,
         "seeds": _seeds(evidence),
         "headline": CHOICES_HEADLINE if evidence.people.empty else headline(table),
-        "sentences": choice_sentences(evidence) if evidence.people.empty else sentences(table),
+        "sentences": choice_sentences(evidence) if table.empty else sentences(table),
+        "few": few_sentences(evidence),
         "controls": control_sentences(table),
         "columns": shown_columns(table),
         "more_columns": shown_columns(table, MORE_COLUMNS),
@@ -163,7 +167,7 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "sides": [_side(table, side, entries) for side in SIDES if (table["side"] == side).any()],
         "questions": evidence.questions,
         "methods": [{"entry": entry, "info": m.info} for entry, m in zip(entries, evidence.methods, strict=True)],
-        "spreads": _spreads(table),
+        "spreads": dict.fromkeys((method.name for method in evidence.methods), "") | _spreads(table),
         "hidden": int(evidence.people["group"].nunique() - true_answers(evidence)["group"].nunique()),
         "min_people": MIN_PEOPLE,
         "card_headings": headings,
@@ -230,9 +234,11 @@ def _spreads(table: pd.DataFrame) -> dict[str, str]:
 
 def _curve_rows(evidence: Evidence) -> list[list[str]]:
     """The learning curves as a table, for readers who cannot see the picture."""
-    rows = []
+    rows, sides = [], shown_sides(evidence)
     for method in evidence.methods:
         for row in method.curve.itertuples():
-            side = "seen" if row.seen else "unseen"
+            side: Side = "seen" if row.seen else "unseen"
+            if side not in sides:
+                continue
             rows.append([method.label, side, str(row.step), number(row.soft_emd), number(row.spread, 2)])
     return rows

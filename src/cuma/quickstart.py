@@ -22,7 +22,7 @@ from cuma.recipe_schema import Recipe
 from cuma.reports.printed import rich_table
 from cuma.reports.reading import read_evidence
 from cuma.reports.render import write_page
-from cuma.reports.tables import SIDES, compare_methods
+from cuma.reports.tables import compare_methods, few_sentences, shown_sides
 from cuma.reports.verdict import control_sentences, sentences
 from cuma.runs import Run
 from cuma.training.train import train_run
@@ -69,9 +69,9 @@ def _report(folders: list[Path], page: Path, console: Console) -> Path:
         evidence = read_evidence(folders, REFERENCE)
         table = compare_methods(evidence)
         write_page(evidence, table, page)
-    for side in SIDES:
+    for side in shown_sides(evidence):
         console.print(rich_table(table, side, console.width))
-    for sentence in (*sentences(table), *control_sentences(table)):
+    for sentence in (*sentences(table), *few_sentences(evidence), *control_sentences(table)):
         console.print(f"• {sentence}")
     console.print(f"The page: [bold]{page}[/bold]", soft_wrap=True)
     return page

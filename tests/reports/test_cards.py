@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from cuma.reports.cards import data_card, method_card, plain
+from cuma.reports import write_report
+from cuma.reports.cards import data_card, method_card, plain, read_from
 from cuma.reports.reading import read_evidence
 
 
@@ -21,6 +22,35 @@ def test_settings_come_from_the_recipes(runs: list[Path], copy_of: Callable[[Pat
     table = [dict(zip(headings, row, strict=True)) for row in rows]
     assert table[0] == {"Run": "CuMA", "Method": "cuma", "Experts": "8", "Rank": "4", "Steps": "70"}
     assert table[1] == {"Run": "LoRA", "Method": "lora", "Experts": "–", "Rank": "4", "Steps": "70"}
+
+
+def asked(run: Path, **how: object) -> Path:
+    file = next(run.glob("evaluations/*/scores.json"))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "asked": how}))
+    return run
+
+
+def test_it_is_said_how_runs_were_asked(runs: list[Path], copy_of: Callable[[Path], Path], tmp_path: Path) -> None:
+    cuma, lora, persona = (
+        copy_of(next(run for run in runs if run.name == name)) for name in ("cuma", "lora", "persona")
+    )
+    asked(cuma, prompting="none", answers="logits", samples=None, template="plain")
+    asked(lora, prompting="few_shot", answers="logprobs", samples=None)
+    evidence = read_evidence([cuma, lora])
+    assert read_from(evidence) == "read from the probabilities of the answer letters"
+    asked(persona, prompting="persona", answers="samples", samples=20)
+    assert read_from(read_evidence([persona])) == "counted in sampled replies"
+    evidence = read_evidence([cuma, lora, persona])
+    headings, rows = method_card(evidence)
+    assert [headings[-2:], *(row[-2:] for row in rows)] == [
+        ["Told in the prompt", "Probabilities from"],
+        ["nothing, in plain paragraphs", "the letters’ logits"],
+        ["four answers of the group", "a server’s log-probabilities"],
+        ["who asks", "20 samples a prompt"],
+    ]
+    page = write_report([cuma, lora, persona], tmp_path / "report.html", draws=0).read_text(encoding="utf-8")
+    assert "or, where the method card says so, counted in sampled replies, and averaged" in page
+    assert "<td>20 samples a prompt</td>" in page
 
 
 def test_anchors_have_no_settings(runs: list[Path]) -> None:

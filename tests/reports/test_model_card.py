@@ -114,6 +114,18 @@ def test_small_groups_are_nowhere_and_the_others_average_to_the_score(
     assert "2 groups were tested whose figures are not shown" in card
 
 
+def test_a_side_of_one_small_group_has_no_figures(tmp_path: Path) -> None:
+    world = population(lambda i: 5 if i == 50 else 0 if i > 50 else 20)
+    text = write_model_card(make(tmp_path / "one", "cuma", world)).read_text(encoding="utf-8")
+    assert "Of unseen groups fewer than 11 people were tested, so that no figure is shown." in text
+    assert {len(row) for row in rows(text, "Results")} == {2}
+    assert "- Unseen groups" not in text
+    tiny = population(lambda i: 5 if i in (0, 50) else 0)
+    text = write_model_card(make(tmp_path / "none", "cuma", tiny)).read_text(encoding="utf-8")
+    assert rows(text, "Results") == []
+    assert "In short" not in text
+
+
 def test_a_run_without_an_evaluation_says_so(tmp_path: Path, small_world: Population) -> None:
     path = make(tmp_path, "cuma", small_world, status="trained")
     for file in path.glob("evaluations/*/predictions.parquet"):

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
-from synthetic import DRAWS, METHODS, population, write_run
+from synthetic import DRAWS, METHODS, population, write_measurements, write_run
 
 from cuma.errors import RunError
 from cuma.reports import write_report
@@ -102,6 +102,35 @@ def test_small_groups_are_nowhere_on_the_page(tmp_path: Path) -> None:
         hidden_people = [7 if i in (3, 20, 55) else 40 + i for i in side if i in gone]
         assert len(hidden_people) >= 2
         assert sum(hidden_people) >= 11
+
+
+def test_a_side_of_one_small_group_is_left_out_everywhere(tmp_path: Path) -> None:
+    world = population(lambda i: 5 if i == 50 else 0 if i > 50 else 20)
+    chosen = [recipe for recipe in METHODS if recipe.name in ("cuma", "lora", "anchor-average")]
+    runs = [write_run(tmp_path, recipe, world) for recipe in chosen]
+    folder = write_measurements(runs[1])
+    found = json.loads((folder / "collapse.json").read_text())
+    found["sides"]["unseen"] = found["sides"]["seen"]
+    for question in (None, "abany"):
+        alarm = {"side": "unseen", "kind": "spread", "question": question, "group": None}
+        found["alarms"].append({**alarm, "sentence": "Few are made the same."})
+    (folder / "collapse.json").write_text(json.dumps(found))
+    page = without_plotly(write_report(runs, tmp_path / "report.html", draws=DRAWS).read_text(encoding="utf-8"))
+    assert "Of unseen groups fewer than 11 people were tested, so that no figure is shown." in page
+    for text in (page, *((tmp_path / f"report{end}").read_text(encoding="utf-8") for end in (".md", ".tex"))):
+        assert "Unseen groups:" not in text
+        assert "<td>unseen</td>" not in text
+        assert "never seen in training" not in text
+        assert "Few are made the same." not in text
+    assert all("unseen" not in panel["title"] for panel in data_of(page)["panels"])
+
+
+def test_a_page_without_any_side_of_enough_people_says_so(tmp_path: Path) -> None:
+    run = write_run(tmp_path, METHODS[1], population(lambda i: 5 if i in (0, 50) else 0))
+    page = without_plotly(write_report([run], tmp_path / "report.html", draws=DRAWS).read_text(encoding="utf-8"))
+    assert "Of seen groups fewer than 11 people were tested" in page
+    assert 'id="h-table"' not in page
+    assert data_of(page)["panels"][0]["title"] == "Training loss"
 
 
 def test_profile_text_beyond_labels_never_reaches_the_page(

@@ -64,7 +64,8 @@ def test_every_picker_changes_what_its_part_shows(opened: Chrome) -> None:
     assert set(pickers(opened)) == expected
     choose(opened, "world-view", 4)  # a routing view, which has a second picker
     unchanged = []
-    for picker in sorted(expected - {"topology-mark"}, reverse=True):  # countries' labels have no parts to mark
+    assert not opened.find_element("id", "topology-mark-label").is_displayed()  # countries' labels have no parts
+    for picker in sorted(expected - {"topology-mark"}, reverse=True):
         section = opened.find_element("xpath", f"//select[@id='{picker}']/ancestor::section")
         count = opened.execute_script("return document.getElementById(arguments[0]).options.length", picker)
         assert count > 1, picker
@@ -77,6 +78,20 @@ def test_every_picker_changes_what_its_part_shows(opened: Chrome) -> None:
         choose(opened, picker, 4 if picker == "world-view" else 0)
     assert unchanged == []
     assert console(opened) == []
+
+
+def test_groups_with_a_part_of_their_label_in_common_can_be_marked(browser: Chrome, page: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    browser.get(file.as_uri())
+    section = browser.find_element("xpath", "//select[@id='topology-mark']/ancestor::section")
+    assert browser.find_element("id", "topology-mark-label").is_displayed()
+    looks = []
+    for number in range(4):
+        choose(browser, "topology-mark", number)
+        looks.append(browser.execute_script(LOOK, section))
+    assert len(set(looks)) == 4
+    assert console(browser) == []
 
 
 def test_the_other_mixture_has_no_measurements_and_says_nothing_of_them(opened: Chrome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ def number(value: float | None) -> str:
 
 
 def print_alarms(alarms: list[dict[str, Any]], file: Path) -> None:
-    """Those about all questions together, and how many others there are."""
+    """Those about all questions together, and how many others there are. file: collapse.json, beside the scores."""
+    from cuma.runs import read_json
+
+    sides = _shown_sides(read_json(file.parent / "scores.json")["n"])
+    alarms = [alarm for alarm in alarms if alarm["side"] in sides]
     whole = [alarm for alarm in alarms if alarm["question"] is None and alarm["kind"] != "erased"]
     for alarm in whole:
         typer.echo(f"⚠ {alarm['sentence']}")
@@ -81,14 +86,17 @@ def figure(entry: dict[str, Any]) -> str:
 
 
 def print_differences(found: dict[str, Any]) -> None:
-    """Soft EMD of this run minus each other's, with Holm's p."""
+    """Soft EMD of this run minus each other's, with Holm's p. found: what differences.json holds; a side
+    of few people is left out where `n` says how many there are."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("Against", "Groups", "Soft EMD, this minus that", "p", "p (Holm)", title=None)
+    compared = {side for sides in found["differences"].values() for side in sides}
+    shown = _shown_sides(_sizes(found, compared))
     for name, sides in found["differences"].items():
-        for side, metrics in sides.items():
-            entry = metrics["soft_emd"]
+        for side in (side for side in shown if side in sides):
+            entry = sides[side]["soft_emd"]
             table.add_row(name, side, figure(entry), number(entry["p"]), number(entry["p_holm"]))
     Console().print(table)
 
@@ -115,12 +123,18 @@ def _shown_sides(n: dict[str, dict[str, Any]]) -> list[str]:
     return [side for side in n if side not in few]
 
 
+def _sizes(found: dict[str, Any], there: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Each side's `n`, of the sides that are there; empty where it is not known."""
+    return {side: found.get("n", {}).get(side, {}) for side in ("seen", "unseen") if side in there}
+
+
 def print_partial(measured: dict[str, Any]) -> None:
-    """A line for each share of the fields: soft EMD with its interval, seen and unseen groups."""
+    """A line for each share of the fields: soft EMD with its interval, seen and unseen groups. measured: what
+    partial.json holds; a side of few people is left out where `n` says how many there are."""
     from rich.console import Console
     from rich.table import Table
 
-    sides = [side for side in ("seen", "unseen") if side in measured]
+    sides = _shown_sides(_sizes(measured, measured))
     table = Table("Fields known", *(f"Soft EMD, {side} groups" for side in sides))
     for place, share in enumerate(measured["shares"]):
         table.add_row(f"{share:.0%}", *(figure(measured[side][place]) for side in sides))

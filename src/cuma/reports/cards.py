@@ -23,6 +23,12 @@ SETTINGS: tuple[tuple[str, tuple[str, str]], ...] = (
 )
 """Heading and place in the recipe. A recipe need not say everything: what it leaves out is the package's default."""
 MIXTURE_ONLY = ("num_experts", "top_k", "router_input")
+TOLD = {"persona": "who asks", "none": "nothing", "few_shot": "four answers of the group"}
+SOURCES = {
+    "logits": "the letters’ logits",
+    "logprobs": "a server’s log-probabilities",
+    "samples": "{samples} samples a prompt",
+}
 FACTS = {
     "seed": "Training seed",
     "hardware": "Machine",
@@ -34,11 +40,19 @@ FACTS = {
 
 
 def method_card(evidence: Evidence) -> tuple[list[str], list[list[str]]]:
-    """Headings and a row per model: the settings that its recipe states; anchors have none."""
+    """Headings and a row per model: the settings that its recipe states, and how it was asked; anchors have none."""
     models = [method for method in evidence.methods if method.role != "anchor"]
-    rows = [[method.label, *(_setting(method, *place) for _, place in SETTINGS)] for method in models]
-    kept = [i for i in range(len(SETTINGS) + 1) if i == 0 or any(row[i] != ABSENT for row in rows)]
-    headings = ["Run", *(heading for heading, _ in SETTINGS)]
+    rows = [
+        [
+            method.label,
+            *(_setting(method, *place) for _, place in SETTINGS),
+            told(method.asked),
+            _probabilities(method.asked),
+        ]
+        for method in models
+    ]
+    headings = ["Run", *(heading for heading, _ in SETTINGS), "Told in the prompt", "Probabilities from"]
+    kept = [i for i in range(len(headings)) if i == 0 or any(row[i] != ABSENT for row in rows)]
     return [headings[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
@@ -49,6 +63,26 @@ def _setting(method: Method, section: str, key: str) -> str:
         return ABSENT
     value = sections.get(section, {}).get(key)
     return ABSENT if value is None else str(value)
+
+
+def told(asked: Mapping[str, Any]) -> str:
+    """What the prompt says about who asks. asked: as in scores.json; may be empty."""
+    text = TOLD.get(asked.get("prompting", ""), ABSENT)
+    return f"{text}, in plain paragraphs" if asked.get("template") == "plain" else text
+
+
+def _probabilities(asked: Mapping[str, Any]) -> str:
+    """Where the shares of the options come from."""
+    return SOURCES.get(asked.get("answers", ""), ABSENT).format(samples=asked.get("samples"))
+
+
+def read_from(evidence: Evidence) -> str:
+    """How answers became shares of the options, for a sentence about all methods."""
+    sampled = {method.asked["answers"] == "samples" for method in evidence.methods if method.asked}
+    ways = {False: "read from the probabilities of the answer letters", True: "counted in sampled replies"}
+    if len(sampled) == 2:
+        return f"{ways[False]} or, where the method card says so, {ways[True]},"
+    return ways[sampled == {True}]
 
 
 def data_card(evidence: Evidence) -> list[tuple[str, str]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cuma.reports.plots import true_answers
+from cuma.reports.privacy import MIN_PEOPLE
 from cuma.reports.reading import Evidence
-from cuma.reports.tables import SIDES, number
+from cuma.reports.tables import Side, number, shown_sides
 
 PARTS = {"dense": "frozen weights (what a dense update would move)", "adapter": "dense adapter", "expert": "experts",
          "router": "router"}  # fmt: skip
@@ -25,14 +26,21 @@ def collapse_rows(evidence: Evidence) -> list[dict[str, Any]]:
     shown = set(true_answers(evidence)["group"])
     texts = {question["id"]: question["text"] for question in evidence.questions}
     return [
-        _collapse(method.label, method.measured["collapse"], shown, texts)
+        _collapse(method.label, method.measured["collapse"], shown_sides(evidence), shown, texts)
         for method in evidence.methods
         if "collapse" in method.measured
     ]
 
 
-def _collapse(label: str, found: Mapping[str, Any], shown: Collection[str], texts: Mapping[str, str]) -> dict[str, Any]:
-    sides = [(side, found["sides"][side]) for side in SIDES if side in found["sides"]]
+def _collapse(
+    label: str, found: Mapping[str, Any], wanted: Sequence[Side], shown: Collection[str], texts: Mapping[str, str]
+) -> dict[str, Any]:
+    """wanted: sides; shown: groups."""
+    sides = [(side, found["sides"][side]) for side in wanted if side in found["sides"]]
+    questions = {(side, key): facts for side, part in sides for key, facts in part["questions"].items()}
+    asked = {place: facts for place, facts in questions.items() if facts["n"] >= MIN_PEOPLE}
+    places = {*asked, *((side, None) for side in wanted)}
+    alarms = [alarm for alarm in found["alarms"] if (alarm["side"], alarm["question"]) in places]
     erased = [
         (facts["margin"]["value"], [name, side, facts["toward"], *_estimates(facts, ("margin", "to_average"))])
         for side, part in sides
@@ -42,11 +50,10 @@ def _collapse(label: str, found: Mapping[str, Any], shown: Collection[str], text
     erased.sort(key=lambda row: -row[0])
     return {
         "label": label,
-        **_alarms([alarm for alarm in found["alarms"] if alarm["kind"] != "erased"]),
+        **_alarms([alarm for alarm in alarms if alarm["kind"] != "erased"]),
         "questions": [
             [texts.get(key, key), side, *_estimates(facts, ("spread", "alignment", "within_ratio"))]
-            for side, part in sides
-            for key, facts in part["questions"].items()
+            for (side, key), facts in asked.items()
         ],
         "erased": [row for _, row in erased[:MOST_GROUPS]],
         "more": max(0, len(erased) - MOST_GROUPS),

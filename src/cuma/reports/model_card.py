@@ -16,7 +16,7 @@ from cuma.recipe_schema import Recipe
 from cuma.reports.group_rows import group_rows
 from cuma.reports.privacy import MIN_PEOPLE, hidden_groups, people_text
 from cuma.reports.reading import read_evaluation
-from cuma.reports.tables import COLUMNS, DRAWN, SIDES, UNKNOWN, Column, number
+from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, number, shown_sides
 from cuma.runs import Run, read_json, write_text
 
 CARD_NAME = "README.md"
@@ -135,12 +135,13 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         return found | {"rows": group_rows(population["groups"], None)}
     evidence, scores = read_evaluation(run, folder), read_json(folder / "scores.json")
     rows = group_rows(population["groups"], evidence)
-    sides = [side for side in SIDES if side in scores]
+    sides = shown_sides(evidence)
     return found | {
         "evaluated": True,
         "rows": rows,
         "unlisted": len(hidden_groups(evidence.people)),
         "sides": sides,
+        "few": few_sentences(evidence),
         "short": {side: {key: _figure(scores[side].get(key, UNKNOWN), key) for key in SHOWN_METRICS} for side in sides},
         "headings": [_heading(side, scores["n"][side]) for side in sides],
         "results": [_figures(scores, key, sides) for key in SHOWN_METRICS],

@@ -11,6 +11,7 @@ import pandas as pd
 from cuma.metrics.shares import N
 from cuma.reports.privacy import hidden_cells
 from cuma.reports.reading import Evidence, Method
+from cuma.reports.tables import shown_sides
 
 RIVAL_COLOURS = 5
 """How many colours the style sheet has for rivals (Okabe-Ito without the reference's); more rivals reuse them."""
@@ -99,12 +100,12 @@ def _start(groups: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def curve_panels(evidence: Evidence, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Four panels (soft EMD and spread, seen and unseen groups); none when no method was measured while training."""
+    """Panels of soft EMD and spread for each shown side; none when no method was measured while training."""
     trained = [(i, method) for i, method in enumerate(evidence.methods) if not method.curve.empty]
     panels = []
     for metric, name in (("soft_emd", "Soft EMD"), ("spread", "Spread")):
-        for seen, side in ((True, "seen"), (False, "unseen")):
-            known = [(i, m.curve[m.curve["seen"] == seen].dropna(subset=[metric])) for i, m in trained]
+        for side in shown_sides(evidence):
+            known = [(i, m.curve[m.curve["seen"] == (side == "seen")].dropna(subset=[metric])) for i, m in trained]
             drawn = [series(i, curve["step"], curve[metric]) for i, curve in known if len(curve)]
             if drawn:
                 rows = table[table["side"] == side]

@@ -53,6 +53,12 @@ def hidden_cells(people: pd.DataFrame) -> frozenset[tuple[str, str]]:
     return frozenset(found)
 
 
+def too_few(people: pd.DataFrame) -> bool:
+    """Whether the people of a whole side are so few that its figures would be those of a small group; not if there is
+    nobody, or it is not known how many. `people`: as `hidden_groups`."""
+    return 0 < sum(_sizes(people).values()) < MIN_PEOPLE
+
+
 def _sizes(people: pd.DataFrame) -> dict[str, float]:
     """Group → people; of shares the most that answered a question, infinite where that is not known."""
     if not is_shares(people):

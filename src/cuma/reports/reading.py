@@ -20,7 +20,7 @@ ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
 PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
 PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
 SHARE_COLUMNS = ["group", "seen", "question_id", SHARES]
-MEASUREMENTS = ("topology", "collapse", "gradients")
+MEASUREMENTS = ("topology", "collapse", "gradients", "partial")
 """Files beside scores.json that a report shows where they are there."""
 NOBODY = pd.DataFrame(columns=PREDICTION_COLUMNS)
 LOGGED = ("loss", "gate_entropy", "effective_experts", "dead_experts", "expert_group_mi")
@@ -36,7 +36,7 @@ class Method:
     info: dict[str, Any]
     predictions: pd.DataFrame
     """One row per person × question, or per group × question; columns as in predictions.parquet. Empty for a run that
-    was only asked which replies people prefer."""
+    was only asked which replies people prefer, or to reply."""
     routing: pd.DataFrame | None
     """Columns group, seen, layer, expert, gate; None for a method without experts."""
     curve: pd.DataFrame
@@ -46,11 +46,16 @@ class Method:
     recipe: dict[str, Any]
     """The recipe as it was written: nested sections."""
     measured: dict[str, Any]
-    """What further measurements left beside the scores: "topology", "collapse", "gradients", where they were made."""
+    """What further measurements left beside the scores, where they were made: `MEASUREMENTS`."""
     inequality: dict[str, Any]
     """Side → "worst_group", "group_gap", "group_inequity", as in scores.json; empty where there are none."""
+    asked: dict[str, Any]
+    """How it was asked, as in scores.json: "prompting", "answers", "samples", …; empty of an anchor."""
     choices: dict[str, Any]
     """What discrimination.json says, and its "benchmark"; empty for a run that was not asked about replies."""
+    replies: dict[str, Any]
+    """What replies.json says, and its "benchmark"; with "judged", what win_rate.json says; empty for a run that wrote
+    none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +103,12 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     asked = sorted({_benchmark(folder) for folder in chosen_choices if folder is not None})
     if len(asked) > 1:
         raise RunError(f"Preferred replies were asked for on {' and '.join(asked)}. Report these runs separately.")
-    if not any(run.evaluations() for run in opened) and all(chosen_choices):
-        if benchmark not in (None, *asked):
-            raise RunError(f"The runs were not evaluated on {benchmark!r}, but on {asked[0]}.")
-        return _of_choices(opened, [folder for folder in chosen_choices if folder is not None], reference)
+    beside = [choices or _replies(run) for run, choices in zip(opened, chosen_choices, strict=True)]
+    if not any(run.evaluations() for run in opened) and all(beside):
+        held = sorted({_benchmark(folder) for folder in beside if folder is not None})
+        if benchmark not in (None, *held):
+            raise RunError(f"The runs were not evaluated on {benchmark!r}, but on {' and '.join(held)}.")
+        return _without_answers(opened, chosen_choices, reference, " and ".join(held))
     folders = _evaluations(opened, benchmark)
     names = _tell_apart(opened)
     chosen = _reference(opened, reference)
@@ -118,18 +125,41 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people)
 
 
-def _of_choices(runs: list[Run], folders: list[Path], reference: str | None) -> Evidence:
-    """Runs that were asked nothing but which replies people prefer."""
+def _without_answers(
+    runs: list[Run], folders: Sequence[Path | None], reference: str | None, benchmark: str
+) -> Evidence:
+    """Runs that were asked nothing but which replies people prefer, or to reply."""
     _tell_apart(runs)
     chosen = _reference(runs, reference)
     methods = [_method(run, None, chosen, folder) for run, folder in zip(runs, folders, strict=True)]
     methods.sort(key=lambda method: ROLES.index(method.role))
-    return Evidence(_benchmark(folders[0]), (), tuple(methods), pd.DataFrame(columns=PERSON_COLUMNS))
+    return Evidence(benchmark, (), tuple(methods), pd.DataFrame(columns=PERSON_COLUMNS))
 
 
 def _choices(run: Run) -> Path | None:
     """The folder with the run's discrimination.json."""
     return run.chosen(file.parent for file in (run.path / "evaluations").glob("*/discrimination.parquet"))
+
+
+def _replies(run: Run) -> Path | None:
+    """The folder with the run's replies: of several that of its own recipe, else the newest."""
+    own = f"-{run.info.get('digest')}"
+    files = (run.path / "evaluations").glob("*/replies.json")
+    return max(
+        (file.parent for file in files),
+        key=lambda folder: (folder.name.endswith(own), (folder / "replies.json").stat().st_mtime),
+        default=None,
+    )
+
+
+def _written(run: Run) -> dict[str, Any]:
+    """`Method.replies`."""
+    folder = _replies(run)
+    if folder is None:
+        return {}
+    judged = folder / "win_rate.json"
+    found = {"benchmark": _benchmark(folder), **read_json(folder / "replies.json")}
+    return found | ({"judged": read_json(judged)} if judged.is_file() else {})
 
 
 def _benchmark(evaluation: Path) -> str:
@@ -216,9 +246,11 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
             if folder is not None and (file := folder / f"{name}.json").is_file()
         },
         inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
+        asked=scores.get("asked") or {},
         choices={}
         if choices is None
         else {"benchmark": _benchmark(choices), **read_json(choices / "discrimination.json")},
+        replies=_written(run),
     )
 
 

@@ -9,10 +9,18 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from cuma.reports.cards import data_card, facts, method_card
+from cuma.reports.cards import data_card, facts, method_card, read_from
 from cuma.reports.health import health_rows, training_panels
 from cuma.reports.interference import collapse_rows, gradient_rows
-from cuma.reports.listings import INEQUALITY_NOTE, choice_listings, choice_sentences, inequality_listing
+from cuma.reports.listings import (
+    INEQUALITY_NOTE,
+    PARTIAL_NOTE,
+    choice_listings,
+    choice_sentences,
+    inequality_listing,
+    partial_listing,
+    reply_listings,
+)
 from cuma.reports.plots import answers_payload, curve_panels, method_entries, true_answers
 from cuma.reports.printed import latex_listing, latex_tables, markdown_listing, markdown_tables
 from cuma.reports.privacy import MIN_PEOPLE
@@ -21,10 +29,13 @@ from cuma.reports.tables import (
     MORE_COLUMNS,
     SIDES,
     Column,
+    Side,
     cell_text,
     compare_methods,
+    few_sentences,
     number,
     shown_columns,
+    shown_sides,
     side_title,
 )
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
@@ -35,12 +46,14 @@ from cuma.runs import write_text
 
 DEFAULT_TITLE = "Whose answers does the model give?"
 CHOICES_HEADLINE = "How often each method names the reply that a person prefers"
+REPLIES_HEADLINE = "How varied each method’s replies are"
 SECTIONS = {
     "collapse": "Groups apart",
     "table": "Comparison",
     "world": "World",
     "answers": "Answers",
     "choices": "Replies",
+    "replies": "Written replies",
     "topology": "Experts",
     "changes": "What if",
     "health": "Health",
@@ -79,7 +92,8 @@ def write_report(
 def write_page(evidence: Evidence, table: pd.DataFrame, output: Path, title: str = DEFAULT_TITLE) -> None:
     """The page, and the tables beside it under the same name. `table`: `compare_methods` of the same evidence."""
     write_text(output, render(evidence, table, title))
-    beside = [*filter(None, [inequality_listing(evidence)]), *choice_listings(evidence)]
+    beside = [*filter(None, [inequality_listing(evidence), partial_listing(evidence)])]
+    beside += [*choice_listings(evidence), *reply_listings(evidence)]
     write_text(output.with_suffix(".md"), "\n".join([markdown_tables(table), *map(markdown_listing, beside)]))
     latex = [latex_listing(listing, evidence.benchmark) for listing in beside]
     write_text(output.with_suffix(".tex"), "\n".join([latex_tables(table, evidence.benchmark), *latex]))
@@ -90,10 +104,11 @@ def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) 
     data = _data(evidence, table)
     health, collapse = health_rows(evidence), collapse_rows(evidence)
     learned = [entry for entry in data["topology"] if entry["learned"]]
-    choices = choice_listings(evidence)
-    nobody = evidence.people.empty
+    choices, replies = choice_listings(evidence), reply_listings(evidence)
+    nobody = table.empty
     empty = {
         "choices": not choices,
+        "replies": not replies,
         "collapse": nobody,
         "table": nobody,
         "world": data["world"] is None,
@@ -123,6 +138,9 @@ def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) 
             collapse=collapse,
             curves=_curve_rows(evidence),
             choices=choices,
+            replies=replies,
+            partial=partial_listing(evidence),
+            partial_note=PARTIAL_NOTE,
             choice_sentences=choice_sentences(evidence),
             inequality=inequality_listing(evidence),
             inequality_note=INEQUALITY_NOTE,
@@ -153,8 +171,9 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "title": title,
         "benchmark": evidence.benchmark,
         "seeds": _seeds(evidence),
-        "headline": CHOICES_HEADLINE if evidence.people.empty else headline(table),
-        "sentences": choice_sentences(evidence) if evidence.people.empty else sentences(table),
+        "headline": _headline(evidence, table),
+        "sentences": choice_sentences(evidence) if table.empty else sentences(table),
+        "few": few_sentences(evidence),
         "controls": control_sentences(table),
         "columns": shown_columns(table),
         "more_columns": shown_columns(table, MORE_COLUMNS),
@@ -163,14 +182,21 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "sides": [_side(table, side, entries) for side in SIDES if (table["side"] == side).any()],
         "questions": evidence.questions,
         "methods": [{"entry": entry, "info": m.info} for entry, m in zip(entries, evidence.methods, strict=True)],
-        "spreads": _spreads(table),
+        "spreads": dict.fromkeys((method.name for method in evidence.methods), "") | _spreads(table),
         "hidden": int(evidence.people["group"].nunique() - true_answers(evidence)["group"].nunique()),
         "min_people": MIN_PEOPLE,
         "card_headings": headings,
         "card_rows": rows,
+        "read_from": read_from(evidence),
         "facts": facts(evidence),
         "data_card": data_card(evidence),
     }
+
+
+def _headline(evidence: Evidence, table: pd.DataFrame) -> str:
+    if not evidence.people.empty:
+        return headline(table)
+    return CHOICES_HEADLINE if choice_listings(evidence) else REPLIES_HEADLINE
 
 
 def _seeds(evidence: Evidence) -> str:
@@ -230,9 +256,11 @@ def _spreads(table: pd.DataFrame) -> dict[str, str]:
 
 def _curve_rows(evidence: Evidence) -> list[list[str]]:
     """The learning curves as a table, for readers who cannot see the picture."""
-    rows = []
+    rows, sides = [], shown_sides(evidence)
     for method in evidence.methods:
         for row in method.curve.itertuples():
-            side = "seen" if row.seen else "unseen"
+            side: Side = "seen" if row.seen else "unseen"
+            if side not in sides:
+                continue
             rows.append([method.label, side, str(row.step), number(row.soft_emd), number(row.spread, 2)])
     return rows

@@ -13,7 +13,7 @@ import pandas as pd
 from cuma.metrics.measure import METRICS
 from cuma.metrics.pointwise import LOW_OPTION_MASS
 from cuma.metrics.scores import score_many
-from cuma.reports.privacy import people_text
+from cuma.reports.privacy import people_text, too_few
 from cuma.reports.reading import Evidence, Method, read_evidence
 
 Side = Literal["seen", "unseen"]
@@ -133,7 +133,7 @@ def comparison_table(
     One row per side × method: side, name, label, role ("reference" | "rival" | "control" | "anchor"); each metric with
     _low and _high (95 %); difference and spread_difference from the reference with _low and _high (missing when there
     is none), and of the former p and p_holm; groups, people, trainable_parameters, seconds. A method that predicts
-    nothing for a side has no row there.
+    nothing for a side has no row there, nor has a side of under 11 people any.
     RunError or BenchmarkError if the runs cannot be compared.
     """
     return compare_methods(read_evidence(runs, reference), draws=draws, seed=seed)
@@ -141,20 +141,27 @@ def comparison_table(
 
 def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """`comparison_table` of runs that are already read."""
-    if evidence.people.empty:  # only choices among replies
+    sides = shown_sides(evidence)
+    if not sides:  # only replies, or too few people
         nothing = {"seen": {}, "n": {"seen": {"groups": 0}}}
         return pd.DataFrame([_row("seen", evidence.methods[0], nothing, {})])[:0]
     predictions = {method.name: method.predictions for method in evidence.methods}
     reference = evidence.reference.name if evidence.reference else None
     found = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed)
     rows = []
-    for side in SIDES:
+    for side in sides:
         for method in evidence.methods:
             score = found["scores"][method.name]
             if side in score:
                 differences = found["differences"].get(method.name, {}).get(side, {})
                 rows.append(_row(side, method, score, differences))
     return pd.DataFrame(rows)
+
+
+def shown_sides(evidence: Evidence) -> list[Side]:
+    """The sides whose figures may be shown."""
+    parts = {side: evidence.people[evidence.people["seen"] == (side == "seen")] for side in SIDES}
+    return [side for side, people in parts.items() if len(people) and not too_few(people)]
 
 
 def _row(side: Side, method: Method, score: dict[str, Any], differences: dict[str, Any]) -> dict[str, Any]:
@@ -239,6 +246,13 @@ def cell_text(row: pd.Series, key: str) -> str:
 
 def _brackets(text: str) -> str:
     return f" [{text}]" if text else ""
+
+
+def few_sentences(evidence: Evidence) -> list[str]:
+    """One for every side of too few people to be shown."""
+    sizes = evidence.people.groupby("seen").size() if len(evidence.people) else {}
+    few = [side for side in SIDES if (side == "seen") in sizes and side not in shown_sides(evidence)]
+    return [f"Of {side} groups {people_text(0)} people were tested, so that no figure is shown." for side in few]
 
 
 def side_title(table: pd.DataFrame, side: Side) -> str:

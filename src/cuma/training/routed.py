@@ -58,6 +58,7 @@ class Routed:
 
         Returns the embeddings of all people in the data; None if the model does not read them.
         """
+        self._came_in = [(p, p.data) for p in _trained(model)]
         self._mixture = _mixture(model)
         self._meter = GateMeter()
         if self._mixture is None:
@@ -88,7 +89,18 @@ class Routed:
             self.aux_loss_enabled = self._balance_weight > 0
         self.add_callback(FiniteGradients())
         self.add_callback(SealCheckpoints())
-        _train_in_fp32(self.model)
+        self._train_in_fp32()
+
+    def _train_in_fp32(self) -> None:
+        """TRL rounds what is trained to bf16 on quantised bases: a stage would not start at its reference, and bf16
+        AdamW loses most small updates."""
+        for parameter, before in self._came_in:
+            if parameter.dtype != before.dtype:
+                parameter.data = before.to(parameter.device)
+        for parameter in _trained(self.model):
+            if parameter.dtype in (torch.float16, torch.bfloat16):
+                parameter.data = parameter.data.float()
+        del self._came_in
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """TRL's training. A checkpoint to resume from must be whole; True takes the newest whole one in output_dir.
@@ -170,8 +182,5 @@ def _distinct(profiles: Any) -> list[Any]:
     return list({repr(profile): profile for profile in profiles}.values())
 
 
-def _train_in_fp32(model: torch.nn.Module) -> None:
-    """TRL casts adapters to bf16 on 4-bit bases; at small learning rates bf16 AdamW loses most updates."""
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
-            parameter.data = parameter.data.float()
+def _trained(model: Any) -> list[torch.nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad] if isinstance(model, torch.nn.Module) else []

@@ -134,6 +134,11 @@ def test_generation_that_would_mix_people_is_refused(tmp_path: Path, tokenizer: 
         grpo(tmp_path, tokenizer, encoder, Likes(), **{option: True})
 
 
+def test_vllm_is_refused_for_a_mixture_that_reads_nobody_too(tmp_path: Path, tokenizer: Any) -> None:
+    with pytest.raises(UnsupportedError, match=r"use_vllm=True .* Set use_vllm=False"):
+        grpo(tmp_path, tokenizer, None, Likes(), mixture(tokenizer, router_input="semantic"), use_vllm=True)
+
+
 def test_prompts_and_replies_are_not_logged(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
     with pytest.raises(UnsupportedError, match="log_completions"):
         grpo(tmp_path, tokenizer, encoder, Likes(), log_completions=True)

@@ -22,17 +22,17 @@ from cuma.tuner.config import CumaConfig
 from cuma.tuner.encoder import ProfileEncoder
 
 REFUSED = {
-    "use_vllm": "vLLM knows no routers, and would answer for nobody",
+    "use_vllm": "vLLM knows no routers, and a mixture has no merged form to hand it",
+    "use_liger_kernel": "its losses replace the forward that the balance loss comes from",
+}
+"""Options of TRL's configurations that no mixture can be right under, and why."""
+MIXES_PEOPLE = {
     "use_transformers_continuous_batching": "it shares cached prefixes by their tokens alone, so that one person would "
     "be answered with what another's prefix became",
 }
-"""Options of TRL's configurations that a router which reads profiles cannot be right under, and why."""
+"""Refused as well with a router that reads profiles."""
 PACKED = {"padding_free": "one row would hold several people"}
-"""Refused as well by the trainers that have no collator which says whose each token is."""
-LOSE_BALANCE = {
-    "use_liger_kernel": "its losses replace the forward that the balance loss comes from",
-}
-"""Options under which any mixture would lose its balance loss in silence."""
+"""Refused as well, with such a router, by the trainers that have no collator which says whose each token is."""
 
 
 class Routed:
@@ -49,7 +49,7 @@ class Routed:
     _signature_columns: list[str] | None
     extra_columns: tuple[str, ...] = (PROFILE,)
     """Columns that TRL would drop."""
-    refused: dict[str, str] = REFUSED | PACKED
+    refused: dict[str, str] = MIXES_PEOPLE | PACKED
 
     def _prepare_people(
         self, model: Any, args: Any, encoder: ProfileEncoder | None, table: ProfileTable | None, *datasets: Any
@@ -66,7 +66,7 @@ class Routed:
         # TRL would refuse its own option for a model that it does not know as a mixture of experts.
         wanted, args.router_aux_loss_coef = args.router_aux_loss_coef, None
         self._balance_weight = self._mixture.router_aux_loss_coef if wanted is None else wanted
-        _refuse(args, LOSE_BALANCE, "a mixture")
+        _refuse(args, REFUSED, "a mixture")
         if args.gradient_checkpointing and is_deepspeed_zero3_enabled():
             raise UnsupportedError(
                 "DeepSpeed ZeRO-3 with gradient_checkpointing is not supported: TRL forces the reentrant form there, "

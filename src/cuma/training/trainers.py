@@ -16,7 +16,7 @@ from cuma.errors import ConfigError, UnsupportedError
 from cuma.profile_table import ProfileTable
 from cuma.training.batches import PROFILE, SURVEY_COLUMNS, ProfileCollator, SurveyCollator
 from cuma.training.packed import TOKEN_PROFILES, PackedProfileCollator, check_packing, pack_people, without_truncation
-from cuma.training.routed import REFUSED, Routed
+from cuma.training.routed import MIXES_PEOPLE, Routed
 from cuma.tuner.encoder import ProfileEncoder
 
 REFERENCE = "ref"
@@ -40,11 +40,11 @@ class CumaSFTTrainer(Routed, SFTTrainer):
     Raises:
         ConfigError: neither an encoder nor a table is given but the router reads profiles.
         ProfileError: the dataset has no profile column.
-        UnsupportedError: an option that the router could not be right under (`cuma.training.routed.REFUSED`).
+        UnsupportedError: an option that the mixture could not be right under (`cuma.training.routed`).
     """
 
     extra_columns = (PROFILE, TOKEN_PROFILES, *SURVEY_COLUMNS)
-    refused = REFUSED
+    refused = MIXES_PEOPLE
 
     def __init__(
         self,

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
+from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from cuma.errors import CheckpointError, ConfigError, ProfileError, UnsupportedError
@@ -145,6 +146,36 @@ class Routed:
         super()._set_signature_columns_if_needed()  # type: ignore[misc]
         assert self._signature_columns is not None
         self._signature_columns += [name for name in self.extra_columns if name not in self._signature_columns]
+
+
+def with_mixture(model: Any, args: Any, options: dict[str, Any]) -> Any:
+    """The model that is trained: with `peft_config=CumaConfig(…)` among the options, the mixture is put on it here.
+
+    TRL would put it on after people and balance loss have been seen to, for a model that has neither.
+
+    Args:
+        model: a transformers model or a PeftModel.
+        args: TRL's configuration; the fresh weights are drawn from its seed, as TRL draws them.
+        options: the trainer's further keywords; what is done here is taken out of them.
+
+    Raises:
+        ConfigError: the model is a name, or has an adapter already.
+    """
+    config = options.get("peft_config")
+    if not isinstance(config, CumaConfig):
+        return model
+    if isinstance(model, str):
+        raise ConfigError(
+            f"peft_config=CumaConfig(…) needs a loaded model, got the name {model!r}. Load it first: "
+            f"model=cuma.load_backbone({model!r}).model."
+        )
+    if isinstance(model, PeftModel):
+        raise ConfigError(
+            "the model has an adapter already, and peft_config=CumaConfig(…) asks for another. Leave peft_config out, "
+            "or pass the model without its adapter (model.unload())."
+        )
+    set_seed(args.seed)
+    return get_peft_model(model, options.pop("peft_config"))
 
 
 def _refuse(args: Any, options: dict[str, str], what: str) -> None:

@@ -16,7 +16,7 @@ from cuma.errors import ConfigError, UnsupportedError
 from cuma.profile_table import ProfileTable
 from cuma.training.batches import PROFILE, SURVEY_COLUMNS, ProfileCollator, SurveyCollator
 from cuma.training.packed import TOKEN_PROFILES, PackedProfileCollator, check_packing, pack_people, without_truncation
-from cuma.training.routed import MIXES_PEOPLE, Routed
+from cuma.training.routed import MIXES_PEOPLE, Routed, with_mixture
 from cuma.tuner.encoder import ProfileEncoder
 
 REFERENCE = "ref"
@@ -31,7 +31,7 @@ class CumaSFTTrainer(Routed, SFTTrainer):
     `padding_free=True` or `packing=True` rows hold several people, and each token is routed by its own.
 
     Args:
-        model: a PeftModel or a transformers model.
+        model: a PeftModel or a transformers model; with TRL's `peft_config=CumaConfig(…)`, the loaded base.
         args: TRL's SFTConfig.
         train_dataset: any form TRL knows with a column `profile` (object, sentence or null), or survey rows.
         profile_encoder: encodes the profiles, each distinct one once.
@@ -59,14 +59,16 @@ class CumaSFTTrainer(Routed, SFTTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or SFTConfig()
+        model = with_mixture(model, args, kwargs)
         table = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
         self._table = table
         if table is not None:
             check_packing(args)
         survey = train_dataset is not None and set(SURVEY_COLUMNS) <= set(train_dataset.column_names)
         if survey:
+            padding_side = _padding_side(model, kwargs.get("peft_config"))
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
-            kwargs["data_collator"] = SurveyCollator(SurveyTokens(processing_class, _padding_side(model)), table)
+            kwargs["data_collator"] = SurveyCollator(SurveyTokens(processing_class, padding_side), table)
         super().__init__(
             model,
             args,
@@ -123,7 +125,7 @@ class CumaDPOTrainer(Routed, DPOTrainer):
 
     Args:
         model: a PeftModel whose adapter is called "default" and trainable
-            (`PeftModel.from_pretrained(base, folder, is_trainable=True)`).
+            (`PeftModel.from_pretrained(base, folder, is_trainable=True)`); or as for `CumaSFTTrainer`.
         args: TRL's DPOConfig.
         train_dataset: TRL's preference data (prompt, chosen, rejected) with a column `profile`.
         processing_class: the tokenizer.
@@ -147,6 +149,7 @@ class CumaDPOTrainer(Routed, DPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or DPOConfig()
+        model = with_mixture(model, args, kwargs)
         _check_reference(model)
         table = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
         if table is not None:  # from the start: TRL may compute the reference's answers while it is constructed
@@ -201,6 +204,7 @@ class CumaGRPOTrainer(Routed, GRPOTrainer):
                 "log_completions=True is not supported: it prints and keeps what each person was asked and answered, "
                 "and sends it to trackers. Set log_completions=False; look at replies with model.generate."
             )
+        model = with_mixture(model, args, kwargs)
         if args.beta:
             _check_reference(model)
         self._people = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
@@ -256,10 +260,13 @@ class _WithPeople:
         return self.model(input_ids=input_ids, profile_embeds=embeds, **kwargs)
 
 
-def _padding_side(model: Any) -> str:
-    """PEFT drops position_ids where there is a prefix; positions are then right only without padding before them."""
-    has_prefix = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
-    return "right" if has_prefix else "left"
+def _padding_side(model: Any, peft_config: Any) -> str:
+    """PEFT drops position_ids where there is a prefix; positions are then right only without padding before them.
+
+    peft_config: what TRL is going to put on the model, if anything.
+    """
+    config = model.active_peft_config if isinstance(model, PeftModel) else peft_config
+    return "right" if config is not None and config.is_prompt_learning else "left"
 
 
 def _check_reference(model: Any) -> None:

@@ -21,6 +21,8 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, SFTConfig
 
 from cuma.backbones import load_backbone
+from cuma.benchmarks.tensors import SurveyTokens
+from cuma.training.batches import tokenise_answers, tokenise_cells
 from cuma.training.trainers import CumaDPOTrainer, CumaSFTTrainer
 from cuma.tuner.encoder import ProfileEncoder
 from preferences import COMMON, mixture
@@ -32,6 +34,16 @@ ROWS = [
     {"prompt": f"Question {i // 2}?", "chosen": answer, "rejected": " Never!", "profile": who}
     for i, (answer, who) in enumerate(zip(ANSWERS, PEOPLE, strict=True))
 ]
+CELLS = [
+    {"prompt": [{"role": "user", "content": f"Question {i}?"}], "answer_counts": counts, "profile": who}
+    for i, (counts, who) in enumerate(zip(([1, 2], [40, 3, 9], [0, 6], [5, 5]), PEOPLE, strict=True))
+]
+"""The groups differ much in size."""
+LETTERS = [
+    {"prompt": cell["prompt"], "options": 3, "answer": i % 3, "weight": weight, "profile": cell["profile"]}
+    for i, (cell, weight) in enumerate(zip(CELLS, (0.2, 3.0, 1.0, 0.7), strict=True))
+]
+"""One person each, with a survey weight."""
 
 
 class Keep(TrainerCallback):
@@ -46,6 +58,16 @@ class Keep(TrainerCallback):
             save_file(own, self.out)
 
 
+def rows(kind: str, tokenizer: Any) -> Dataset:
+    """Four rows: pairs, texts, cells that count as their people, or weighted letters."""
+    if kind == "counts":
+        return tokenise_cells(Dataset.from_list(CELLS), SurveyTokens(tokenizer), counts=True)
+    if kind == "letters":
+        return tokenise_answers(Dataset.from_list(LETTERS), SurveyTokens(tokenizer))
+    texts = [{"prompt": row["prompt"], "completion": row["chosen"], "profile": row["profile"]} for row in ROWS]
+    return Dataset.from_list(ROWS if kind == "dpo" else texts)
+
+
 def step(out: Path, kind: str, batch: int, accumulation: int, weight: float, tokenizer: Any, encoder: Any) -> None:
     """One step on all four rows."""
     options = COMMON | {
@@ -55,12 +77,11 @@ def step(out: Path, kind: str, batch: int, accumulation: int, weight: float, tok
         "max_grad_norm": 0.0,
         "ddp_find_unused_parameters": False,
     }
-    cls, config = {"sft": (CumaSFTTrainer, SFTConfig), "dpo": (CumaDPOTrainer, DPOConfig)}[kind]
-    sft = [{"prompt": row["prompt"], "completion": row["chosen"], "profile": row["profile"]} for row in ROWS]
+    cls, config = (CumaDPOTrainer, DPOConfig) if kind == "dpo" else (CumaSFTTrainer, SFTConfig)
     trainer = cls(
         mixture(tokenizer, router_aux_loss_coef=weight),
         config(output_dir=str(out.parent / "run"), **options),
-        train_dataset=Dataset.from_list(sft if kind == "sft" else ROWS),
+        train_dataset=rows(kind, tokenizer),
         processing_class=tokenizer,
         profile_encoder=encoder,
     )

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from peft import PeftModel
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
@@ -21,6 +22,8 @@ from cuma.tuner.encoder import ProfileEncoder
 
 REFERENCE = "ref"
 """TRL's name for the frozen copy of the adapter that it measures against."""
+STEP_WEIGHT = "step_weight"
+"""Key of a survey batch: what the batches of its step weigh on average (scalar)."""
 
 
 class CumaSFTTrainer(Routed, SFTTrainer):
@@ -95,6 +98,16 @@ class CumaSFTTrainer(Routed, SFTTrainer):
         rows = super()._prepare_dataset(dataset, processing_class, whole, False, *others, **kwargs)
         return pack_people(rows, self._table, args)
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Any]], Any]:
+        """The batches of one step. With survey rows each also says what a batch of this step weighs on average, in all
+        processes: the mean of their losses is then that of one batch of all rows."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        if batches and "answer_weights" in batches[0]:
+            weight = torch.stack([batch["answer_weights"].sum() for batch in batches]).mean().to(self.args.device)
+            weight = self.accelerator.reduce(weight, "mean")
+            batches = [{**batch, STEP_WEIGHT: weight} for batch in batches]
+        return batches, items
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -105,15 +118,12 @@ class CumaSFTTrainer(Routed, SFTTrainer):
         if self.aux_loss_enabled:
             conditioning["output_router_logits"] = True
         logits, outputs = answer_logits(model, inputs, **conditioning)
-        loss = survey_loss(logits, inputs["answer_tokens"], inputs["answer_weights"])
+        loss = survey_loss(logits, inputs["answer_tokens"], inputs["answer_weights"], inputs.get(STEP_WEIGHT))
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["option_mass"].append(_option_mass(logits, inputs["answer_tokens"]))
         if self.aux_loss_enabled:
             self._metrics[mode]["aux_loss"].append(outputs.aux_loss.item())
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss
-        if num_items_in_batch is not None:
-            # The loss is a mean over cells; with gradient accumulation Trainer leaves the division to us.
-            loss = loss / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
 

@@ -25,7 +25,7 @@ from cuma.benchmarks.tensors import SurveyTokens
 from cuma.training.batches import tokenise_answers, tokenise_cells
 from cuma.training.trainers import CumaDPOTrainer, CumaSFTTrainer
 from cuma.tuner.encoder import ProfileEncoder
-from preferences import COMMON, mixture
+from preferences import COMMON, PROMPTS, Likes, grpo, mixture
 
 PEOPLE = ["A man living in Kenya", "A woman living in Peru", "A man living in Japan", "A woman living in Kenya"]
 """Rows 0 and 1, and rows 2 and 3, differ in the profile alone."""
@@ -77,6 +77,9 @@ def step(out: Path, kind: str, batch: int, accumulation: int, weight: float, tok
         "max_grad_norm": 0.0,
         "ddp_find_unused_parameters": False,
     }
+    if kind == "grpo":
+        reinforced(out, {**options, "router_aux_loss_coef": weight}, tokenizer, encoder)
+        return
     cls, config = (CumaDPOTrainer, DPOConfig) if kind == "dpo" else (CumaSFTTrainer, SFTConfig)
     trainer = cls(
         mixture(tokenizer, router_aux_loss_coef=weight),
@@ -88,6 +91,35 @@ def step(out: Path, kind: str, batch: int, accumulation: int, weight: float, tok
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Keep(out))
     trainer.train()
+
+
+def reinforced(out: Path, options: dict[str, Any], tokenizer: Any, encoder: Any) -> None:
+    """One step of GRPO, two replies to each of four prompts. Whatever is asked, in generation and afterwards, must be
+    asked as the prompt's own person, in this process too."""
+    own, asked = [encoder([row["profile"]])[0] for row in PROMPTS], {"generate": 0, "forward": 0}
+
+    def check(call: str, asking: dict[str, Any]) -> None:
+        for ids, embeds in zip(asking["input_ids"], asking["profile_embeds"], strict=True):
+            prompt = tokenizer.decode(ids, skip_special_tokens=True).partition("?")[0]
+            torch.testing.assert_close(embeds, own[prompt.count("again")], atol=1e-5, rtol=0)
+            asked[call] += 1
+
+    def generate(**asking: Any) -> Any:
+        check("generate", asking)
+        return plain(**asking)
+
+    reward, model = Likes(), mixture(tokenizer)
+    trainer = grpo(out.parent / "run", tokenizer, encoder, reward, model, **options)
+    plain, model.generate = model.generate, generate
+    model.register_forward_pre_hook(lambda _, __, asking: check("forward", asking), with_kwargs=True)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Keep(out))
+    trainer.train()
+    rows = 8 // PartialState().num_processes
+    assert asked["generate"] == rows == len(reward.rows), asked
+    assert asked["forward"] >= 2 * rows, asked  # the policy and its reference
+    known = {row["prompt"]: row["profile"] for row in PROMPTS}
+    assert all(known[prompt] == profile for prompt, profile in reward.rows)
 
 
 def main(cases: list[str]) -> None:

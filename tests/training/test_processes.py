@@ -33,6 +33,7 @@ ALONE = {
 TWO = {
     "two-sft": ("sft", 2, 1, 0), "two-sft-balanced": ("sft", 2, 1, 0.5), "two-dpo": ("dpo", 2, 1, 0),
     "two-counts": ("counts", 2, 1, 0), "two-letters": ("letters", 1, 2, 0),
+    "two-grpo": ("grpo", 4, 1, 0),
 }  # fmt: skip
 Gradients = dict[str, torch.Tensor]
 SMALL = ["adapter.last_layers=1", "training.max_steps=2", "training.curve_steps=[]", "data.max_train=16"]
@@ -78,6 +79,12 @@ def test_the_gradients_are_the_same(gradients: dict[str, Gradients], one: str, o
         torch.testing.assert_close(
             left[name], right[name], rtol=1e-4, atol=rounding, msg=lambda text, name=name: name + text
         )
+
+
+def test_grpo_in_two_processes_asks_as_each_rows_own_person(gradients: dict[str, Gradients]) -> None:
+    """In which process is asserted where it runs, in tests/gradients.py."""
+    assert all(gradient.isfinite().all() for gradient in gradients["two-grpo"].values())
+    assert any(gradient.abs().max() > 0 for gradient in gradients["two-grpo"].values())
 
 
 def test_the_balance_loss_counts_and_depends_on_the_parts(gradients: dict[str, Gradients]) -> None:

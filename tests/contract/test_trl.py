@@ -110,3 +110,27 @@ def test_a_skipped_preparation_leaves_survey_rows_as_they_are(tmp_path: Path, to
 
         patched.setattr(SFTTrainer, "__init__", forgetful)
         assert prepared() != rows
+
+
+def test_a_steps_batches_are_known_before_its_first_loss(tmp_path: Path, tokenizer: Any) -> None:
+    rows = [
+        {"input_ids": [5, 6], "answer_tokens": [7, 8], "answer_weights": [1.0, 2.0], "profile": None},
+        {"input_ids": [9, 6], "answer_tokens": [7, 8], "answer_weights": [90.0, 0.0], "profile": None},
+    ]
+
+    class Without(CumaSFTTrainer):
+        get_batch_samples = SFTTrainer.get_batch_samples
+
+    def loss(cls: type, batch: int, parts: int) -> float:
+        model = adapted(llama(vocab_size=len(tokenizer)), router_input="semantic", router_aux_loss_coef=0)
+        sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": parts, "max_steps": 1}
+        args = SFTConfig(
+            str(tmp_path), **sizes, gradient_checkpointing=False, bf16=False, report_to="none", save_strategy="no"
+        )
+        made = cls(model, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        return made.train().training_loss
+
+    whole = loss(CumaSFTTrainer, 2, 1)
+    assert loss(Without, 2, 1) == whole  # alone, a batch is what it was
+    assert loss(CumaSFTTrainer, 1, 2) == pytest.approx(whole, rel=1e-5)
+    assert loss(Without, 1, 2) != pytest.approx(whole, rel=1e-2)

@@ -11,14 +11,14 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from trl import GRPOConfig
+from trl import DPOConfig, GRPOConfig
 
 from cuma.backbones import load_backbone
 from cuma.errors import ConfigError, UnsupportedError
-from cuma.training.trainers import CumaGRPOTrainer
+from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer
 from cuma.tuner.encoder import ProfileEncoder
-from preferences import COMMON, PEOPLE, PROMPTS, Likes, dpo, grpo, mixture
-from tiny import llama
+from preferences import COMMON, PAIRS, PEOPLE, PROMPTS, Likes, dpo, grpo, mixture
+from tiny import config, llama
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,25 @@ def test_a_frozen_adapter_or_another_name_is_refused_with_the_way_out(
         dpo(tmp_path, tokenizer, encoder, trained)
 
 
+def test_a_configuration_in_the_place_of_an_adapter_makes_mixture_and_reference(
+    tmp_path: Path, tokenizer: Any, encoder: Any
+) -> None:
+    common: dict[str, Any] = {
+        "processing_class": tokenizer, "profile_encoder": encoder, "peft_config": config(profile_dim=384),
+    }  # fmt: skip
+    base = llama(vocab_size=len(tokenizer))
+    pairs = CumaDPOTrainer(base, DPOConfig(str(tmp_path), **COMMON), train_dataset=Dataset.from_list(PAIRS), **common)
+    pairs.train()
+    first = losses(pairs)[0]
+    assert first["loss"] == pytest.approx(math.log(2) + 0.01 * first["aux_loss"], abs=1e-5)
+    base = llama(vocab_size=len(tokenizer))
+    own = GRPOConfig(str(tmp_path), **COMMON, num_generations=2, max_completion_length=4, beta=0.04)
+    prompts = CumaGRPOTrainer(base, Likes(), own, train_dataset=Dataset.from_list(PROMPTS), **common)
+    prompts.train()
+    assert losses(prompts)[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert all("aux_loss" in row for row in losses(prompts))
+
+
 def test_trls_own_weight_of_the_balance_loss_is_kept(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:
     trainer = dpo(tmp_path, tokenizer, encoder, router_aux_loss_coef=0.5)
     trainer.train()
@@ -132,6 +151,11 @@ def test_trl_does_not_print_the_person_of_a_completion_without_reward(
 def test_generation_that_would_mix_people_is_refused(tmp_path: Path, tokenizer: Any, encoder: Any, option: str) -> None:
     with pytest.raises(UnsupportedError, match=option):
         grpo(tmp_path, tokenizer, encoder, Likes(), **{option: True})
+
+
+def test_vllm_is_refused_for_a_mixture_that_reads_nobody_too(tmp_path: Path, tokenizer: Any) -> None:
+    with pytest.raises(UnsupportedError, match=r"use_vllm=True .* Set use_vllm=False"):
+        grpo(tmp_path, tokenizer, None, Likes(), mixture(tokenizer, router_input="semantic"), use_vllm=True)
 
 
 def test_prompts_and_replies_are_not_logged(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:

@@ -27,8 +27,14 @@ SCRIPT = str(Path(__file__).parent.parent / "gradients.py")
 ALONE = {
     "sft": ("sft", 4, 1, 0), "sft-parts": ("sft", 1, 4, 0), "sft-balanced": ("sft", 2, 2, 0.5),
     "sft-whole-balanced": ("sft", 4, 1, 0.5), "dpo": ("dpo", 4, 1, 0), "dpo-balanced": ("dpo", 2, 2, 0.5),
+    "counts": ("counts", 4, 1, 0), "counts-parts": ("counts", 1, 4, 0),
+    "letters": ("letters", 4, 1, 0), "letters-parts": ("letters", 1, 4, 0),
 }  # fmt: skip
-TWO = {"two-sft": ("sft", 2, 1, 0), "two-sft-balanced": ("sft", 2, 1, 0.5), "two-dpo": ("dpo", 2, 1, 0)}
+TWO = {
+    "two-sft": ("sft", 2, 1, 0), "two-sft-balanced": ("sft", 2, 1, 0.5), "two-dpo": ("dpo", 2, 1, 0),
+    "two-counts": ("counts", 2, 1, 0), "two-letters": ("letters", 1, 2, 0),
+    "two-grpo": ("grpo", 4, 1, 0),
+}  # fmt: skip
 Gradients = dict[str, torch.Tensor]
 SMALL = ["adapter.last_layers=1", "training.max_steps=2", "training.curve_steps=[]", "data.max_train=16"]
 SMALL += ["adapter.router_aux_loss_coef=0", "training.learning_rate=1e-3", "training.warmup_steps=0"]
@@ -57,6 +63,10 @@ def gradients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Gradients]:
         ("sft", "two-sft"),
         ("sft-balanced", "two-sft-balanced"),
         ("dpo", "two-dpo"),
+        ("counts", "counts-parts"),
+        ("counts", "two-counts"),
+        ("letters", "letters-parts"),
+        ("letters", "two-letters"),
     ],
 )
 def test_the_gradients_are_the_same(gradients: dict[str, Gradients], one: str, other: str) -> None:
@@ -69,6 +79,12 @@ def test_the_gradients_are_the_same(gradients: dict[str, Gradients], one: str, o
         torch.testing.assert_close(
             left[name], right[name], rtol=1e-4, atol=rounding, msg=lambda text, name=name: name + text
         )
+
+
+def test_grpo_in_two_processes_asks_as_each_rows_own_person(gradients: dict[str, Gradients]) -> None:
+    """In which process is asserted where it runs, in tests/gradients.py."""
+    assert all(gradient.isfinite().all() for gradient in gradients["two-grpo"].values())
+    assert any(gradient.abs().max() > 0 for gradient in gradients["two-grpo"].values())
 
 
 def test_the_balance_loss_counts_and_depends_on_the_parts(gradients: dict[str, Gradients]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from cuma.backbones import load_backbone
 from cuma.errors import ConfigError
 from cuma.training.trainers import CumaSFTTrainer
 from cuma.tuner.encoder import ProfileEncoder
-from preferences import COMMON, PAIRS
+from preferences import COMMON, PAIRS, Likes, dpo, grpo
 from tiny import adapted, llama, people, tokens
 
 
@@ -65,6 +66,29 @@ def test_a_four_bit_base_is_trained_on_saved_and_loaded(
     model.save_pretrained(tmp_path / "adapter")
     again = PeftModel.from_pretrained(load_backbone(str(folder), quantization="4bit").model, str(tmp_path / "adapter"))
     torch.testing.assert_close(answers(again), after, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["dpo", "dpo-precomputed", "grpo"])
+def test_a_stage_starts_at_its_reference_to_the_last_bit(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, stage: str
+) -> None:
+    model = adapted(load_backbone(str(folder), quantization="4bit").model, profile_dim=384)
+    came_in = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    assert any(not torch.equal(p, p.bfloat16().float()) for p in came_in.values())  # what bf16 would lose
+    encoder = ProfileEncoder.from_pretrained("minilm")
+    if stage == "grpo":
+        trainer = grpo(tmp_path, tokenizer, encoder, Likes(), model)
+    else:
+        trainer = dpo(tmp_path, tokenizer, encoder, model, precompute_ref_log_probs=stage == "dpo-precomputed")
+    for name, before in came_in.items():
+        for adapter in ("default", "ref"):
+            assert torch.equal(model.get_parameter(name.replace(".default", f".{adapter}")), before), (adapter, name)
+    trainer.train()
+    first = next(row for row in trainer.state.log_history if "loss" in row)
+    if stage == "grpo":
+        assert first["kl"] == pytest.approx(0, abs=1e-6)
+    else:
+        assert first["loss"] == pytest.approx(math.log(2) + 0.01 * first["aux_loss"], abs=1e-6)
 
 
 def test_measuring_first_changes_nothing_of_the_gradients(folder: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from datasets import Dataset
+from peft import PrefixTuningConfig
 from transformers import PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 from trl import SFTConfig
@@ -17,7 +18,7 @@ from cuma.backbones import load_backbone
 from cuma.errors import ConfigError, ProfileError, UnsupportedError
 from cuma.training.trainers import CumaSFTTrainer
 from cuma.tuner.encoder import ProfileEncoder
-from tiny import adapted, llama
+from tiny import adapted, config, llama, same, weights
 
 ROWS = [
     {"prompt": "What do you eat?", "completion": " Rice.", "profile": {"country": "Japan"}},
@@ -131,6 +132,43 @@ def test_reentrant_checkpointing_is_refused_by_name(tmp_path: Path, tokenizer: A
     trainer = CumaSFTTrainer(model, args, train_dataset=sentences(ROWS), processing_class=tokenizer)
     with pytest.raises(UnsupportedError, match=r'"use_reentrant": False'):
         trainer.train()
+
+
+def test_a_configuration_in_the_place_of_an_adapter_makes_the_mixture(
+    tmp_path: Path, tokenizer: Any, encoder: Any
+) -> None:
+    def trainer(model: Any) -> CumaSFTTrainer:
+        return CumaSFTTrainer(
+            model,
+            arguments(tmp_path),
+            train_dataset=sentences(ROWS),
+            processing_class=tokenizer,
+            profile_encoder=encoder,
+            peft_config=config(profile_dim=384),
+        )
+
+    one, other = (trainer(llama(vocab_size=len(tokenizer))) for _ in range(2))
+    assert same(weights(one.model), weights(other.model))  # drawn from the configuration's seed
+    assert one.model.base_model.cuma_profile["default"].fitted
+    assert "profile_embeds" in next(iter(one.get_train_dataloader()))
+    one.train()
+    assert all("aux_loss" in row for row in one.state.log_history if "loss" in row)
+    with pytest.raises(ConfigError, match=r"model=cuma.load_backbone\('smollm2-135m'\).model"):
+        trainer("smollm2-135m")
+    with pytest.raises(ConfigError, match="Leave peft_config out"):
+        trainer(mixture(tokenizer))
+
+
+def test_survey_rows_are_padded_after_the_prompt_where_a_prefix_is_to_come(tmp_path: Path, tokenizer: Any) -> None:
+    rows = [{"input_ids": [5, 6], "answer_tokens": [7, 8], "answer_weights": [1.0, 0.0], "profile": None}]
+    trainer = CumaSFTTrainer(
+        llama(vocab_size=len(tokenizer)),
+        arguments(tmp_path),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2),
+    )
+    assert trainer.data_collator.tokens.padding_side == "right"
 
 
 def test_a_missing_encoder_or_column_is_named(tmp_path: Path, tokenizer: Any, encoder: Any) -> None:

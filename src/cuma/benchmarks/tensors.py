@@ -141,20 +141,21 @@ def answer_logits(model: Any, batch: Mapping[str, Tensor], **conditioning: Any) 
     return output.logits[rows, inverse].float(), output
 
 
-def survey_loss(logits: Tensor, answer_tokens: Tensor, answer_weights: Tensor) -> Tensor:
+def survey_loss(logits: Tensor, answer_tokens: Tensor, answer_weights: Tensor, whole: Tensor | None = None) -> Tensor:
     """−Σ w log p(letter) / Σ w: the letter loss of one respondent a row, for a whole cell at once.
 
     Args:
         logits: [B, V] fp32 next-token logits.
         answer_tokens: [B, M], padded with -1.
         answer_weights: [B, M], how many people (or which share) gave each answer.
+        whole: scalar to divide by in the place of Σ w: what such a batch weighs on average, where it is one of several.
 
     Returns:
         scalar.
     """
     log_p = logits.log_softmax(dim=-1).gather(-1, answer_tokens.clamp(min=0))
     weights = answer_weights * (answer_tokens != NO_TOKEN)
-    return -(weights * log_p).sum() / weights.sum()
+    return -(weights * log_p).sum() / (weights.sum() if whole is None else whole)
 
 
 def option_shares(logits: Tensor, orders: Sequence[Sequence[int]], tokens: SurveyTokens) -> list[Shares]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
+from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from cuma.errors import CheckpointError, ConfigError, ProfileError, UnsupportedError
@@ -22,17 +23,17 @@ from cuma.tuner.config import CumaConfig
 from cuma.tuner.encoder import ProfileEncoder
 
 REFUSED = {
-    "use_vllm": "vLLM knows no routers, and would answer for nobody",
+    "use_vllm": "vLLM knows no routers, and a mixture has no merged form to hand it",
+    "use_liger_kernel": "its losses replace the forward that the balance loss comes from",
+}
+"""Options of TRL's configurations that no mixture can be right under, and why."""
+MIXES_PEOPLE = {
     "use_transformers_continuous_batching": "it shares cached prefixes by their tokens alone, so that one person would "
     "be answered with what another's prefix became",
 }
-"""Options of TRL's configurations that a router which reads profiles cannot be right under, and why."""
+"""Refused as well with a router that reads profiles."""
 PACKED = {"padding_free": "one row would hold several people"}
-"""Refused as well by the trainers that have no collator which says whose each token is."""
-LOSE_BALANCE = {
-    "use_liger_kernel": "its losses replace the forward that the balance loss comes from",
-}
-"""Options under which any mixture would lose its balance loss in silence."""
+"""Refused as well, with such a router, by the trainers that have no collator which says whose each token is."""
 
 
 class Routed:
@@ -49,7 +50,7 @@ class Routed:
     _signature_columns: list[str] | None
     extra_columns: tuple[str, ...] = (PROFILE,)
     """Columns that TRL would drop."""
-    refused: dict[str, str] = REFUSED | PACKED
+    refused: dict[str, str] = MIXES_PEOPLE | PACKED
 
     def _prepare_people(
         self, model: Any, args: Any, encoder: ProfileEncoder | None, table: ProfileTable | None, *datasets: Any
@@ -58,6 +59,7 @@ class Routed:
 
         Returns the embeddings of all people in the data; None if the model does not read them.
         """
+        self._came_in = [(p, p.data) for p in _trained(model)]
         self._mixture = _mixture(model)
         self._meter = GateMeter()
         if self._mixture is None:
@@ -65,7 +67,7 @@ class Routed:
         # TRL would refuse its own option for a model that it does not know as a mixture of experts.
         wanted, args.router_aux_loss_coef = args.router_aux_loss_coef, None
         self._balance_weight = self._mixture.router_aux_loss_coef if wanted is None else wanted
-        _refuse(args, LOSE_BALANCE, "a mixture")
+        _refuse(args, REFUSED, "a mixture")
         if args.gradient_checkpointing and is_deepspeed_zero3_enabled():
             raise UnsupportedError(
                 "DeepSpeed ZeRO-3 with gradient_checkpointing is not supported: TRL forces the reentrant form there, "
@@ -88,7 +90,18 @@ class Routed:
             self.aux_loss_enabled = self._balance_weight > 0
         self.add_callback(FiniteGradients())
         self.add_callback(SealCheckpoints())
-        _train_in_fp32(self.model)
+        self._train_in_fp32()
+
+    def _train_in_fp32(self) -> None:
+        """TRL rounds what is trained to bf16 on quantised bases: a stage would not start at its reference, and bf16
+        AdamW loses most small updates."""
+        for parameter, before in self._came_in:
+            if parameter.dtype != before.dtype:
+                parameter.data = before.to(parameter.device)
+        for parameter in _trained(self.model):
+            if parameter.dtype in (torch.float16, torch.bfloat16):
+                parameter.data = parameter.data.float()
+        del self._came_in
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """TRL's training. A checkpoint to resume from must be whole; True takes the newest whole one in output_dir.
@@ -135,6 +148,36 @@ class Routed:
         self._signature_columns += [name for name in self.extra_columns if name not in self._signature_columns]
 
 
+def with_mixture(model: Any, args: Any, options: dict[str, Any]) -> Any:
+    """The model that is trained: with `peft_config=CumaConfig(…)` among the options, the mixture is put on it here.
+
+    TRL would put it on after people and balance loss have been seen to, for a model that has neither.
+
+    Args:
+        model: a transformers model or a PeftModel.
+        args: TRL's configuration; the fresh weights are drawn from its seed, as TRL draws them.
+        options: the trainer's further keywords; what is done here is taken out of them.
+
+    Raises:
+        ConfigError: the model is a name, or has an adapter already.
+    """
+    config = options.get("peft_config")
+    if not isinstance(config, CumaConfig):
+        return model
+    if isinstance(model, str):
+        raise ConfigError(
+            f"peft_config=CumaConfig(…) needs a loaded model, got the name {model!r}. Load it first: "
+            f"model=cuma.load_backbone({model!r}).model."
+        )
+    if isinstance(model, PeftModel):
+        raise ConfigError(
+            "the model has an adapter already, and peft_config=CumaConfig(…) asks for another. Leave peft_config out, "
+            "or pass the model without its adapter (model.unload())."
+        )
+    set_seed(args.seed)
+    return get_peft_model(model, options.pop("peft_config"))
+
+
 def _refuse(args: Any, options: dict[str, str], what: str) -> None:
     for option, reason in options.items():
         if getattr(args, option, False):  # each of TRL's configurations has some of them
@@ -170,8 +213,5 @@ def _distinct(profiles: Any) -> list[Any]:
     return list({repr(profile): profile for profile in profiles}.values())
 
 
-def _train_in_fp32(model: torch.nn.Module) -> None:
-    """TRL casts adapters to bf16 on 4-bit bases; at small learning rates bf16 AdamW loses most updates."""
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
-            parameter.data = parameter.data.float()
+def _trained(model: Any) -> list[torch.nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad] if isinstance(model, torch.nn.Module) else []

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from peft import PeftModel
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
@@ -16,11 +17,13 @@ from cuma.errors import ConfigError, UnsupportedError
 from cuma.profile_table import ProfileTable
 from cuma.training.batches import PROFILE, SURVEY_COLUMNS, ProfileCollator, SurveyCollator
 from cuma.training.packed import TOKEN_PROFILES, PackedProfileCollator, check_packing, pack_people, without_truncation
-from cuma.training.routed import REFUSED, Routed
+from cuma.training.routed import MIXES_PEOPLE, Routed, with_mixture
 from cuma.tuner.encoder import ProfileEncoder
 
 REFERENCE = "ref"
 """TRL's name for the frozen copy of the adapter that it measures against."""
+STEP_WEIGHT = "step_weight"
+"""Key of a survey batch: what the batches of its step weigh on average (scalar)."""
 
 
 class CumaSFTTrainer(Routed, SFTTrainer):
@@ -31,7 +34,7 @@ class CumaSFTTrainer(Routed, SFTTrainer):
     `padding_free=True` or `packing=True` rows hold several people, and each token is routed by its own.
 
     Args:
-        model: a PeftModel or a transformers model.
+        model: a PeftModel or a transformers model; with TRL's `peft_config=CumaConfig(…)`, the loaded base.
         args: TRL's SFTConfig.
         train_dataset: any form TRL knows with a column `profile` (object, sentence or null), or survey rows.
         profile_encoder: encodes the profiles, each distinct one once.
@@ -40,11 +43,11 @@ class CumaSFTTrainer(Routed, SFTTrainer):
     Raises:
         ConfigError: neither an encoder nor a table is given but the router reads profiles.
         ProfileError: the dataset has no profile column.
-        UnsupportedError: an option that the router could not be right under (`cuma.training.routed.REFUSED`).
+        UnsupportedError: an option that the mixture could not be right under (`cuma.training.routed`).
     """
 
     extra_columns = (PROFILE, TOKEN_PROFILES, *SURVEY_COLUMNS)
-    refused = REFUSED
+    refused = MIXES_PEOPLE
 
     def __init__(
         self,
@@ -59,14 +62,16 @@ class CumaSFTTrainer(Routed, SFTTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or SFTConfig()
+        model = with_mixture(model, args, kwargs)
         table = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
         self._table = table
         if table is not None:
             check_packing(args)
         survey = train_dataset is not None and set(SURVEY_COLUMNS) <= set(train_dataset.column_names)
         if survey:
+            padding_side = _padding_side(model, kwargs.get("peft_config"))
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
-            kwargs["data_collator"] = SurveyCollator(SurveyTokens(processing_class, _padding_side(model)), table)
+            kwargs["data_collator"] = SurveyCollator(SurveyTokens(processing_class, padding_side), table)
         super().__init__(
             model,
             args,
@@ -93,6 +98,16 @@ class CumaSFTTrainer(Routed, SFTTrainer):
         rows = super()._prepare_dataset(dataset, processing_class, whole, False, *others, **kwargs)
         return pack_people(rows, self._table, args)
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Any]], Any]:
+        """The batches of one step. With survey rows each also says what a batch of this step weighs on average, in all
+        processes: the mean of their losses is then that of one batch of all rows."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        if batches and "answer_weights" in batches[0]:
+            weight = torch.stack([batch["answer_weights"].sum() for batch in batches]).mean().to(self.args.device)
+            weight = self.accelerator.reduce(weight, "mean")
+            batches = [{**batch, STEP_WEIGHT: weight} for batch in batches]
+        return batches, items
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -103,15 +118,12 @@ class CumaSFTTrainer(Routed, SFTTrainer):
         if self.aux_loss_enabled:
             conditioning["output_router_logits"] = True
         logits, outputs = answer_logits(model, inputs, **conditioning)
-        loss = survey_loss(logits, inputs["answer_tokens"], inputs["answer_weights"])
+        loss = survey_loss(logits, inputs["answer_tokens"], inputs["answer_weights"], inputs.get(STEP_WEIGHT))
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["option_mass"].append(_option_mass(logits, inputs["answer_tokens"]))
         if self.aux_loss_enabled:
             self._metrics[mode]["aux_loss"].append(outputs.aux_loss.item())
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss
-        if num_items_in_batch is not None:
-            # The loss is a mean over cells; with gradient accumulation Trainer leaves the division to us.
-            loss = loss / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
 
@@ -123,7 +135,7 @@ class CumaDPOTrainer(Routed, DPOTrainer):
 
     Args:
         model: a PeftModel whose adapter is called "default" and trainable
-            (`PeftModel.from_pretrained(base, folder, is_trainable=True)`).
+            (`PeftModel.from_pretrained(base, folder, is_trainable=True)`); or as for `CumaSFTTrainer`.
         args: TRL's DPOConfig.
         train_dataset: TRL's preference data (prompt, chosen, rejected) with a column `profile`.
         processing_class: the tokenizer.
@@ -147,6 +159,7 @@ class CumaDPOTrainer(Routed, DPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or DPOConfig()
+        model = with_mixture(model, args, kwargs)
         _check_reference(model)
         table = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
         if table is not None:  # from the start: TRL may compute the reference's answers while it is constructed
@@ -201,6 +214,7 @@ class CumaGRPOTrainer(Routed, GRPOTrainer):
                 "log_completions=True is not supported: it prints and keeps what each person was asked and answered, "
                 "and sends it to trackers. Set log_completions=False; look at replies with model.generate."
             )
+        model = with_mixture(model, args, kwargs)
         if args.beta:
             _check_reference(model)
         self._people = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
@@ -256,10 +270,13 @@ class _WithPeople:
         return self.model(input_ids=input_ids, profile_embeds=embeds, **kwargs)
 
 
-def _padding_side(model: Any) -> str:
-    """PEFT drops position_ids where there is a prefix; positions are then right only without padding before them."""
-    has_prefix = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
-    return "right" if has_prefix else "left"
+def _padding_side(model: Any, peft_config: Any) -> str:
+    """PEFT drops position_ids where there is a prefix; positions are then right only without padding before them.
+
+    peft_config: what TRL is going to put on the model, if anything.
+    """
+    config = model.active_peft_config if isinstance(model, PeftModel) else peft_config
+    return "right" if config is not None and config.is_prompt_learning else "left"
 
 
 def _check_reference(model: Any) -> None:

@@ -20,7 +20,7 @@ from cuma.data.base import Options
 from cuma.data.write import write
 from cuma.data.wvb import build
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from make_wvb import write_full_size
 
 PEOPLE = 93_278

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cuma.backbones import load_backbone
+from cuma.benchmarks import Question, survey_messages
 from cuma.benchmarks.prompts import told_who_asks
 from cuma.benchmarks.tensors import PLAIN_TEMPLATE, SurveyTokens
 from cuma.errors import BenchmarkError
@@ -49,3 +50,10 @@ def test_a_persona_is_added_once_and_only_where_something_is_known() -> None:
     assert told[0] == {"role": "system", "content": "You are a person living in Peru."}
     assert told_who_asks(told, Profile(country="Kenya").sentence) == told
     assert told_who_asks(ASKED[1:], "") == ASKED[1:]
+
+
+def test_the_system_message_that_names_nobody_gives_way_to_a_persona() -> None:
+    asked = survey_messages(Question("q", "Which?", ("red", "green"), ordinal=False), (0, 1))
+    person = Profile(country="Peru")
+    assert told_who_asks(asked, person.sentence) == [*told_who_asks([], person.sentence), *asked[1:]]
+    assert told_who_asks(asked, "") == asked

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from datasets import load_from_disk
-from make_wvb import write_full_size, write_metadata
 from peft import LoraConfig, get_peft_model
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
@@ -21,6 +20,7 @@ from cuma.data.build import build
 from cuma.training.trainers import CumaDPOTrainer, CumaSFTTrainer
 from cuma.tuner.encoder import ProfileEncoder
 from make_preferences import community_rows, prism_people, prism_talks, write_community, write_prism
+from make_wvb import write_full_size, write_metadata
 from preferences import COMMON
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from make_wvb import ABOUT, ADJUSTMENT, COUNTRIES, VALUES, write_full_size, write_metadata
 
 from cuma import Profile
+from cuma.benchmarks.prompts import NOBODY
 from cuma.data.base import Built, Options
 from cuma.data.write import write
 from cuma.data.wvb import FORMS, build
@@ -23,6 +23,7 @@ from cuma.data.wvb_codes import PROFILE_COLUMNS
 from cuma.data.wvb_reading import released_splits
 from cuma.data.wvb_scales import METADATA, read_metadata
 from cuma.errors import BenchmarkError
+from make_wvb import ABOUT, ADJUSTMENT, COUNTRIES, VALUES, write_full_size, write_metadata
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "worldvaluesbench"
 needs_real = pytest.mark.skipif(not REAL.exists(), reason="WorldValuesBench's own metadata are not here")
@@ -354,7 +355,8 @@ def test_every_row_is_put_in_both_forms(large: Path) -> None:
                 line for line in pair[1]["prompt"][1]["content"].splitlines() if line.startswith(f"{letter}. ")
             )
             assert shown == f"{letter}. {row['options'][row['answer']]}"
-            assert row["profile_text"] in pair[1]["prompt"][0]["content"]
+            assert pair[1]["prompt"][0] == {"role": "system", "content": NOBODY}
+            assert row["profile_text"] not in pair[1]["prompt"][1]["content"]
             assert row["question"] in pair[0]["prompt"][0]["content"]
             told = pair[0]["prompt"][0]["content"] + pair[1]["prompt"][0]["content"]
             assert not any(word in told for word in ("Missing", "Not asked", "Don´t know", "None", "nan"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,9 +55,19 @@ class Corpus:
         return load_from_disk(str(folder)) if folder.is_dir() else None
 
     def training_rows(self, task: str) -> Dataset | None:
-        """The training rows of a task; None if there are none."""
+        """The training rows of a task; None if there are none.
+
+        Of WorldValuesBench's two forms only the lettered one. Where grpo has no rows of its own, those of dpo, each
+        prompt of a person once, with the reply that they preferred as `reference`.
+        """
         splits = self.rows(task)
-        return None if splits is None else splits.get("train")
+        rows = None if splits is None else splits.get("train")
+        if rows is None:
+            pairs = self.training_rows("dpo") if task == "grpo" else None
+            return None if pairs is None else _prompts(pairs)
+        if "form" not in rows.column_names:
+            return rows
+        return rows.select([place for place, form in enumerate(rows["form"]) if form == "letter"])
 
     def shares(self) -> Shares | None:
         """What test rows of the task "distribution" say; None if there are none.
@@ -96,6 +107,13 @@ class Corpus:
         )
         card = {**self.card, "source": f"built with `cuma data build {self.card['name']}`"}
         return Survey(self.card["name"], questions, groups, pd.DataFrame({**columns, **answers}), card)
+
+
+def _prompts(pairs: Dataset) -> Dataset:
+    first: dict[bytes, int] = {}
+    for place, row in enumerate(pairs.select_columns(["person_id", "prompt"])):
+        first.setdefault(hashlib.sha256(json.dumps(row).encode()).digest(), place)
+    return pairs.select(list(first.values())).remove_columns("rejected").rename_column("chosen", "reference")
 
 
 def _people(splits: DatasetDict) -> pd.DataFrame:

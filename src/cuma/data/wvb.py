@@ -12,6 +12,7 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
+from cuma.benchmarks.prompts import NOBODY
 from cuma.data.base import MESSAGES, SPLITS, TASKS, WHO, Built, Ledger, Options, Task, message
 from cuma.data.reading import existing
 from cuma.data.splits import UNSEEN, check_holdout, draw, held_out, lot
@@ -32,7 +33,8 @@ CITATION = (
     "Dataset for Multi-Cultural Value Awareness of Language Models. LREC-COLING."
 )
 FORMS = ("json", "letter")
-"""How a question is put: WorldValuesBench's JSON (a score is answered), and lettered options (a letter is)."""
+"""How a question is put: WorldValuesBench's JSON, which tells of the person and is answered by a score, and lettered
+options, which say nothing of the person (`told_who_asks` does) and are answered by a letter."""
 SFT = Features({"prompt": MESSAGES, "completion": MESSAGES, "form": Value("string"), **WHO})
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -249,7 +251,7 @@ class _Known:
         cells = zip(self.profile_of[rows].tolist(), columns.tolist(), answers, strict=True)
         for place, column, answer in tqdm(cells, desc="Write conversations", total=len(rows), unit=" rows"):
             scale, profile = self.scales[column], self.profiles[place]
-            prompts += [_json_prompt(scale, _interview(self.asked, profile)), _letter_prompt(scale, profile.sentence)]
+            prompts += [_json_prompt(scale, _interview(self.asked, profile)), _letter_prompt(scale)]
             score = json.dumps({_SCORE: scale.scores[answer]})
             completions += [[message("assistant", score)], [message("assistant", _LETTERS[answer])]]
         schema = SFT.arrow_schema
@@ -307,8 +309,7 @@ def _json_prompt(scale: Scale, interview: str) -> list[dict[str, str]]:
     return [message("user", interview + "\n".join([*asks, *form]))]
 
 
-def _letter_prompt(scale: Scale, sentence: str) -> list[dict[str, str]]:
-    persona = f"Answer the survey question as this person. {sentence}." if sentence else "Answer the survey question."
+def _letter_prompt(scale: Scale) -> list[dict[str, str]]:
     options = [f"{_LETTERS[place]}. {option}" for place, option in enumerate(scale.options)]
     asks = "\n".join([scale.text, *options, "Answer with one letter."])
-    return [message("system", persona), message("user", asks)]
+    return [message("system", NOBODY), message("user", asks)]

@@ -10,12 +10,14 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 from trl import DPOConfig, GRPOConfig, SFTConfig
 
-from cuma.benchmarks.answers import preference_pairs, survey_answers
+from cuma.benchmarks.answers import ANSWER_COLUMNS, preference_pairs, survey_answers
 from cuma.benchmarks.base import Group
+from cuma.benchmarks.catalog import is_folder
 from cuma.benchmarks.cells import survey_cells
 from cuma.benchmarks.partial import FieldDropout, full_profile
 from cuma.benchmarks.prompts import told_who_asks
 from cuma.benchmarks.tensors import SurveyTokens
+from cuma.data.corpus import Corpus
 from cuma.errors import BenchmarkError
 from cuma.materials import Materials, profile_in_prompt
 from cuma.profile_table import ProfileTable
@@ -28,6 +30,16 @@ from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer, CumaSFTTrain
 
 PART, ROLES = "train", ("seen",)
 """Whose answers are trained on, in every stage."""
+
+
+CONVERSATION = ("prompt", "completion", "chosen", "rejected", "reference", PROFILE)
+"""What is kept of a built folder's own rows."""
+
+
+def grpo_columns(benchmark: str) -> tuple[str, ...]:
+    """What a benchmark's rows for the grpo stage have, as `data.benchmark` names it. Raises BenchmarkError."""
+    rows = Corpus.open(benchmark).training_rows("grpo") if is_folder(benchmark) else None
+    return ANSWER_COLUMNS if rows is None else tuple(name for name in rows.column_names if name in CONVERSATION)
 
 
 def stage_folders(recipe: Recipe) -> dict[str, str]:
@@ -101,8 +113,7 @@ def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset 
         prompt = told_who_asks(row["prompt"], profile.sentence if profile_in_prompt(recipe) else "")
         return {"prompt": prompt, PROFILE: {name: getattr(profile, name) for name in FIELDS}}
 
-    kept = ("prompt", "completion", "chosen", "rejected", PROFILE)
-    return rows.map(told, remove_columns=[name for name in rows.column_names if name not in kept])
+    return rows.map(told, remove_columns=[name for name in rows.column_names if name not in CONVERSATION])
 
 
 def _cells(recipe: Recipe, materials: Materials) -> Dataset:

@@ -15,7 +15,6 @@ from peft.tuners.tuners_utils import DUMMY_TARGET_MODULES
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from cuma.adapter_files import load_adapter, save_adapter, take_off, whole_modules
-from cuma.benchmarks.answers import ANSWER_COLUMNS
 from cuma.benchmarks.catalog import check_benchmark
 from cuma.errors import RunError, UnsupportedError
 from cuma.machine import hardware, versions
@@ -28,7 +27,7 @@ from cuma.training.population import population
 from cuma.training.processes import processes
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
 from cuma.training.rewards import check_reward
-from cuma.training.stages import PART, ROLES, stage_folders, stage_trainer
+from cuma.training.stages import PART, ROLES, grpo_columns, stage_folders, stage_trainer
 from cuma.training.tracking import check_trackers, keep_beside_the_log
 from cuma.tuner.config import CumaConfig
 
@@ -71,7 +70,7 @@ def train_run(
     check_trackers(recipe.training.report_to)
     check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
     if "grpo" in recipe.pipeline:
-        check_reward(recipe, ANSWER_COLUMNS)
+        check_reward(recipe, grpo_columns(recipe.data.benchmark))
     with world.main_process_first():
         run = open_run(recipe, folder)
     run.writes = world.is_main_process

@@ -19,7 +19,7 @@ from cuma.tuner.manifest import sha256
 
 logger = logging.getLogger(__name__)
 SUMS = "sha256.json"
-_NAME = re.compile(r"checkpoint-(\d+)")
+NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def seal(folder: Path) -> None:
@@ -55,7 +55,7 @@ def require_whole(folder: Path) -> Path:
 def newest_whole(folder: Path) -> Path | None:
     """The newest whole checkpoint in `folder`. Newer ones are renamed (rotation would count them), with a warning."""
     found = sorted(
-        (path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name)),
+        (path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name)),
         key=lambda path: int(path.name.rpartition("-")[2]),
         reverse=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -17,13 +18,13 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 from cuma.adapter_files import load_adapter, save_adapter, take_off, whole_modules
 from cuma.benchmarks.answers import ANSWER_COLUMNS
 from cuma.benchmarks.catalog import check_benchmark
-from cuma.errors import RunError, UnsupportedError
+from cuma.errors import CheckpointError, RunError, UnsupportedError
 from cuma.machine import hardware, versions
 from cuma.materials import Materials
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.runs import Run, Stage
-from cuma.training.checkpoints import newest_whole, require_whole
+from cuma.training.checkpoints import NAME, newest_whole, require_whole
 from cuma.training.population import population
 from cuma.training.processes import processes
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
@@ -31,6 +32,8 @@ from cuma.training.rewards import check_reward
 from cuma.training.stages import PART, ROLES, stage_folders, stage_trainer
 from cuma.training.tracking import check_trackers, keep_beside_the_log
 from cuma.tuner.config import CumaConfig
+
+logger = logging.getLogger(__name__)
 
 
 def train_run(
@@ -50,7 +53,7 @@ def train_run(
         materials: loaded parts, if there are any already.
         measure: measures a model for the learning curve, at the recipe's curve_steps.
         resume_from_checkpoint: how the unfinished stage goes on: True from its newest whole checkpoint, if there is
-            one; False from its start; a path from that checkpoint, which must be whole.
+            one; False from its start; a path from that checkpoint of the stage, which must be whole.
 
     Returns:
         The run, with status "trained".
@@ -58,7 +61,7 @@ def train_run(
     Raises:
         BenchmarkError: there is no such benchmark.
         RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads.
-        CheckpointError: the checkpoint that was named is not whole.
+        CheckpointError: the checkpoint that was named is not whole, or not of the stage that runs.
         RunError: the folder holds a run of another recipe, or cannot be written.
         UnsupportedError: it was started under FSDP.
     """
@@ -75,6 +78,7 @@ def train_run(
     with world.main_process_first():
         run = open_run(recipe, folder)
     run.writes = world.is_main_process
+    _check_resume(recipe, run, resume_from_checkpoint)
     if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
         if run.info["status"] == "created":
             run.update(status="trained", trainable_parameters=0)
@@ -101,6 +105,27 @@ def train_run(
     run.update(status="trained")
     world.wait_for_everyone()
     return run
+
+
+def _check_resume(recipe: Recipe, run: Run, resume: Path | bool) -> None:
+    """Raise `CheckpointError` for a path that is no checkpoint of the stage that runs; False on a finished run warns."""
+    done = run.info["status"] in ("trained", "evaluated")
+    stage = next((name for name in stage_folders(recipe) if not done and name not in run.info.get("stages", [])), None)
+    if resume is False and stage is None and run.writes:
+        logger.warning("%s is trained already, and is left alone. Delete it to train anew.", run.path)
+    if not isinstance(resume, Path):
+        return
+    if stage is None:
+        raise CheckpointError(
+            f"{run.path} is trained already: nothing goes on from {resume}. Name no checkpoint, or delete the run to "
+            "train anew."
+        )
+    checkpoints = run.stage(stage).checkpoints
+    if not NAME.fullmatch(resume.name) or resume.parent.resolve() != checkpoints.resolve():
+        raise CheckpointError(
+            f"{resume} is no checkpoint of {stage}, the stage that runs. Name one of {checkpoints / 'checkpoint-N'}, "
+            "or none: the newest whole one is then taken."
+        )
 
 
 def _model(recipe: Recipe, materials: Materials, previous: Stage | None) -> Any:

@@ -29,7 +29,7 @@ from cuma.training.population import population
 from cuma.training.processes import processes
 from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
 from cuma.training.rewards import check_reward
-from cuma.training.stages import PART, ROLES, stage_folders, stage_trainer
+from cuma.training.stages import PART, ROLES, require_rows, stage_folders, stage_trainer
 from cuma.training.tracking import check_trackers, keep_beside_the_log
 from cuma.tuner.config import CumaConfig
 
@@ -59,7 +59,7 @@ def train_run(
         The run, with status "trained".
 
     Raises:
-        BenchmarkError: there is no such benchmark.
+        BenchmarkError: there is no such benchmark, or it has no rows for one of the stages.
         RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads.
         CheckpointError: the checkpoint that was named is not whole, or not of the stage that runs.
         RunError: the folder holds a run of another recipe, or cannot be written.
@@ -86,6 +86,8 @@ def train_run(
     if materials is None:
         with world.main_process_first():  # it fills the caches
             materials = Materials.load(recipe)
+    for kind in recipe.pipeline:
+        require_rows(kind, recipe, materials)
     run.update(status="training", **materials.provenance(), population=population(materials.survey, PART, ROLES))
     previous: Stage | None = None
     for folder_name, kind in stage_folders(recipe).items():
@@ -108,7 +110,7 @@ def train_run(
 
 
 def _check_resume(recipe: Recipe, run: Run, resume: Path | bool) -> None:
-    """Raise `CheckpointError` for a path that is no checkpoint of the stage that runs; False on a finished run warns."""
+    """Raise `CheckpointError` for a path that is no checkpoint of the stage that runs; warn of False if none does."""
     done = run.info["status"] in ("trained", "evaluated")
     stage = next((name for name in stage_folders(recipe) if not done and name not in run.info.get("stages", [])), None)
     if resume is False and stage is None and run.writes:

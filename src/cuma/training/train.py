@@ -27,7 +27,7 @@ from cuma.runs import Run, Stage
 from cuma.training.checkpoints import NAME, newest_whole, require_whole
 from cuma.training.population import population
 from cuma.training.processes import processes
-from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
+from cuma.training.progress import LearningCurve, LogToStage, Measure, ProgressBar
 from cuma.training.rewards import check_reward
 from cuma.training.stages import PART, ROLES, require_rows, stage_folders, stage_trainer
 from cuma.training.tracking import check_trackers, keep_beside_the_log
@@ -40,7 +40,7 @@ def train_run(
     recipe: Recipe,
     folder: Path,
     materials: Materials | None = None,
-    measure: Callable[[Any], CurvePoint] | None = None,
+    curve: Callable[[Recipe, Materials], Measure | None] | None = None,
     resume_from_checkpoint: Path | bool = True,
 ) -> Run:
     """Train a recipe into a run's folder; a run that was interrupted goes on, a finished one is left alone.
@@ -51,7 +51,8 @@ def train_run(
         recipe: what to do.
         folder: the run's folder.
         materials: loaded parts, if there are any already.
-        measure: measures a model for the learning curve, at the recipe's curve_steps.
+        curve: gives what measures the learning curve at the recipe's curve_steps, in one process only; None: nothing to
+            measure.
         resume_from_checkpoint: how the unfinished stage goes on: True from its newest whole checkpoint, if there is
             one; False from its start; a path from that checkpoint of the stage, which must be whole.
 
@@ -89,6 +90,7 @@ def train_run(
     for kind in recipe.pipeline:
         require_rows(kind, recipe, materials)
     run.update(status="training", **materials.provenance(), population=population(materials.survey, PART, ROLES))
+    measure = _measure(recipe, materials, curve)
     previous: Stage | None = None
     for folder_name, kind in stage_folders(recipe).items():
         stage = run.stage(folder_name)
@@ -128,6 +130,18 @@ def _check_resume(recipe: Recipe, run: Run, resume: Path | bool) -> None:
             f"{resume} is no checkpoint of {stage}, the stage that runs. Name one of {checkpoints / 'checkpoint-N'}, "
             "or none: the newest whole one is then taken."
         )
+
+
+def _measure(recipe: Recipe, materials: Materials, curve: Any) -> Measure | None:
+    """What takes the points of the learning curve. A recipe that wants one and cannot have it is told so."""
+    world = processes()
+    if curve is None or not recipe.training.curve_steps:
+        return None
+    measure: Measure | None = curve(recipe, materials) if world.num_processes == 1 else None
+    if measure is None and world.is_main_process:
+        why = "nobody's survey answers are held out" if world.num_processes == 1 else "it is measured in one process"
+        logger.warning("No learning curve (training.curve_steps): %s.", why)
+    return measure
 
 
 def _model(recipe: Recipe, materials: Materials, previous: Stage | None) -> Any:
@@ -223,7 +237,7 @@ def _train_stage(
     kind: str,
     model: Any,
     materials: Materials,
-    measure: Any,
+    measure: Measure | None,
     resume_from_checkpoint: Path | bool,
 ) -> None:
     table = materials.table_for(recipe)
@@ -233,7 +247,7 @@ def _train_stage(
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     keep_beside_the_log(trainer, stage)
-    if measure is not None and recipe.training.curve_steps and kind == "sft":
+    if measure is not None and kind == "sft":
         trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure))
     trainer.add_callback(LogToStage(stage))
     trainer.add_callback(ProgressBar(f"{run.info['label']}: {kind}"))

@@ -152,7 +152,7 @@ def spoil(source: Path, change: str) -> None:
         ("shape", "other shapes"),
         ("router", "no router"),
         ("top_k", "--top-k"),
-        ("alpha", "does not say lora_alpha"),
+        ("alpha", "lacks lora_alpha"),
         ("type", "peft_type"),
         ("damaged", "damaged"),
         ("pickle", "never read"),

@@ -176,7 +176,7 @@ def _config(settings: dict[str, Any], found: _Found, backbone: nn.Module, top_k:
         raise AdapterError("the adapter's configuration does not say how many experts serve a token. Give --top-k.")
     if "lora_alpha" not in settings:
         raise AdapterError(
-            f"the adapter's configuration does not say lora_alpha, which scales the update. Write it into {CONFIG_NAME}."
+            f"the adapter's configuration lacks lora_alpha, which scales its update. Write it into {CONFIG_NAME}."
         )
     first = next(iter(found.routers.values()))
     weights = [tensor for tensor in first if tensor.dim() == 2]

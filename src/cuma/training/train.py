@@ -87,8 +87,8 @@ def train_run(
     if materials is None:
         with world.main_process_first():  # it fills the caches
             materials = Materials.load(recipe)
-    for kind in recipe.pipeline:
-        require_rows(kind, recipe, materials)
+    for planned in recipe.pipeline:
+        require_rows(planned, recipe, materials)
     run.update(status="training", **materials.provenance(), population=population(materials.survey, PART, ROLES))
     measure = _measure(recipe, materials, curve)
     previous: Stage | None = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,8 @@ class Study:
     def on_validation_groups(self, recipe: Recipe, folder: Path) -> dict[str, Any]:
         """Train and measure on whole groups that nobody was trained on."""
         materials = self.materials(recipe)
-        run = train_run(recipe, folder, materials, curve_point(recipe, materials, "validation", ("seen", "validation")))
+        watch = partial(curve_point, part="validation", roles=("seen", "validation"))
+        run = train_run(recipe, folder, materials, watch)
         return dict(next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)["unseen"])
 
     def on_test_people(self, recipe: Recipe, folder: Path) -> dict[str, Any]:

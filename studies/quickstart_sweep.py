@@ -10,6 +10,7 @@ recipe trains on and the quickstart's table does not show. The control (shuffled
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def main() -> None:
         for rate in rates:
             recipe = load_recipe(name, (f"training.learning_rate={rate}", f"training.curve_steps=[{end}]"))
             materials = materials or Materials.load(recipe)
-            measure = curve_point(recipe, materials, "validation", ROLES)
-            run = train_run(recipe, home / benchmark / f"{method}-{rate}", materials, measure)
+            watch = partial(curve_point, part="validation", roles=ROLES)
+            run = train_run(recipe, home / benchmark / f"{method}-{rate}", materials, watch)
             point = next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)
             trials.append(
                 {

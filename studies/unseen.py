@@ -12,6 +12,7 @@ Differences are paired by group; p-values are Holm's.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def on_validation_groups(ledger: Ledger, family: str, rate: str, split: int, hom
 
     def measure() -> dict[str, Any]:
         materials = Materials.load(recipe)
-        watch = curve_point(recipe, materials, "validation", ("seen", "validation"))
+        watch = partial(curve_point, part="validation", roles=("seen", "validation"))
         run = train_run(recipe, home / place, materials, watch)
         return dict(next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)["unseen"])
 

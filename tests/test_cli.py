@@ -13,7 +13,7 @@ from cuma import __version__
 from cuma.cli import EXIT_ERROR, EXIT_INTERRUPTED, app
 from cuma.cli.main import VERBS
 from cuma.machine import versions
-from cuma.recipe import packaged_recipes
+from cuma.recipe import load_recipe, packaged_recipes
 from cuma.runs import Run
 
 HEAVY = ("torch", "peft", "transformers", "datasets", "trl", "accelerate", "sentence_transformers")
@@ -103,6 +103,36 @@ def test_debug_shows_the_traceback_as_well() -> None:
     assert result.exit_code == EXIT_ERROR
     assert "Traceback" in result.stderr
     assert "Error: " in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("status", ["training", "trained"])
+@pytest.mark.parametrize("name", ["stages/01-sft/checkpoints/checkpoint-2", "stages/02-dpo/checkpoints/best", "x"])
+def test_a_checkpoint_is_of_the_stage_that_runs(status: str, name: str, tmp_path: Path) -> None:
+    two = load_recipe("quickstart/gss/cuma", ("pipeline=[sft, dpo]",))
+    run = Run.create(tmp_path / "run", two.to_yaml(), {"status": status, "stages": ["01-sft"], "digest": two.digest})
+    (run.path / name).mkdir(parents=True)
+    words = ["--output-dir", str(run.path), "--resume-from-checkpoint", str(run.path / name)]
+    result = invoke("train", two.name, "pipeline=[sft, dpo]", *words)
+    assert result.exit_code == EXIT_ERROR
+    expected = "is trained already" if status == "trained" else "is no checkpoint of 02-dpo, the stage that runs"
+    assert expected in result.stderr
+
+
+def test_a_checkpoint_of_the_stage_that_runs_must_be_whole(tmp_path: Path) -> None:
+    recipe = load_recipe("quickstart/gss/cuma", ("training.curve_steps=[]",))
+    run = Run.create(tmp_path / "run", recipe.to_yaml(), {"status": "training", "digest": recipe.digest})
+    (run.path / "stages/01-sft/checkpoints/checkpoint-2").mkdir(parents=True)
+    named = run.path / "../run/stages/01-sft/checkpoints/checkpoint-2/"
+    words = ["--output-dir", str(run.path), "--resume-from-checkpoint", str(named)]
+    assert "half written" in invoke("train", recipe.name, "training.curve_steps=[]", *words).stderr
+
+
+def test_a_finished_run_is_not_trained_anew_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = load_recipe("quickstart/gss/cuma")
+    Run.create(tmp_path / "run", recipe.to_yaml(), {"status": "trained", "digest": recipe.digest})
+    words = ["--output-dir", str(tmp_path / "run"), "--resume-from-checkpoint", "false"]
+    assert invoke("train", recipe.name, *words).exit_code == 0
+    assert "is trained already, and is left alone" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from cuma.reports import write_report
 from cuma.reports.model_card import write_model_card
 from cuma.runs import Run, read_json
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
+from cuma.training.progress import Measure
 from cuma.training.stages import stage_rows
 from cuma.training.train import open_run, train_run
 
@@ -46,8 +47,8 @@ def recipe(name: str = "cuma", *overrides: str) -> Recipe:
     return load_recipe(f"quickstart/gss/{name}", (*SMALL, *overrides))
 
 
-def measure(_: Any) -> dict[str, Any]:
-    return {"seen": {"soft_emd": 0.5, "spread": 0.1}}
+def curve(*_: Any) -> Measure:
+    return lambda model: {"seen": {"soft_emd": 0.5, "spread": 0.1}}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def materials() -> Materials:
 @pytest.fixture(scope="module")
 def run(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "cuma"
-    train_run(recipe(), folder, materials, measure)
+    train_run(recipe(), folder, materials, curve)
     return evaluate_run(folder, materials)
 
 
@@ -94,9 +95,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(run: Run, materials: Mate
 
     folder = tmp_path / "cuma"
     with pytest.raises(KeyboardInterrupt):
-        train_run(recipe(), folder, materials, interrupt)
+        train_run(recipe(), folder, materials, lambda *_: interrupt)
     assert Run.open(folder).info["status"] == "training"
-    resumed = train_run(recipe(), folder, materials, measure)
+    resumed = train_run(recipe(), folder, materials, curve)
     assert resumed.info["resumed"] is True
     steps = [row["step"] for row in resumed.stage(STAGE).read_log() if "loss" in row]
     assert steps == [1, 2, 3, 4, 5, 6]

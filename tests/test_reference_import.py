@@ -133,6 +133,8 @@ def spoil(source: Path, change: str) -> None:
         tensors = {name: tensor for name, tensor in tensors.items() if "_router_manager" not in name}
     elif change == "top_k":
         config.write_text(json.dumps({"peft_type": "CuMA"}))
+    elif change == "alpha":
+        config.write_text(json.dumps({"peft_type": "CuMA", "top_k": K}))
     elif change == "type":
         config.write_text(json.dumps({"peft_type": "LORA"}))
     save_file(tensors, weights)
@@ -150,6 +152,7 @@ def spoil(source: Path, change: str) -> None:
         ("shape", "other shapes"),
         ("router", "no router"),
         ("top_k", "--top-k"),
+        ("alpha", "lacks lora_alpha"),
         ("type", "peft_type"),
         ("damaged", "damaged"),
         ("pickle", "never read"),

@@ -51,7 +51,7 @@ class TrainingError(CumaError, ArithmeticError):
 
 
 class CheckpointError(CumaError, ValueError):
-    """A checkpoint is half written, damaged, or not there."""
+    """A checkpoint is half written, damaged, of another stage, or not there."""
 
 
 class EndpointError(CumaError, RuntimeError):

@@ -80,7 +80,7 @@ def _report(folders: list[Path], page: Path, console: Console) -> Path:
 def _method(recipe: Recipe, folder: Path, materials: Materials, command: str) -> Path:
     if not materials.fit(recipe):
         raise AssertionError(f"recipe {recipe.name} names other models or data than the quickstart's first one")
-    train_run(recipe, folder, materials, measure=curve_point(recipe, materials))
+    train_run(recipe, folder, materials, curve_point)
     run = evaluate_run(folder, materials)
     run.update(command=command)
     return folder

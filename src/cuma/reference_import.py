@@ -174,6 +174,10 @@ def _config(settings: dict[str, Any], found: _Found, backbone: nn.Module, top_k:
     top_k = top_k or next((settings[key] for key in TOP_K_KEYS if key in settings), None)
     if top_k is None:
         raise AdapterError("the adapter's configuration does not say how many experts serve a token. Give --top-k.")
+    if "lora_alpha" not in settings:
+        raise AdapterError(
+            f"the adapter's configuration lacks lora_alpha, which scales its update. Write it into {CONFIG_NAME}."
+        )
     first = next(iter(found.routers.values()))
     weights = [tensor for tensor in first if tensor.dim() == 2]
     hidden = backbone.get_submodule(layer).in_features
@@ -183,7 +187,7 @@ def _config(settings: dict[str, Any], found: _Found, backbone: nn.Module, top_k:
         raise AdapterError("the routers are not a linear map or a two-layer perceptron of [hidden state, profile].")
     return CumaConfig(
         r=lora_b.shape[2],
-        lora_alpha=settings.get("lora_alpha", 2 * lora_b.shape[2]),
+        lora_alpha=settings["lora_alpha"],
         target_modules=sorted({name.rpartition(".")[2] for name in found.lora_B}),
         layers_to_transform=sorted(blocks) or None,
         num_experts=lora_b.shape[0],

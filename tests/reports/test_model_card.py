@@ -182,6 +182,37 @@ def test_a_run_trained_on_conversations_is_used_in_one(
     assert "on conversations." in card
 
 
+@pytest.mark.parametrize(
+    ("stages", "questions", "words"),
+    [
+        ("sft", True, []),
+        ("sft, dpo", True, ["prefer people's own answers to others.", "towards the most frequent one"]),
+        ("sft, grpo", True, ["agreement with people's own answers.", "towards the most frequent one"]),
+        ("sft, dpo", False, ["trained on conversations, to", "prefer the replies that people chose to others."]),
+    ],
+)
+def test_the_card_says_what_each_stage_trained_for(
+    stages: str, questions: bool, words: list[str], tmp_path: Path, small_world: Population
+) -> None:
+    path = make(tmp_path, "cuma", small_world)
+    epochs = ("training.max_steps=null", "training.num_train_epochs=3", "dpo.max_steps=null", "dpo.num_train_epochs=1")
+    asked = (f"pipeline=[{stages}]", "training.lr_scheduler_type=constant", *epochs)
+    (path / "recipe.yaml").write_text(load_recipe("quickstart/gss/cuma", asked).to_yaml())
+    info = json.loads((path / "run.json").read_text())
+    if not questions:
+        (path / "run.json").write_text(json.dumps(info | {"population": info["population"] | {"questions": []}}))
+    card = write_model_card(path).read_text(encoding="utf-8")
+    assert [word for word in words if word not in card] == []
+    assert ("It was trained to reproduce how **groups**" in card) == ("**mean of a group**" in card) == questions
+    assert ("towards the most frequent one" in card) == (questions and stages != "sft")
+    settings = {row[0]: row[1] for row in rows(card, "Training")}
+    assert settings["SFT"].startswith("3 epochs in steps of 16 rows,")
+    if "dpo" in stages:
+        assert settings["DPO"].startswith("1 epoch in steps of ")
+    if "grpo" in stages:
+        assert settings["GRPO"].startswith("50 steps of ")
+
+
 def test_the_citation_is_the_one_of_the_software(card: str) -> None:
     cff = yaml.safe_load(CFF.read_text(encoding="utf-8"))
     assert cff["title"] in card

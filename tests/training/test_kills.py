@@ -67,6 +67,29 @@ def test_checkpoints_are_sealed_and_a_broken_one_is_named_or_refused(
     assert newest_whole(tmp_path) == newest
 
 
+def test_checkpoints_without_sums_are_set_aside_and_never_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def written(*steps: int) -> None:
+        for step in steps:
+            (tmp_path / f"checkpoint-{step}").mkdir()
+            (tmp_path / f"checkpoint-{step}" / "weights").write_text(f"of {step}")
+
+    written(5, 10)
+    assert newest_whole(tmp_path) is None
+    (tmp_path / "broken-checkpoint-10" / "weights").write_text("the first")
+    written(10)
+    assert newest_whole(tmp_path) is None
+    kept = {path.parent.name: path.read_text() for path in tmp_path.glob("*/weights")}
+    assert kept == {
+        "broken-checkpoint-5": "of 5",
+        "broken-checkpoint-10": "the first",
+        "broken-checkpoint-10-2": "of 10",
+    }
+    assert not list(tmp_path.glob("checkpoint-*"))  # what transformers' rotation counts
+    assert "checkpoint-10 is half written: it has no sha256.json; it is kept as broken-checkpoint-10-2" in caplog.text
+
+
 FULL_DISK = """
 import resource, sys
 from pathlib import Path

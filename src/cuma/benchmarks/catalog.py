@@ -15,6 +15,14 @@ BENCHMARKS: dict[str, Callable[..., Survey]] = {
     "gss-all": load_gss_all,
     "wvs": load_wvs,
 }
+BUILT = {
+    "wvb": "wvb",
+    "prism": "prism",
+    "ca": "community",
+    "community": "community",
+    "global_opinions": "global_opinions",
+}
+"""Benchmarks that must be built first: what people and recipes call them → what `cuma data build` does."""
 
 
 def is_folder(name: str) -> bool:
@@ -23,7 +31,13 @@ def is_folder(name: str) -> bool:
 
 
 def check_benchmark(name: str) -> None:
-    """Raises `BenchmarkError` for an unknown name, with the known ones, and for a folder that is not there."""
+    """Raises `BenchmarkError` for an unknown name, with the known ones, and for data or a folder to be built first."""
+    if name in BUILT and not is_folder(name):
+        raise BenchmarkError(
+            f"{name} has to be built first; only {', '.join(BENCHMARKS)} come with cuma. Obtain its files, build a "
+            f"folder with `cuma data build {BUILT[name]} --source FILES --output FOLDER`, and name that: "
+            "data.benchmark=FOLDER, or --benchmark FOLDER."
+        )
     if not is_folder(name):
         check_names("benchmark", [name], BENCHMARKS)
     elif not Path(name).expanduser().is_dir():

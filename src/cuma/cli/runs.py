@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from cuma.materials import Materials
+    from cuma.recipe_schema import Recipe
 
 
 class Benchmark(StrEnum):
@@ -54,9 +59,18 @@ def train(
     from cuma.training.train import train_run  # after the recipe is known to be sound: this takes seconds
 
     resume = {"true": True, "false": False}.get(resume_from_checkpoint.lower(), Path(resume_from_checkpoint))
-    train_run(loaded, folder, resume_from_checkpoint=resume)
+    train_run(loaded, folder, curve=_curve, resume_from_checkpoint=resume)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         typer.echo(f"{folder}  Next: cuma evaluate {folder}")
+
+
+def _curve(recipe: Recipe, materials: Materials) -> Callable[[Any], dict[str, Any]] | None:
+    """What measures the learning curve on test people's survey answers; None if there are none."""
+    from cuma.evaluation.asking import TEST_ROLES
+    from cuma.evaluation.evaluate import curve_point
+
+    answered = any(counts.sum() for counts in materials.survey.counts("test", TEST_ROLES)["counts"])
+    return curve_point(recipe, materials) if answered else None
 
 
 def report(

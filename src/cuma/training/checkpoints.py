@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from cuma.tuner.manifest import sha256
 
 logger = logging.getLogger(__name__)
 SUMS = "sha256.json"
-_NAME = re.compile(r"checkpoint-(\d+)")
+NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def seal(folder: Path) -> None:
@@ -54,9 +53,9 @@ def require_whole(folder: Path) -> Path:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest whole checkpoint in `folder`. Others are named in a warning and removed: rotation would count them."""
+    """The newest whole checkpoint in `folder`. Newer ones are renamed (rotation would count them), with a warning."""
     found = sorted(
-        (path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name)),
+        (path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name)),
         key=lambda path: int(path.name.rpartition("-")[2]),
         reverse=True,
     )
@@ -64,9 +63,18 @@ def newest_whole(folder: Path) -> Path | None:
         problem = fault(path)
         if problem is None:
             return path
-        logger.warning("%s %s; it is removed, and an older one is looked for.", path.name, problem)
-        shutil.rmtree(path)
+        logger.warning("%s %s; it is kept as %s, and an older one is looked for.", path.name, problem, _set_aside(path))
     return None
+
+
+def _set_aside(checkpoint: Path) -> str:
+    """Rename to broken-checkpoint-N, which neither rotation nor resuming looks at; what has that name stays."""
+    place = checkpoint.with_name(f"broken-{checkpoint.name}")
+    earlier = 1
+    while place.exists():
+        earlier += 1
+        place = checkpoint.with_name(f"broken-{checkpoint.name}-{earlier}")
+    return checkpoint.rename(place).name
 
 
 @contextmanager

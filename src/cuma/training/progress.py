@@ -12,6 +12,8 @@ from cuma.runs import Stage
 
 CurvePoint = dict[str, Any]
 """{"seen": {"soft_emd", "spread"}, "unseen": {…}}"""
+Measure = Callable[[Any], CurvePoint]
+"""Model → point; must leave weights, mode and random state as they are."""
 
 
 class LogToStage(TrainerCallback):
@@ -29,11 +31,11 @@ class LogToStage(TrainerCallback):
 class LearningCurve(TrainerCallback):
     """Measures the model at given steps and logs the point."""
 
-    def __init__(self, stage: Stage, steps: tuple[int, ...], measure: Callable[[Any], CurvePoint]) -> None:
+    def __init__(self, stage: Stage, steps: tuple[int, ...], measure: Measure) -> None:
         """Args:
         stage: whose log gets the points.
         steps: when to measure; 0 is before the first step.
-        measure: model → point; must leave weights, mode and random state as they are.
+        measure: takes a point.
         """
         self.stage = stage
         self.steps = steps

@@ -75,11 +75,10 @@ def stage_trainer(
 
 def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
     """What one stage trains on: tokenised survey rows for sft, pairs for dpo, prompts with answers for grpo."""
+    require_rows(stage, recipe, materials)
     own = _conversations(stage, recipe, materials)
     if own is not None:
         return _limited(own, recipe)
-    if not materials.survey.questions:
-        raise BenchmarkError(f"{recipe.data.benchmark} has neither rows for {stage!r} nor survey answers.")
     tokens = SurveyTokens(materials.backbone.tokenizer)
     if stage == "sft" and recipe.training.loss != "letter":
         return tokenise_cells(_cells(recipe, materials), tokens, counts=recipe.training.loss == "counts")
@@ -98,10 +97,24 @@ def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
     return preference_pairs(answers, seed=recipe.seed) if stage == "dpo" else answers
 
 
-def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset | None:
-    """A built folder's own rows for a stage, each with its own person; None: the stage is made from survey answers."""
+def require_rows(stage: str, recipe: Recipe, materials: Materials) -> None:
+    """Raises `BenchmarkError` if there is nothing that a stage could train on. Reads no rows."""
+    if not (materials.survey.questions or _own_rows(stage, recipe, materials)):
+        raise BenchmarkError(
+            f"{recipe.data.benchmark} has neither rows for {stage!r} nor survey answers. Leave {stage} out of the "
+            "pipeline, or build data that have one of the two."
+        )
+
+
+def _own_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset | None:
+    """A built folder's own rows for a stage, as they are; None: the stage is made from survey answers."""
     answers = materials.survey.questions and stage == "sft" and recipe.training.loss != "letter"
-    rows = None if materials.corpus is None or answers else materials.corpus.training_rows(stage)
+    return None if materials.corpus is None or answers else materials.corpus.training_rows(stage)
+
+
+def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset | None:
+    """A built folder's own rows for a stage, each told as the recipe says who asks; None: there are none."""
+    rows = _own_rows(stage, recipe, materials)
     if rows is None:
         return None
     dropout = FieldDropout(recipe.training.profile_dropout, recipe.seed) if recipe.training.profile_dropout else None
@@ -113,7 +126,8 @@ def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset 
         prompt = told_who_asks(row["prompt"], profile.sentence if profile_in_prompt(recipe) else "")
         return {"prompt": prompt, PROFILE: {name: getattr(profile, name) for name in FIELDS}}
 
-    return rows.map(told, remove_columns=[name for name in rows.column_names if name not in CONVERSATION])
+    dropped = [name for name in rows.column_names if name not in CONVERSATION]
+    return rows.map(told, remove_columns=dropped, keep_in_memory=True)  # else a copy goes into the built folder
 
 
 def _cells(recipe: Recipe, materials: Materials) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -16,27 +17,29 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from cuma.adapter_files import load_adapter, save_adapter, take_off, whole_modules
 from cuma.benchmarks.catalog import check_benchmark
-from cuma.errors import RunError, UnsupportedError
+from cuma.errors import CheckpointError, RunError, UnsupportedError
 from cuma.machine import hardware, versions
 from cuma.materials import Materials
 from cuma.recipe import load_recipe
 from cuma.recipe_schema import Recipe
 from cuma.runs import Run, Stage
-from cuma.training.checkpoints import newest_whole, require_whole
+from cuma.training.checkpoints import NAME, newest_whole, require_whole
 from cuma.training.population import population
 from cuma.training.processes import processes
-from cuma.training.progress import CurvePoint, LearningCurve, LogToStage, ProgressBar
+from cuma.training.progress import LearningCurve, LogToStage, Measure, ProgressBar
 from cuma.training.rewards import check_reward
-from cuma.training.stages import PART, ROLES, grpo_columns, stage_folders, stage_trainer
+from cuma.training.stages import PART, ROLES, grpo_columns, require_rows, stage_folders, stage_trainer
 from cuma.training.tracking import check_trackers, keep_beside_the_log
 from cuma.tuner.config import CumaConfig
+
+logger = logging.getLogger(__name__)
 
 
 def train_run(
     recipe: Recipe,
     folder: Path,
     materials: Materials | None = None,
-    measure: Callable[[Any], CurvePoint] | None = None,
+    curve: Callable[[Recipe, Materials], Measure | None] | None = None,
     resume_from_checkpoint: Path | bool = True,
 ) -> Run:
     """Train a recipe into a run's folder; a run that was interrupted goes on, a finished one is left alone.
@@ -47,17 +50,18 @@ def train_run(
         recipe: what to do.
         folder: the run's folder.
         materials: loaded parts, if there are any already.
-        measure: measures a model for the learning curve, at the recipe's curve_steps.
+        curve: gives what measures the learning curve at the recipe's curve_steps, in one process only; None: nothing to
+            measure.
         resume_from_checkpoint: how the unfinished stage goes on: True from its newest whole checkpoint, if there is
-            one; False from its start; a path from that checkpoint, which must be whole.
+            one; False from its start; a path from that checkpoint of the stage, which must be whole.
 
     Returns:
         The run, with status "trained".
 
     Raises:
-        BenchmarkError: there is no such benchmark.
+        BenchmarkError: there is no such benchmark, or it has no rows for one of the stages.
         RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads.
-        CheckpointError: the checkpoint that was named is not whole.
+        CheckpointError: the checkpoint that was named is not whole, or not of the stage that runs.
         RunError: the folder holds a run of another recipe, or cannot be written.
         UnsupportedError: it was started under FSDP.
     """
@@ -74,6 +78,7 @@ def train_run(
     with world.main_process_first():
         run = open_run(recipe, folder)
     run.writes = world.is_main_process
+    _check_resume(recipe, run, resume_from_checkpoint)
     if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
         if run.info["status"] == "created":
             run.update(status="trained", trainable_parameters=0)
@@ -81,7 +86,10 @@ def train_run(
     if materials is None:
         with world.main_process_first():  # it fills the caches
             materials = Materials.load(recipe)
+    for planned in recipe.pipeline:
+        require_rows(planned, recipe, materials)
     run.update(status="training", **materials.provenance(), population=population(materials.survey, PART, ROLES))
+    measure = _measure(recipe, materials, curve)
     previous: Stage | None = None
     for folder_name, kind in stage_folders(recipe).items():
         stage = run.stage(folder_name)
@@ -100,6 +108,39 @@ def train_run(
     run.update(status="trained")
     world.wait_for_everyone()
     return run
+
+
+def _check_resume(recipe: Recipe, run: Run, resume: Path | bool) -> None:
+    """Raise `CheckpointError` for a path that is no checkpoint of the stage that runs; warn of False if none does."""
+    done = run.info["status"] in ("trained", "evaluated")
+    stage = next((name for name in stage_folders(recipe) if not done and name not in run.info.get("stages", [])), None)
+    if resume is False and stage is None and run.writes:
+        logger.warning("%s is trained already, and is left alone. Delete it to train anew.", run.path)
+    if not isinstance(resume, Path):
+        return
+    if stage is None:
+        raise CheckpointError(
+            f"{run.path} is trained already: nothing goes on from {resume}. Name no checkpoint, or delete the run to "
+            "train anew."
+        )
+    checkpoints = run.stage(stage).checkpoints
+    if not NAME.fullmatch(resume.name) or resume.parent.resolve() != checkpoints.resolve():
+        raise CheckpointError(
+            f"{resume} is no checkpoint of {stage}, the stage that runs. Name one of {checkpoints / 'checkpoint-N'}, "
+            "or none: the newest whole one is then taken."
+        )
+
+
+def _measure(recipe: Recipe, materials: Materials, curve: Any) -> Measure | None:
+    """What takes the points of the learning curve. A recipe that wants one and cannot have it is told so."""
+    world = processes()
+    if curve is None or not recipe.training.curve_steps:
+        return None
+    measure: Measure | None = curve(recipe, materials) if world.num_processes == 1 else None
+    if measure is None and world.is_main_process:
+        why = "nobody's survey answers are held out" if world.num_processes == 1 else "it is measured in one process"
+        logger.warning("No learning curve (training.curve_steps): %s.", why)
+    return measure
 
 
 def _model(recipe: Recipe, materials: Materials, previous: Stage | None) -> Any:
@@ -195,7 +236,7 @@ def _train_stage(
     kind: str,
     model: Any,
     materials: Materials,
-    measure: Any,
+    measure: Measure | None,
     resume_from_checkpoint: Path | bool,
 ) -> None:
     table = materials.table_for(recipe)
@@ -205,7 +246,7 @@ def _train_stage(
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     keep_beside_the_log(trainer, stage)
-    if measure is not None and recipe.training.curve_steps and kind == "sft":
+    if measure is not None and kind == "sft":
         trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure))
     trainer.add_callback(LogToStage(stage))
     trainer.add_callback(ProgressBar(f"{run.info['label']}: {kind}"))

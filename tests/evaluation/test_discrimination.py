@@ -47,7 +47,8 @@ def test_letters_change_places_and_nothing_else(folder: Path) -> None:
 
 def test_a_model_is_asked_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     words = ["evaluate", "smollm2-135m", "--benchmark", str(folder), "--output-dir", str(tmp_path / "run")]
-    for measure in (["--collapse"], ["--against", str(tmp_path)], ["--topology"]):  # before any answering
+    other = Run.create(tmp_path / "other", "name: other\n")
+    for measure in (["--collapse"], ["--against", str(other.path)], ["--topology"]):  # before any answering
         refused = CliRunner().invoke(app, [*words, *measure])
         assert refused.exit_code == 2
         assert f"{measure[0]} needs survey answers" in " ".join(refused.output.split())

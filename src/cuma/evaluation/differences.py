@@ -21,7 +21,7 @@ THIS = "this"
 def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Every metric of this run minus that of each other one, on the same draws of the same people.
 
-    Written to differences.json beside the scores: {"run", "draws", "seed", "differences": {other: {side: {metric:
+    Written to differences.json beside the scores: {"run", "n", "draws", "seed", "differences": {other: {side: {metric:
     {"value", "low", "high", "p", "p_holm"}}}}}. p_holm is corrected for the number of other runs.
 
     Raises:
@@ -42,7 +42,8 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
         name: {side: {metric: _turned(entry) for metric, entry in metrics.items()} for side, metrics in sides.items()}
         for name, sides in found.items()
     }
-    result = {"run": subject.run.info["name"], "draws": draws, "seed": seed, "differences": differences}
+    about = {"run": subject.run.info["name"], "n": scores["n"], "draws": draws, "seed": seed}
+    result = {**about, "differences": differences}
     write_json(folder / "differences.json", result)
     return result
 

@@ -127,7 +127,7 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
         materials: loaded parts, if there are any already.
 
     Returns:
-        {"seed", "shares", "seen": [soft EMD {"value", "low", "high"} per share], "unseen": …}. At 0 nobody in
+        {"seed", "shares", "n": as in scores.json, "seen": [soft EMD {"value", "low", "high"} per share], "unseen": …}. At 0 nobody in
         particular asks, at 1 the whole profile is known. Truth is the whole group's answers throughout.
 
     Raises:
@@ -149,6 +149,7 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
                 model, recipe, materials, "test", TEST_ROLES, every_order=True, progress=bar, survey=survey
             )
             scores = score(for_people(cells, survey, "test"), survey.questions)
+            result["n"] = scores["n"]
             for side in ("seen", "unseen"):
                 if side in scores:
                     result.setdefault(side, []).append(scores[side]["soft_emd"])

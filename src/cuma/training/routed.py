@@ -112,10 +112,12 @@ class Routed:
             TrainingError: the loss or a gradient is not finite.
         """
         if resume_from_checkpoint is True:
-            with PartialState().main_process_first():  # it removes what is broken; the others then find the same
+            with PartialState().main_process_first():  # it sets aside what is broken; the others then find the same
                 newest = newest_whole(Path(self.args.output_dir))
             if newest is None:
-                raise CheckpointError(f"there is no whole checkpoint in {self.args.output_dir}. Train from the start.")
+                raise CheckpointError(
+                    f"there is no whole checkpoint in {self.args.output_dir}. Leave resume_from_checkpoint out to train from the start."
+                )
             resume_from_checkpoint = str(newest)
         elif resume_from_checkpoint:
             require_whole(Path(resume_from_checkpoint))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,13 +38,18 @@ def parts(folder: Path) -> Any:
     return SimpleNamespace(corpus=corpus, survey=corpus.survey())
 
 
-def test_a_stage_without_rows_is_refused_before_the_first_is_trained(conversations: Path, tmp_path: Path) -> None:
-    impossible = recipe(conversations, "pipeline=[sft, grpo]")
-    with pytest.raises(BenchmarkError, match=r"neither rows for 'grpo' nor survey answers\. Leave grpo out"):
+def test_a_stage_without_rows_is_refused_before_the_first_is_trained(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"Question {i}?", "completion": f"Answer {i}.", "profile": {"country": "Peru", "age": i}}
+        for i in range(40)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    build("own", tmp_path / "rows.jsonl", tmp_path / "built", Options())
+    impossible = recipe(tmp_path / "built", "pipeline=[sft, dpo]")
+    with pytest.raises(BenchmarkError, match=r"neither rows for 'dpo' nor survey answers\. Leave dpo out"):
         train_run(impossible, tmp_path / "run")
     assert Run.open(tmp_path / "run").info["status"] == "created"
-    for stage in ("sft", "dpo"):
-        require_rows(stage, impossible, parts(conversations))
+    require_rows("sft", impossible, parts(tmp_path / "built"))
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])

@@ -127,8 +127,8 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
         materials: loaded parts, if there are any already.
 
     Returns:
-        {"seed", "shares", "n": as in scores.json, "seen": [soft EMD {"value", "low", "high"} per share], "unseen": …}. At 0 nobody in
-        particular asks, at 1 the whole profile is known. Truth is the whole group's answers throughout.
+        {"seed", "shares", "n": as in scores.json, "seen": [soft EMD {"value", "low", "high"} per share], "unseen": …}.
+        At 0 nobody in particular asks, at 1 the whole profile is known. Truth is the whole group's answers throughout.
 
     Raises:
         RunError: the run is not evaluated yet, or its model reads no profile.

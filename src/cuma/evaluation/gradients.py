@@ -230,9 +230,7 @@ def _result(
 
 def _sentence(result: Mapping[str, Any]) -> str:
     if result["dense"]["agreement"]["value"] is None:
-        return (
-            "A group's own batches do not agree on where to go: nothing but noise is left, as at the end of training."
-        )
+        return "A group's own batches do not agree on where to go: nothing but noise, as at the end of training."
     dense = _shown(result["dense"]["agreement"])
     share = result["dense"]["conflicting"]["value"]
     text = (

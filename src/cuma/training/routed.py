@@ -116,7 +116,8 @@ class Routed:
                 newest = newest_whole(Path(self.args.output_dir))
             if newest is None:
                 raise CheckpointError(
-                    f"there is no whole checkpoint in {self.args.output_dir}. Leave resume_from_checkpoint out to train from the start."
+                    f"there is no whole checkpoint in {self.args.output_dir}. Leave resume_from_checkpoint out to "
+                    "train from the start."
                 )
             resume_from_checkpoint = str(newest)
         elif resume_from_checkpoint:

@@ -103,6 +103,16 @@ def test_without_a_reference_there_is_no_difference(runs: Sequence[Path]) -> Non
     assert "Against" not in markdown_table(table, "seen")
 
 
+def test_two_runs_of_one_label_are_told_apart_by_their_names(
+    runs: Sequence[Path], copy_of: Callable[[Path], Path]
+) -> None:
+    other = copy_of(runs[0])
+    info = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps(info | {"name": "again"}))
+    labels = set(comparison_table([runs[0], other], draws=0)["label"])
+    assert labels == {f"{info['label']} ({info['name']})", f"{info['label']} (again)"}
+
+
 def test_different_people_cannot_be_compared(runs: Sequence[Path], copy_of: Callable[[Path], Path]) -> None:
     other = copy_of(next(run for run in runs if run.name == "lora"))
     file = next(other.glob("evaluations/*/predictions.parquet"))

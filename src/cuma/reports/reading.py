@@ -167,7 +167,8 @@ def _benchmark(evaluation: Path) -> str:
 
 
 def _tell_apart(runs: Sequence[Run]) -> list[str]:
-    """The runs' names. Those of one name from different folders get the folder's too; RunError if that is the same."""
+    """The runs' names. Those of one name from different folders get the folder's too, those of one label their name;
+    RunError if that is the same."""
     names = [run.info["name"] for run in runs]
     for run in runs:
         folder, parent = run.path.resolve().name, run.path.resolve().parent.name
@@ -177,6 +178,10 @@ def _tell_apart(runs: Sequence[Run]) -> list[str]:
     names = [run.info["name"] for run in runs]
     if len(set(names)) < len(names):
         raise RunError(f"Two runs of one report have the same name; got {', '.join(names)}. Leave one out.")
+    labels = [run.info["label"] for run in runs]
+    for run in runs:
+        if labels.count(run.info["label"]) > 1:
+            run.info |= {"label": f"{run.info['label']} ({run.info['name']})"}
     return names
 
 

@@ -27,6 +27,7 @@ from cuma.evaluation.subject import Subject, subject_of_model
 from cuma.evaluation.win_rate import check_win_rate, evaluate_win_rate, summary
 from cuma.runs import Run, read_json
 from judging import Server, completion, prefers, running, serving
+from paper import write_benchmark
 from tiny import llama
 
 COUNTRIES = ("Japan", "Peru", "Kenya", "India")
@@ -91,6 +92,16 @@ def test_replies_are_the_models_own_and_name_nobody(told: Subject) -> None:
     found = read_json(told.folder / "replies.json")
     assert (found["texts"], found["max_tokens"]) == (COUNT, 8)
     assert not list(told.folder.glob("*.jsonl"))
+
+
+def test_of_world_values_bench_only_lettered_prompts_are_replied_to(tmp_path: Path) -> None:
+    corpus = Corpus.open(write_benchmark("wvb", tmp_path))
+    asked = prompts(corpus.survey(), corpus, 500, in_prompt=False, seed=0)
+    splits = corpus.rows("sft")
+    assert splits is not None
+    lettered = {row["prompt"][-1]["content"] for split in splits.values() for row in split if row["form"] == "letter"}
+    assert asked
+    assert {row["prompt"][-1]["content"] for row in asked} <= lettered
 
 
 def test_a_template_that_refuses_system_messages_is_told_who_asks_as_in_the_survey(

@@ -130,7 +130,7 @@ def _conversations(corpus: Corpus) -> list[dict[str, Any]] | None:
     for task in ("dpo", "sft", "grpo"):
         splits = corpus.rows(task)
         if splits is not None:
-            rows = [row for split in SPLITS if split in splits for row in splits[split]]
+            rows = [row for split in SPLITS if split in splits for row in splits[split] if _is_lettered(row)]
             distinct = {repr((row["person_id"], row["prompt"])): row for row in rows}
             return [
                 {
@@ -143,6 +143,11 @@ def _conversations(corpus: Corpus) -> list[dict[str, Any]] | None:
                 for row in distinct.values()
             ]
     return None
+
+
+def _is_lettered(row: dict[str, Any]) -> bool:
+    """WorldValuesBench's other form wants JSON, and tells of the person in its message."""
+    return row.get("form", "letter") == "letter"
 
 
 def _text(messages: Any) -> str | None:

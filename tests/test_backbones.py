@@ -122,8 +122,9 @@ def test_a_model_that_can_think_aloud_replies_at_once_unless_it_is_told_to_think
     asked = [{"role": "user", "content": "a b"}]
     assert tokenizer.apply_chat_template(asked, tokenize=False) == "a b<done>"
     assert tokenizer.apply_chat_template(asked, tokenize=False, enable_thinking=True) == "a b"
-    tokenizer.save_pretrained(tmp_path / "saved")  # with a run, say; it is not opened twice
-    assert load_backbone(str(folder)).tokenizer.chat_template == tokenizer.chat_template
+    template = tokenizer.chat_template
+    tokenizer.save_pretrained(folder)  # with an export, say
+    assert load_backbone(str(folder)).tokenizer.chat_template == template
 
 
 @pytest.mark.parametrize(

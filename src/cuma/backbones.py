@@ -251,7 +251,8 @@ def _finish(
         model.config.pad_token_id = tokenizer.pad_token_id
     if model.generation_config is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    if "enable_thinking" in (tokenizer.chat_template or ""):
+    template = tokenizer.chat_template or ""
+    if "enable_thinking" in template and not template.startswith(NOT_ALOUD):
         tokenizer.chat_template = NOT_ALOUD + tokenizer.chat_template
     model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = name
     return Backbone(model.eval(), tokenizer, name, licence, revision)

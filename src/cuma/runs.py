@@ -222,15 +222,19 @@ class Run:
         folders = sorted((self.path / "evaluations").glob(f"*-{digest}"))
         return next((folder for folder in folders if any((folder / name).is_file() for name in DONE)), None)
 
-    def chosen(self, evaluations: Iterable[Path]) -> Path | None:
-        """Of several finished evaluations the one that asks as the run's own recipe does, else the one that was
-        finished last; None of none."""
+    def chosen(self, evaluations: Iterable[Path], mark: str = DONE[0]) -> Path | None:
+        """Of several finished evaluations the one that asks as the run's own recipe does, else the one whose file
+        `mark` is the newest; None of none."""
         own = f"-{self.info.get('digest')}"
-        return max(evaluations, key=lambda folder: (folder.name.endswith(own), _finished(folder)), default=None)
+        return max(
+            evaluations,
+            key=lambda folder: (folder.name.endswith(own), (folder / mark).stat().st_mtime),
+            default=None,
+        )
 
-
-def _finished(evaluation: Path) -> float:
-    return max(file.stat().st_mtime for name in DONE if (file := evaluation / name).is_file())
+    def chosen_with(self, mark: str) -> Path | None:
+        """`chosen` of all evaluations that have this file."""
+        return self.chosen((file.parent for file in (self.path / "evaluations").glob(f"*/{mark}")), mark)
 
 
 def _check(info: dict[str, Any]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,37 +24,7 @@ if TYPE_CHECKING:
     from cuma.runs import Run
 
 
-class Prompting(StrEnum):
-    """What the prompt says about who asks."""
-
-    PERSONA = "persona"
-    NONE = "none"
-    FEW_SHOT = "few_shot"
-
-
-class Answers(StrEnum):
-    """Where a served model's option probabilities come from."""
-
-    AUTO = "auto"
-    LOGPROBS = "logprobs"
-    SAMPLES = "samples"
-
-
-class Dtype(StrEnum):
-    """Number formats of a model's weights."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
-class Quantization(StrEnum):
-    """How few bits a model's weights may have."""
-
-    FOUR = "4bit"
-    EIGHT = "8bit"
-
-
+Prompting = Literal["persona", "none", "few_shot"]
 WEIGHTS = "A model that is no run"
 MEASURE, SERVER, JUDGE = "What is measured", "A model behind a server", "What the model writes"
 NEED_WEIGHTS = {"--partial-profiles", "--gradients", "--topology"}
@@ -81,10 +50,11 @@ def evaluate(
         str | None, typer.Option(help="Commit, tag or branch on the Hub.", rich_help_panel=WEIGHTS)
     ] = None,
     dtype: Annotated[
-        Dtype | None, typer.Option(help="Number format. Left out: float32.", rich_help_panel=WEIGHTS)
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Number format. Left out: float32.", rich_help_panel=WEIGHTS),
     ] = None,
     quantization: Annotated[
-        Quantization | None, typer.Option(help="Hold the weights in fewer bits.", rich_help_panel=WEIGHTS)
+        Literal["4bit", "8bit"] | None, typer.Option(help="Hold the weights in fewer bits.", rich_help_panel=WEIGHTS)
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Prompts at once. Left out: 32.", rich_help_panel=WEIGHTS)
@@ -147,8 +117,9 @@ def evaluate(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Its model's name.", rich_help_panel=SERVER)] = None,
     answers: Annotated[
-        Answers, typer.Option(help="Log-probabilities where offered, or samples.", rich_help_panel=SERVER)
-    ] = Answers.AUTO,
+        Literal["auto", "logprobs", "samples"],
+        typer.Option(help="Log-probabilities where offered, or samples.", rich_help_panel=SERVER),
+    ] = "auto",
     samples: Annotated[int, typer.Option(min=1, help="Replies to each prompt.", rich_help_panel=SERVER)] = 20,
     max_requests: Annotated[
         int, typer.Option(min=1, help="To the server, and to the judge.", rich_help_panel=SERVER)
@@ -167,7 +138,7 @@ def evaluate(
     """Let a model answer for the test people, and score its answers."""
     _check(target, benchmark, endpoint, model, judge, replies, against or [])
     given = {"revision": revision, "dtype": dtype, "quantization": quantization, "batch_size": batch_size}
-    loading = {name: getattr(value, "value", value) for name, value in given.items() if value is not None}
+    loading = {name: value for name, value in given.items() if value is not None}
     if loading and (endpoint is not None or _is_run(str(target))):
         whose = "the server's own affair" if endpoint is not None else "what the run's recipe says"
         raise typer.BadParameter(f"is {whose}", param_hint=f"--{next(iter(loading)).replace('_', '-')}")
@@ -189,7 +160,7 @@ def evaluate(
         server = Server(
             endpoint,
             str(model),
-            answers=answers.value,
+            answers=answers,
             samples=samples,
             api_key_env=api_key_env,
             max_requests=max_requests,
@@ -281,14 +252,14 @@ def _subject(
     from cuma.evaluation.subject import subject_of_model, subject_of_run
 
     if server is None and _is_run(str(target)):
-        return subject_of_run(Path(str(target)), benchmark, prompting.value if prompting else None)
-    told: Any = (prompting or Prompting.PERSONA).value
+        return subject_of_run(Path(str(target)), benchmark, prompting)
+    told: Any = prompting or "persona"
     if server is None:
         return subject_of_model(str(target), str(benchmark), told, output_dir, **loading)
     from cuma.evaluation.served import subject_of_server
 
     if prompting is None and server.profile_field:
-        told = Prompting.NONE.value
+        told = "none"
     return subject_of_server(server, str(benchmark), told, output_dir)
 
 

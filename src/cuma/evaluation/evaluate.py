@@ -49,7 +49,6 @@ def evaluate_run(folder: Path, materials: Materials | None = None) -> Run:
         AdapterError: its adapter is damaged.
         UnsupportedError: it was started in several processes.
     """
-    require_one_process()
     subject = subject_of_run(folder)
     evaluate_subject(subject, materials)
     return subject.run

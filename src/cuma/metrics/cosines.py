@@ -13,7 +13,7 @@ from cuma.metrics.inference import GroupDraws, deviations, interval
 from cuma.metrics.pointwise import Floats
 
 DRAWS = 1000
-BOUNDS = {"between": (-1.0, 1.0), "within": (-1.0, 1.0), "conflicting": (0.0, 1.0)}
+BOUNDS = {"between": (-1.0, 1.0), "within": (-1.0, 1.0), "agreement": (-np.inf, np.inf), "conflicting": (0.0, 1.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Cosines:
         found: dict[str, Any] = {"cosine": [[_known(value) for value in row] for row in self.matrix]}
         for name, value in self.value.items():
             around = deviations(value, self.drawn[name], self.draws)
-            found[name] = entry(value, interval(value, around), *[BOUNDS[name]] if name in BOUNDS else [])
+            found[name] = entry(value, interval(value, around), BOUNDS[name])
         return found
 
     def minus(self, other: Cosines) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "evaluated": False,
         "chose": any((run.path / "evaluations").glob("*/discrimination.parquet")),
     }
-    folder = run.chosen(run.evaluations())
+    folder = run.chosen_with("predictions.parquet")
     if folder is None:
         return found | {"rows": group_rows(population["groups"], None)}
     evidence, scores = read_evaluation(run, folder), read_json(folder / "scores.json")
@@ -187,7 +187,7 @@ def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any])
     found = []
     for file in sorted(run.path.resolve().parent.glob("*/run.json")):
         other = Run.open(file.parent)
-        folder = other.chosen(other.evaluations())
+        folder = other.chosen_with("predictions.parquet")
         if other.info["kind"] != "anchor" or folder is None:
             continue
         data, theirs = load_recipe(other.path / "recipe.yaml").data, read_json(folder / "scores.json")

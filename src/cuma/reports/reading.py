@@ -99,11 +99,11 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     if not runs:
         raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
     opened = [Run.open(Path(path)) for path in runs]
-    chosen_choices = [_choices(run) for run in opened]
+    chosen_choices = [run.chosen_with("discrimination.parquet") for run in opened]
     asked = sorted({_benchmark(folder) for folder in chosen_choices if folder is not None})
     if len(asked) > 1:
         raise RunError(f"Preferred replies were asked for on {' and '.join(asked)}. Report these runs separately.")
-    beside = [choices or _replies(run) for run, choices in zip(opened, chosen_choices, strict=True)]
+    beside = [choices or run.chosen_with("replies.json") for run, choices in zip(opened, chosen_choices, strict=True)]
     if not any(run.evaluations() for run in opened) and all(beside):
         held = sorted({_benchmark(folder) for folder in beside if folder is not None})
         if benchmark not in (None, *held):
@@ -136,25 +136,9 @@ def _without_answers(
     return Evidence(benchmark, (), tuple(methods), pd.DataFrame(columns=PERSON_COLUMNS))
 
 
-def _choices(run: Run) -> Path | None:
-    """The folder with the run's discrimination.json."""
-    return run.chosen(file.parent for file in (run.path / "evaluations").glob("*/discrimination.parquet"))
-
-
-def _replies(run: Run) -> Path | None:
-    """The folder with the run's replies: of several that of its own recipe, else the newest."""
-    own = f"-{run.info.get('digest')}"
-    files = (run.path / "evaluations").glob("*/replies.json")
-    return max(
-        (file.parent for file in files),
-        key=lambda folder: (folder.name.endswith(own), (folder / "replies.json").stat().st_mtime),
-        default=None,
-    )
-
-
 def _written(run: Run) -> dict[str, Any]:
     """`Method.replies`."""
-    folder = _replies(run)
+    folder = run.chosen_with("replies.json")
     if folder is None:
         return {}
     judged = folder / "win_rate.json"
@@ -202,7 +186,7 @@ def _reference(runs: Sequence[Run], wanted: str | None) -> str | None:
 def read_evaluation(run: Run, folder: Path) -> Evidence:
     """One evaluation of one run, as evidence about that run alone. Raises RunError."""
     scores = read_json(folder / "scores.json")
-    method = _method(run, folder, run.info["name"], _choices(run))
+    method = _method(run, folder, run.info["name"], run.chosen_with("discrimination.parquet"))
     people = method.predictions[_who(method.predictions)]
     return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), people)
 

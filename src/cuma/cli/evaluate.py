@@ -140,8 +140,10 @@ def evaluate(
     given = {"revision": revision, "dtype": dtype, "quantization": quantization, "batch_size": batch_size}
     loading = {name: value for name, value in given.items() if value is not None}
     if loading and (endpoint is not None or _is_run(str(target))):
-        whose = "the server's own affair" if endpoint is not None else "what the run's recipe says"
-        raise typer.BadParameter(f"is {whose}", param_hint=f"--{next(iter(loading)).replace('_', '-')}")
+        why = "a server has its own" if endpoint is not None else "a run is measured as its recipe says"
+        raise typer.BadParameter(
+            f"is for a model that is no run: {why}", param_hint=f"--{next(iter(loading)).replace('_', '-')}"
+        )
     wanted = {
         "--partial-profiles": partial_profiles,
         "--collapse": collapse,

@@ -2,9 +2,11 @@
 
     make bench                      # layers and the whole model, about 15 minutes on 2 cores
     make bench ARGS="--only layers --rounds 30 --output /tmp/mine.json"
+    make bench ARGS="--device cuda --rounds 12 --output docs/results/performance-gpu.json"
 
 Every ratio is the median over paired rounds in this process, with a 95 % bootstrap interval. "A/A" is ours against
-ours: what this machine makes of no difference at all.
+ours: what this machine makes of no difference at all. On a GPU the base is in bf16 and all is timed under autocast to
+bf16, as `bf16: true` trains.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +26,15 @@ import numpy as np
 import torch
 
 from bench.floor import measure
-from bench.layers import CELLS, layer_runs
+from bench.layers import CELLS, GPU_CELLS, layer_runs
 from bench.models import SHAPES, crowd_runs, decode_runs, train_runs
 from bench.pairs import AGAIN, ROUTED, interleaved, ratio
 from cuma.backbones import load_backbone
 from cuma.machine import hardware, versions
 from cuma.runs import write_json
 
-Cell = tuple[str, str, Callable[[], dict[str, Callable[[], Any]]]]
+Rivals = dict[str, Callable[[], Any]]
+Cell = tuple[str, str, Callable[[], Rivals]]
 
 
 def main() -> None:
@@ -42,6 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use too"
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path, default=Path("docs/results/performance-cpu.json"))
     arguments = parser.parse_args()
@@ -53,12 +59,13 @@ def main() -> None:
         "hardware": hardware(),
         "threads": arguments.threads,
         "clock": arguments.clock,
-        "ceilings": asdict(measure(arguments.clock)),
+        "device": arguments.device,
+        **({"ceilings": asdict(measure(arguments.clock))} if arguments.device == "cpu" else {}),
         "versions": versions(),
         "cells": [],
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    for kind, name, prepare in cells(arguments.only):
+    for kind, name, prepare in cells(arguments.only, arguments.device):
         if arguments.cell and not any(part in f"{kind}: {name}" for part in arguments.cell):
             continue
         row = measured(kind, name, prepare, arguments)
@@ -68,27 +75,44 @@ def main() -> None:
     print(f"A/A over all cells: median {aa(result['cells'])}. Its page: python -m bench.table {arguments.output}")
 
 
-def cells(only: str | None) -> Iterator[Cell]:
+def cells(only: str | None, device: str) -> Iterator[Cell]:
     """(kind, name, what makes its rivals) of every cell."""
     if only != "models":
-        for cell in CELLS:
+        for cell in CELLS if device == "cpu" else GPU_CELLS:
             kind = "layer, training" if cell.train else "layer, answering"
             yield kind, cell.name, lambda cell=cell: layer_runs(cell)
     if only != "layers":
-        backbone = load_backbone("smollm2-135m").model
+        exact = load_backbone("smollm2-135m", device_map=device).model
+        timed = exact if device == "cpu" else load_backbone("smollm2-135m", device_map=device, dtype="bfloat16").model
         for shape in SHAPES:
-            yield "model, decoding step", shape, lambda shape=shape: decode_runs(backbone, shape, shape == "r=8")
-        yield "model, decoding step", "64 different people", lambda: crowd_runs(backbone)
+            yield "model, decoding step", shape, lambda shape=shape: decode_runs(exact, timed, shape, shape == "r=8")
+        yield "model, decoding step", "64 different people", lambda: crowd_runs(exact, timed)
         for shape in SHAPES:
-            yield "model, training step", shape, lambda shape=shape: train_runs(backbone, shape, shape == "r=8")
+            yield "model, training step", shape, lambda shape=shape: train_runs(exact, timed, shape, shape == "r=8")
 
 
-def measured(
-    kind: str, name: str, prepare: Callable[[], dict[str, Callable[[], Any]]], options: argparse.Namespace
-) -> dict[str, Any]:
+def prepared(
+    kind: str, prepare: Callable[[], dict[str, Callable[[], Any]]], device: str
+) -> dict[str, Callable[[], Any]]:
+    """A cell's rivals, on the device. On a GPU all are timed in autocast; whole models are compared in fp32."""
+    if device == "cpu":
+        return prepare()
+    timed = partial(torch.autocast, device, dtype=torch.bfloat16)
+    # torch.device is left before anything is timed: within it every call of PyTorch takes longer.
+    with torch.device(device), timed() if kind.startswith("layer") else nullcontext():
+        runs = prepare()
+    return {name: partial(_within, timed, run) for name, run in runs.items()}
+
+
+def _within(context: Callable[[], AbstractContextManager[Any]], run: Callable[[], Any]) -> None:
+    with context():
+        run()
+
+
+def measured(kind: str, name: str, prepare: Callable[[], Rivals], options: argparse.Namespace) -> dict[str, Any]:
     """One cell: how long ours takes, and its ratio to each rival."""
     start = time.perf_counter()
-    seconds = interleaved(prepare(), options.rounds, options.clock, options.seconds)
+    seconds = interleaved(prepared(kind, prepare, options.device), options.rounds, options.clock, options.seconds)
     rivals = [rival for rival in seconds if not rival.startswith("ours")]
     row = {
         "kind": kind,

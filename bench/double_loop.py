@@ -48,7 +48,8 @@ def _naive(layer: CumaLinear, hidden: Tensor, *args: Any, **kwargs: Any) -> Tens
     experts = layer.cuma_experts[name]
     each = call.profile.repeat_interleave(hidden.shape[0] // len(call.profile), 0)
     joint = torch.cat([hidden.float(), each[:, None].expand(*hidden.shape[:-1], -1)], dim=-1)
-    logits = router.output(router.input(joint).relu())
+    with torch.autocast(hidden.device.type, enabled=False):
+        logits = router.output(router.input(joint).relu())
     values, chosen = logits.topk(router.top_k, dim=-1)
     gates = torch.zeros_like(logits).scatter(-1, chosen, values.softmax(-1))
     if call.balanced:  # of every layer; those that share a router say the same, so the mean is ours

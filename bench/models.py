@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from bench.double_loop import loops_in_every_layer
-from bench.layers import PROFILE, K
+from bench.layers import PROFILE, K, seeded
 from bench.pairs import AGAIN
 from bench.parity import KINKED, assert_same
 from cuma.tuner.config import CumaConfig
@@ -27,8 +27,7 @@ DECODED, PREFIX = 8, 64
 
 def people(rows: int) -> Tensor:
     """[rows, D] unit vectors, as a sentence encoder's."""
-    generator = torch.Generator().manual_seed(rows)
-    return nn.functional.normalize(torch.randn(rows, PROFILE, generator=generator), dim=-1)
+    return nn.functional.normalize(seeded(torch.randn, rows, PROFILE, seed=rows), dim=-1)
 
 
 def mixture(backbone: nn.Module, shape: str) -> PeftModel:
@@ -55,13 +54,20 @@ def _sharing(backbone: nn.Module) -> nn.Module:
 # ---- training ----------------------------------------------------------------------------------------------------
 
 
-def train_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Callable[[], Any]]:
-    """Forward, backward (balance loss included) and AdamW of each rival, after ours was found to be the loop's."""
-    ids = torch.randint(100, 40_000, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+def train_runs(exact: nn.Module, backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Callable[[], Any]]:
+    """Forward, backward (balance loss included) and AdamW of each rival, after ours was found to be the loop's.
+
+    Args:
+        exact: the model in fp32, on which ours and the loop are compared.
+        backbone: the model that is timed, in its own dtype; may be the same.
+        shape: one of SHAPES.
+        with_loop: whether the double loop and the frozen base are timed too.
+    """
+    ids = seeded(torch.randint, 100, 40_000, (ROWS, LENGTH), seed=0)
     inputs = {"input_ids": ids, "labels": ids, "use_cache": False}
-    ours = mixture(backbone, shape).train()
     asked = {**inputs, "profile_embeds": people(ROWS)}
-    _assert_parity(ours, asked)
+    _assert_parity(mixture(exact, shape).train(), asked)
+    ours = mixture(backbone, shape).train()
     step = _train_step(ours, asked)
     runs = {"lora": _train_step(lora(backbone, shape).train(), inputs), "ours": step, AGAIN: step}
     if with_loop:
@@ -114,8 +120,12 @@ def _assert_parity(model: PeftModel, inputs: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def decode_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Callable[[], Any]]:
-    """One step of `generate` for several people: a forward on one token each, under the call's conditioning."""
+def decode_runs(exact: nn.Module, backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, Callable[[], Any]]:
+    """One step of `generate` for several people: a forward on one token each, under the call's conditioning.
+
+    Arguments as in `train_runs`.
+    """
+    _assert_same_answers(mixture(exact, shape).eval(), people(DECODED))
     ours, dense = mixture(backbone, shape).eval(), lora(backbone, shape).eval()
     call = conditioning(ours, people(DECODED))
     step = _decode_step(ours.get_base_model(), DECODED, call)
@@ -125,24 +135,28 @@ def decode_runs(backbone: nn.Module, shape: str, with_loop: bool) -> dict[str, C
         "ours": step,
         AGAIN: step,
     }
-    looped = _decode_step(ours.get_base_model(), DECODED, call, loops_in_every_layer)
-    assert_same([step()], [looped()], KINKED, "decoding step")
     if with_loop:
-        runs["double loop"] = looped
+        runs["double loop"] = _decode_step(ours.get_base_model(), DECODED, call, loops_in_every_layer)
     return runs
 
 
 @torch.no_grad()
-def crowd_runs(backbone: nn.Module, rows: int = 64) -> dict[str, Callable[[], Any]]:
+def crowd_runs(exact: nn.Module, backbone: nn.Module, rows: int = 64) -> dict[str, Callable[[], Any]]:
     """A decoding step of 64 equal people, and of 64 different ones, after both were found to be what the loop says."""
-    ours = mixture(backbone, "r=8").eval()
+    checked, ours = mixture(exact, "r=8").eval(), mixture(backbone, "r=8").eval()
     runs: dict[str, Callable[[], Any]] = {}
     for name, who in {"64 equal people": people(1).expand(rows, -1), "ours": people(rows)}.items():
-        call = conditioning(ours, who)
-        runs[name] = _decode_step(ours.get_base_model(), rows, call)
-        looped = _decode_step(ours.get_base_model(), rows, call, loops_in_every_layer)
-        assert_same([runs[name]()], [looped()], KINKED, f"decoding step, {name}")
+        _assert_same_answers(checked, who)
+        runs[name] = _decode_step(ours.get_base_model(), rows, conditioning(ours, who))
     return {**runs, AGAIN: runs["ours"]}
+
+
+def _assert_same_answers(model: PeftModel, who: Tensor) -> None:
+    """The same logits from ours and from the loop."""
+    call = conditioning(model, who)
+    ways = (nullcontext, loops_in_every_layer)
+    ours, looped = ([_decode_step(model.get_base_model(), len(who), call, way)()] for way in ways)
+    assert_same(ours, looped, KINKED, f"decoding step of {len(who)}")
 
 
 def conditioning(model: PeftModel, embeds: Tensor) -> Conditioning:
@@ -156,9 +170,8 @@ def _decode_step(
     call: Conditioning | None = None,
     way: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Callable[[], Any]:
-    generator = torch.Generator().manual_seed(0)
-    prefix = torch.randint(100, 40_000, (rows, PREFIX), generator=generator)
-    token = torch.randint(100, 40_000, (rows, 1), generator=generator)
+    ids = seeded(torch.randint, 100, 40_000, (rows, PREFIX + 1), seed=0)
+    prefix, token = ids[:, :PREFIX], ids[:, PREFIX:]
     under = nullcontext() if call is None else conditioned(call)
     with under, torch.no_grad():
         cache = model(input_ids=prefix, use_cache=True).past_key_values

@@ -48,9 +48,11 @@ def _made(result: dict[str, Any]) -> str:
     hardware = result["hardware"]
     counts = [row["a_over_a"]["n"] for row in result["cells"]]
     minutes = sum(row["took_seconds"] for row in result["cells"]) / 60
+    cores = f"{hardware['cores']} cores of an {hardware['cpu']}, {result['threads']} threads"
+    place = f"an {hardware['gpu']}" if result.get("device") == "cuda" else cores
     return (
-        f"Measured by `{result['command'].strip()}` at commit {result['commit']} on {hardware['cores']} cores of an "
-        f"{hardware['cpu']}, {result['threads']} threads,\n{result['clock']} clock, seed {result['seed']}, "
+        f"Measured by `{result['command'].strip()}` at commit {result['commit']} on {place},\n"
+        f"{result['clock']} clock, seed {result['seed']}, "
         f"{min(counts)} to {max(counts)} pairs a cell, {minutes:.0f} minutes."
     )
 

@@ -42,11 +42,15 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory in GiB (None if the system does not say), platform."""
+    """Processor, cores that this process may use, memory in GiB, GPU, platform; None is what the system does not say.
+
+    Of GPUs NVIDIA's are listed, by model, where their driver says so (Linux); torch is neither asked nor imported.
+    """
     return {
         "cpu": _cpu_model(),
         "cores": _usable_cores(),
         "memory_gib": _memory_gib(),
+        "gpu": _gpu_models(),
         "platform": platform.platform(),
     }
 
@@ -58,6 +62,14 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _gpu_models() -> str | None:
+    found = []
+    for about in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = about.read_text(encoding="utf-8", errors="replace").splitlines()
+        found += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return ", ".join(found) or None
 
 
 def _usable_cores() -> int:

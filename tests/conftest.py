@@ -13,6 +13,7 @@ pytest_plugins = ("browser",)
 # A worker of pytest-xdist is one of several, and takes one core.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1" if WORKER else "2"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is expected bit by bit is what CPUs compute
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

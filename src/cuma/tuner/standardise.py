@@ -61,8 +61,8 @@ class Standardiser(nn.Module):
             ProfileError: wrong width, non-finite values, or fewer than two different profiles.
         """
         check_embeds(embeds, self.mean.numel())
-        rows = embeds[present(embeds)].to(self.mean)
-        mean = rows.mean(0) if len(rows) else self.mean
+        rows = embeds[present(embeds)].to("cpu", self.mean.dtype)  # so that every device has the same statistics
+        mean = rows.mean(0) if len(rows) else torch.zeros(embeds.shape[1])
         norm = (rows - mean).square().sum(-1).mean().sqrt()
         # Also false for NaN, the norm of no rows. Equal rows differ from their mean by rounding.
         if not norm > 1e-6 * rows.norm(dim=-1).mean():

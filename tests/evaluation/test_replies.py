@@ -15,6 +15,7 @@ from cuma.backbones import load_backbone
 from cuma.benchmarks import load_benchmark
 from cuma.benchmarks.tensors import SurveyTokens
 from cuma.cli import EXIT_ERROR, app
+from cuma.cli.measured import print_win_rate
 from cuma.data.base import Options
 from cuma.data.build import build
 from cuma.data.corpus import Corpus
@@ -269,6 +270,14 @@ def test_one_command_replies_and_judges(
     assert result.exit_code == 0, result.output
     assert f"{COUNT} replies" in result.stdout
     assert "Win rate against what people preferred, by tiny: 0.500" in result.stdout
+
+
+def test_a_win_rate_over_few_people_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    print_win_rate({"n": {"people": 10}, "win_rate": {"value": 0.123, "low": None, "high": None}})
+    shown = capsys.readouterr().out
+    assert "too few to show" in shown
+    assert "0.123" not in shown
+    assert "10" not in shown
 
 
 class Replies(Server):

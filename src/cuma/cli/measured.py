@@ -142,7 +142,13 @@ def print_partial(measured: dict[str, Any]) -> None:
 
 
 def print_win_rate(found: dict[str, Any]) -> None:
-    """The rates, and how far to trust the judge."""
+    """The rates, and how far to trust the judge; of few people only that they are few."""
+    from cuma.reports.privacy import MIN_PEOPLE, people_text
+
+    people = found["n"]["people"]
+    if people < MIN_PEOPLE:
+        typer.echo(f"Win rate: of the replies to {people_text(people)} people, too few to show.")
+        return
     typer.echo(
         f"Win rate against {found['against']}, by {found['judge']}: {figure(found['win_rate'])}; at equal length "
         f"{figure(found['length_controlled_win_rate'])}; p of an even match {number(found['p'])}; the two orders "

@@ -99,6 +99,7 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
     facts: dict[str, Any] = {"prompting": subject.prompting, "answers": how, "host": endpoint.host}
     facts["samples"] = server.samples if how == "samples" else None
     facts["silent"] = sum(not row.any() for row in said)
+    facts |= {"requests": endpoint.requests, "failures": endpoint.failures}  # of this start
     sheet.write(folder, said, None, facts)
     log.close()
     card = survey.card

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import t
 from worlds import draw_world, items, predictions, true_spread
 
 from cuma.metrics import score, score_many
@@ -95,14 +96,17 @@ def test_there_is_no_interval_without_something_to_resample():
     assert interval(0.3, deviations(0.3, np.full(100, 0.3), drawn)) == (0.3, 0.3)
 
 
-def test_a_difference_that_hangs_on_one_or_two_groups_is_never_significant_and_has_a_finite_interval() -> None:
-    for differing, significant in ((1, False), (2, False), (12, True)):
-        values = np.where(np.arange(12) < differing, 0.5 + np.arange(12) / 12, 0.0)
-        drawn = GroupDraws.of(12, 1000, seed=0)
-        around = deviations(values.mean(), values @ drawn.times / 12, drawn)
-        low, high = interval(values.mean(), around)
-        assert (p_value(values.mean(), around) < 0.05) == (low > 0) == significant
-        assert high - low <= 4.2 * 2.21 * np.sqrt(values.var() / 11)
+def test_a_difference_that_hangs_on_one_or_two_groups_has_no_interval_and_no_p() -> None:
+    for groups, differing, known in ((12, 1, False), (12, 2, False), (12, 3, True), (12, 12, True), (4, 2, True)):
+        values = np.where(np.arange(groups) < differing, 0.5 + np.arange(groups) / groups, 0.0)
+        drawn = GroupDraws.of(groups, 1000, seed=0)
+        around = deviations(values.mean(), values @ drawn.times / groups, drawn)
+        assert (around is not None) == known
+        assert (p_value(values.mean(), around) is None) == (not known)
+        if known:
+            low, high = interval(values.mean(), around)
+            assert (low > 0) == (p_value(values.mean(), around) < 0.05) == (differing == 12)
+            assert high - low <= 4.2 * t.ppf(0.975, groups - 1) * np.sqrt(values.var() / (groups - 1))
 
 
 def test_500_intervals_over_people_hold_the_truth_93_to_97_percent_of_the_time() -> None:

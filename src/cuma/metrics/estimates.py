@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cuma.metrics.inference import holm, interval, p_value
-from cuma.metrics.measure import BOUNDS, METRICS, SQUARED
+from cuma.metrics.measure import BOUNDS, DESCRIPTIVE, METRICS, SQUARED
 from cuma.metrics.pointwise import Floats, low_option_mass
 
 NOT_TESTED = {"p": None}
@@ -40,6 +40,8 @@ def numbers(result: Measured, scatter: Scatter) -> dict[str, dict[str, Any]]:
 def _ends(metric: str, result: Measured, scatter: Scatter) -> tuple[float, float] | None:
     """The interval of one metric; divergences, which grow with the square of a difference, are taken by their root."""
     value, over = result.value[metric], result.drawn[metric]
+    if metric in DESCRIPTIVE:
+        return None
     if metric not in SQUARED:
         return interval(value, scatter(value, over))
     root = float(np.sqrt(value))
@@ -53,7 +55,8 @@ def paired(one: Measured, other: Measured, scatter: Scatter) -> dict[str, dict[s
     entries = {}
     for metric in (name for name in METRICS if name in one.value and name in other.value):
         value = one.value[metric] - other.value[metric]
-        around = scatter(value, one.drawn[metric] - other.drawn[metric]) if one.drawn else None
+        known = one.drawn and metric not in DESCRIPTIVE
+        around = scatter(value, one.drawn[metric] - other.drawn[metric]) if known else None
         p = p_value(value, around)
         entries[metric] = {**entry(value, interval(value, around)), "p": p, "p_holm": p}
     return entries

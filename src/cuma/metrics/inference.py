@@ -35,6 +35,10 @@ MAX_UNDEFINED = 0.05
 WIDEST = 2.0
 """An interval is at most so many times as wide as Student's: what differs in one or two groups only is missing from
 many draws, which then say nothing about how far the truth may be."""
+FEWEST_APART = 3
+"""Under so many groups apart from all others, which are alike, there is no interval."""
+ALIKE = 1e-6
+"""Of the group farthest off: what counts as no difference."""
 ROUNDING = 1e-12
 
 
@@ -57,13 +61,16 @@ class GroupDraws:
         often = self.times - self.times.mean(axis=1, keepdims=True)
         return np.asarray(np.linalg.pinv(often.T, rcond=1e-6))
 
-    def variance(self, metric: Floats) -> Floats:
-        """[B]: how much the groups' influences on `metric` [B] vary in each draw, over how much they do in the sample.
+    def influence(self, metric: Floats) -> Floats:
+        """[G]: what each group adds to `metric` [B], less the mean of that."""
+        influence = self._solve @ (metric - metric.mean())
+        return np.asarray(influence - influence.mean())
+
+    def variance(self, influence: Floats) -> Floats:
+        """[B]: how much the groups' influences vary in each draw, over how much they do in the sample.
 
         0 where no two groups of a draw differ.
         """
-        influence = self._solve @ (metric - metric.mean())
-        influence -= influence.mean()
         mean, square = (influence**power @ self.times / len(influence) for power in (1, 2))
         return np.asarray(np.maximum(square - mean**2, 0.0) / influence.var())
 
@@ -107,7 +114,7 @@ def deviations(value: float, metric: Floats, drawn: GroupDraws) -> Floats | None
     """How the estimate `value` scatters: numbers to be added to it, each with both signs.
 
     metric [B]: the same metric over the draws. None where there is nothing to resample: under 2 groups, or a metric
-    undefined here or in over 5 % of the draws.
+    undefined here or in over 5 % of the draws; or too little: all but one or two groups say the very same.
     """
     groups, defined = len(drawn.times), np.isfinite(metric)
     if groups < 2 or not np.isfinite(value) or defined.mean() < 1 - MAX_UNDEFINED:
@@ -116,12 +123,23 @@ def deviations(value: float, metric: Floats, drawn: GroupDraws) -> Floats | None
     away = np.abs(known - known.mean())
     if away.max() <= ROUNDING * max(1.0, abs(value)):
         return np.zeros(2 * len(away))
-    variance = drawn.variance(known)
+    influence = drawn.influence(known)
+    if _one_or_two_apart(influence):
+        return None
+    variance = drawn.variance(influence)
     farthest = WIDEST * _student(groups) * known.std()
     some = variance > ROUNDING
     away = np.where(some, away / np.sqrt(np.where(some, variance, 1.0)), farthest)
     away = np.minimum(away, farthest)[defined]
     return np.concatenate([-away, away])
+
+
+def _one_or_two_apart(influence: Floats) -> bool:
+    """Whether most groups are alike and under `FEWEST_APART` are not, such as two models' accuracies where hardly any
+    likeliest answer differs: drawing groups again then cannot show what other groups would give."""
+    away = np.abs(influence - np.median(influence))
+    apart = int((away > ALIKE * away.max()).sum())
+    return apart < min(FEWEST_APART, len(influence) / 2)
 
 
 def student_deviations(value: float, drawn: Floats, units: int) -> Floats | None:

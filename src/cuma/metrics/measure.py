@@ -38,6 +38,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
 METRICS = tuple(BOUNDS)
 SQUARED = ("jsd", "kl")
 """Metrics that are skewed like squares."""
+DESCRIPTIVE = ("wvb_near",)
+"""Metrics without an interval: a share of few questions jumps, and no resampling of groups says by how much."""
 BETWEEN_GROUPS = ("spread", "alignment")
 """Metrics that one group alone does not have."""
 

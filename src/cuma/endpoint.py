@@ -153,7 +153,8 @@ class Endpoint:
         if not key and not self.is_local:
             raise EndpointError(
                 f"The {self.role} at {self.host} needs a key, and the environment variable {self._key_name} is not "
-                "set. Set it, or name another one with api_key_env."
+                "set. Set it, or name another one with api_key_env (for `cuma evaluate`: --api-key-env, of a judge "
+                "--judge-key-env)."
             )
         return key or "none"
 

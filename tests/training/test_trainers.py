@@ -107,6 +107,16 @@ def test_an_unfitted_adapter_is_fitted_on_the_distinct_profiles(tmp_path: Path, 
     assert standardiser.fitted
 
 
+def test_one_process_that_sees_several_gpus_trains_on_one(tmp_path: Path, tokenizer: Any) -> None:
+    args = arguments(tmp_path)
+    args._n_gpu = 2  # as transformers finds them
+    model = mixture(tokenizer, router_input="semantic")
+    with pytest.warns(UserWarning, match="torchrun --nproc-per-node 2"):
+        trainer = CumaSFTTrainer(model, args, train_dataset=sentences(ROWS), processing_class=tokenizer)
+    assert (trainer.args.n_gpu, trainer.args.train_batch_size) == (1, args.per_device_train_batch_size)
+    assert not isinstance(trainer._wrap_model(trainer.model), torch.nn.DataParallel)
+
+
 def test_what_would_lose_the_balance_loss_is_refused_by_name(tmp_path: Path, tokenizer: Any) -> None:
     def trainer(**options: Any) -> CumaSFTTrainer:
         model = mixture(tokenizer, router_input="semantic")

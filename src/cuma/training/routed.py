@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class Routed:
 
         Returns the embeddings of all people in the data; None if the model does not read them.
         """
+        _on_one_gpu(args)
         self._came_in = [(p, p.data) for p in _trained(model)]
         self._mixture = _mixture(model)
         self._meter = GateMeter()
@@ -179,6 +181,18 @@ def with_mixture(model: Any, args: Any, options: dict[str, Any]) -> Any:
         )
     set_seed(args.seed)
     return get_peft_model(model, options.pop("peft_config"))
+
+
+def _on_one_gpu(args: Any) -> None:
+    """Keep transformers from DataParallel, which it takes where one process sees several GPUs: its copies of a layer
+    would ask the first GPU's router, and a batch would have as many times the rows that its option says."""
+    if args.n_gpu > 1:
+        warnings.warn(
+            f"One process trains on one GPU, and {args.n_gpu} are here. To use all of them start it with "
+            f"torchrun --nproc-per-node {args.n_gpu}.",
+            stacklevel=4,
+        )
+        args._n_gpu = 1
 
 
 def _refuse(args: Any, options: dict[str, str], what: str) -> None:

@@ -113,9 +113,14 @@ def load_survey(recipe: Recipe) -> tuple[Survey, Corpus | None]:
     Raises:
         BenchmarkError: it is not there.
     """
-    if not is_folder(recipe.data.benchmark):
-        return load_benchmark(recipe.data.benchmark, seed=recipe.data.split_seed), None
-    corpus = Corpus.open(recipe.data.benchmark)
+    return survey_of(recipe.data.benchmark, recipe.data.split_seed)
+
+
+def survey_of(benchmark: str, seed: int = 0) -> tuple[Survey, Corpus | None]:
+    """A benchmark by name, split by `seed`, or a built folder, whose split is its own. Raises as `load_survey`."""
+    if not is_folder(benchmark):
+        return load_benchmark(benchmark, seed=seed), None
+    corpus = Corpus.open(benchmark)
     return corpus.survey(), corpus
 
 

@@ -167,6 +167,14 @@ def test_every_method_is_used_as_it_was_trained(
     compile(re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)[0], "card", "exec")
 
 
+@pytest.mark.parametrize("recipe", ["baselines/gss/full", "baselines/gss/prefix", "baselines/gss/dora"])
+def test_every_method_has_a_card(recipe: str, tmp_path: Path, small_world: Population) -> None:
+    path = make(tmp_path, "cuma", small_world, recipe="lora")
+    (path / "recipe.yaml").write_text(load_recipe(recipe).to_yaml())
+    assert load_recipe(recipe).adapter.method in recipe
+    assert "This is an adapter: " in write_model_card(path).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("recipe", "in_prompt"), [("cuma", False), ("lora", True)])
 def test_a_run_trained_on_conversations_is_used_in_one(
     recipe: str, in_prompt: bool, tmp_path: Path, small_world: Population

@@ -49,5 +49,7 @@ def load_benchmark(name: str, seed: int = 0) -> Survey:
 
     Raises `BenchmarkError` for an unknown name (with the known ones) and for data that are not installed.
     """
-    check_benchmark(name)
+    if not is_folder(name):
+        check_benchmark(name)
+    check_names("benchmark", [name], BENCHMARKS)
     return BENCHMARKS[name](seed=seed)

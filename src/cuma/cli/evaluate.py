@@ -81,7 +81,11 @@ def evaluate(
     ] = False,
     against: Annotated[
         list[Path] | None,
-        typer.Option(metavar="RUN", help="Paired differences from this evaluated run.", rich_help_panel=MEASURE),
+        typer.Option(
+            metavar="RUN",
+            help="Paired differences from this evaluated run; with --judge, the run whose replies are compared.",
+            rich_help_panel=MEASURE,
+        ),
     ] = None,
     profile_field: Annotated[
         bool,

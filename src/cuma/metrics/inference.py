@@ -33,8 +33,8 @@ LEVEL = 0.95
 MAX_UNDEFINED = 0.05
 """With a larger share of draws in which a metric is undefined there is no interval."""
 WIDEST = 2.0
-"""An interval is at most so many times as wide as Student's: what differs in one or two groups only is missing from
-many draws, which then say nothing about how far the truth may be."""
+"""An interval is at most so many times as wide as Student's: what differs in few groups only is missing from many
+draws, which then say nothing about how far the truth may be."""
 FEWEST_APART = 3
 """Under so many groups apart from all others, which are alike, there is no interval."""
 ALIKE = 1e-6

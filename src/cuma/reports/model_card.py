@@ -30,6 +30,8 @@ METHODS = {
     "cuma": "a mixture of LoRA experts",
     "lora": "one dense LoRA adapter",
     "dora": "one dense DoRA adapter",
+    "prefix": "a trained prefix (P-Tuning v2)",
+    "full": "copies of its layers, fine-tuned whole",
 }
 
 

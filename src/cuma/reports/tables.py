@@ -101,6 +101,11 @@ MORE_COLUMNS = (
         "Soft EMD when the method must give its likeliest answer to everybody of a group; it hardly tells a perfect "
         "model from one that knows only the average.",
     ),
+    Column(
+        "sampler_floor",
+        "Sampler's floor",
+        "The argmax EMD of a perfect model that says one answer for each person, drawn from its group's shares.",
+    ),
     Column("jsd", "JSD ↓", "Jensen–Shannon divergence between predicted and people's shares, in nats, up to 0.69."),
     Column("js_similarity", "1 − JS ↑", "One minus the Jensen–Shannon distance: what GlobalOpinionQA reports."),
     Column("kl", "KL ↓", "Kullback–Leibler divergence of people's shares from the predicted ones, in nats."),
@@ -120,6 +125,7 @@ MORE_COLUMNS = (
         "How much closer to a group's people the answer comes when the model is told who asks (soft EMD saved).",
     ),
     Column("wvb_auc", "WVB AUC ↑", "WorldValuesBench's: one minus its EMD, over all people together."),
+    Column("wvb_near", "WVB near ↑", "WorldValuesBench's share of questions with an EMD of up to 0.2; a description."),
 )
 """The other metrics, for who wants them; a column without any figure is left out."""
 MORE_KEYS = frozenset(column.key for column in MORE_COLUMNS)

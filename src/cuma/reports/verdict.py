@@ -200,7 +200,7 @@ def _bounds(row: pd.Series) -> str:
     """The 95 % interval of a difference's size, in the direction in which the sentence tells it."""
     low, high = row["difference_low"], row["difference_high"]
     if pd.isna(low):
-        return " (no interval: too few groups)"
+        return " (no interval: too few groups, or too few that differ)"
     if row["difference"] < 0:
         low, high = -high, -low
     return f" (95 % interval {number(low)} to {number(high)})"

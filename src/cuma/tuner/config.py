@@ -77,7 +77,8 @@ class CumaConfig(PeftConfig):
     init_weights: bool = field(default=True)
     """B starts at zero, so that a fresh adapter changes nothing. False: B is random too (for tests)."""
     profile_encoder: dict[str, Any] | None = field(default=None)
-    """Which sentence encoder made the profile embeddings: {"id", "revision", "template"}; see `ProfileEncoder.spec`."""
+    """Which sentence encoder made the profile embeddings: {"id", "revision", "template"}, and "fields" if it says
+    the profile's named fields too; see `ProfileEncoder.spec`."""
 
     # Set by from_pretrained: the weights that belong to this configuration are still to be loaded.
     _awaits_weights = False

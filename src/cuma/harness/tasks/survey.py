@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from cuma.benchmarks.catalog import load_benchmark
 from cuma.benchmarks.cells import survey_cells
 from cuma.benchmarks.prompts import LETTERS
+from cuma.errors import BenchmarkError
 from cuma.harness.marker import mark
+from cuma.materials import survey_of
 from cuma.metrics import emd
 from cuma.profiles import Profile
 
@@ -26,15 +27,20 @@ def documents(benchmark: str = "gss", persona: bool = False, **_: Any) -> dict[s
     """The benchmark's test cells.
 
     Args:
-        benchmark: gss, wvs, or a folder that `cuma data build` wrote.
+        benchmark: gss, gss-all, wvs, or a folder that `cuma data build` wrote.
         persona: say who asks in the prompt, which any model reads; otherwise in the request's mark, which only the
             model type "cuma" understands.
 
     Returns:
         {"test": documents with group, question_id, seen, ordinal, system, text, order, letters, counts}; counts are
         people's answers in the order of the question's options.
+
+    Raises:
+        BenchmarkError: it is not there, or asks no people anything.
     """
-    survey = load_benchmark(benchmark)
+    survey, _ = survey_of(benchmark)
+    if not survey.questions:
+        raise BenchmarkError(f"{benchmark} holds no survey: nobody answered lettered questions there.")
     seen = {group.id: group.role == "seen" for group in survey.groups}
     ordinal = {question.id: question.ordinal for question in survey.questions}
     rows = []

@@ -38,7 +38,7 @@ def documents(benchmark: str = "gss", persona: bool = False, **_: Any) -> dict[s
     Raises:
         BenchmarkError: it is not there, or asks no people anything.
     """
-    survey, _ = survey_of(benchmark)
+    survey = survey_of(benchmark)[0]
     if not survey.questions:
         raise BenchmarkError(f"{benchmark} holds no survey: nobody answered lettered questions there.")
     seen = {group.id: group.role == "seen" for group in survey.groups}

@@ -38,7 +38,7 @@ sweep: install ## Choose the quickstart's learning rates on validation groups (a
 stages: install ## sft -> dpo and sft -> grpo: does each improve what it trains on? Three seeds (about 60 minutes)
 	$(BIN)/python studies/stages.py $(ARGS)
 
-study: install ## Every method on five splits, tuned alike (about 6 hours; ARGS="--benchmark gss")
+study: install ## Every method on five splits, tuned alike (about 12 hours; gss takes minutes on a GPU; ARGS="--benchmark gss")
 	$(BIN)/python studies/grid.py $(ARGS)
 
 unseen: install ## What helps on groups that nobody was trained on? (about 2 hours)

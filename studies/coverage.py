@@ -44,33 +44,33 @@ def measure(groups: int, people: int, asked: int, options: int, worlds: int, dra
     for seed in range(worlds):
         world = draw_world(seed, questions, groups, people)
         other = rival_model(world, seed)
-        moving.append(can_move(world.model, other))
+        moving.append(can_move(world.model))
         tables = {"model": predictions(world, world.model), "rival": predictions(world, other)}
         both = score_many(tables, questions, reference="rival", draws=draws, seed=seed)
         scores, paired = both["scores"]["model"]["seen"], both["differences"]["model"]["seen"]
         for metric in METRICS:
             for name, entry in ((metric, scores[metric]), (f"{metric}, paired", paired[metric])):
-                if entry["low"] is not None:
-                    found.setdefault(name, []).append((entry["value"], entry["low"], entry["high"]))
+                row = (np.nan if entry[end] is None else entry[end] for end in ("value", "low", "high"))
+                found.setdefault(name, []).append(tuple(row))
     truths = {"spread": true_spread(options=options)}
-    rows = {name: np.array(each) for name, each in found.items() if len(each) == worlds}
+    rows = {name: np.array(each) for name, each in found.items() if np.isfinite(each).all(axis=1).any()}
     return {name: _covered(each, truths.get(name)) for name, each in rows.items()} | by_reason(rows, np.array(moving))
 
 
-def can_move(model: dict[str, np.ndarray], rival: dict[str, np.ndarray]) -> tuple[bool, bool]:
-    """Whether every question has several likeliest answers among the groups; whether two models' differ in 3 groups."""
-    one, other = (np.stack([said.argmax(axis=1) for said in each.values()]) for each in (model, rival))
-    return bool(np.ptp(one, axis=1).all()), bool((one != other).any(axis=0).sum() >= 3)
+def can_move(model: dict[str, np.ndarray]) -> bool:
+    """Whether every question has several likeliest answers among the groups."""
+    return bool(np.ptp(np.stack([said.argmax(axis=1) for said in model.values()]), axis=1).all())
 
 
 def by_reason(rows: dict[str, np.ndarray], moving: np.ndarray) -> dict[str, Any]:
-    """Coverage where the metrics that hang on few likeliest answers can move (`can_move`), and in the other worlds."""
-    found = {}
-    for name, moves in zip(("macro_f1", "accuracy, paired"), moving.T, strict=True):
-        for where, kept in (("where it can move", moves), ("where it cannot", ~moves)):
-            if kept.any():
-                found[f"{name}, {where}"] = _covered(rows[name][kept], float(rows[name][:, 0].mean()))
-    return found
+    """Coverage of macro-F1 where the likeliest answers that it hangs on can move (`can_move`), and in the other
+    worlds."""
+    truth = float(rows["macro_f1"][:, 0].mean())
+    return {
+        f"macro_f1, {where}": _covered(rows["macro_f1"][kept], truth)
+        for where, kept in (("where it can move", moving), ("where it cannot", ~moving))
+        if kept.any()
+    }
 
 
 def rival_model(world: World, seed: int) -> dict[str, np.ndarray]:
@@ -83,9 +83,11 @@ def rival_model(world: World, seed: int) -> dict[str, np.ndarray]:
 
 
 def _covered(rows: np.ndarray, truth: float | None) -> dict[str, float]:
+    """rows [worlds, 3]: value, low, high; NaN ends where there is no interval, which count for the truth only."""
     value = float(rows[:, 0].mean()) if truth is None else truth
-    held = (rows[:, 1] <= value + 1e-12) & (rows[:, 2] >= value - 1e-12)
-    return {"covered": float(held.mean()), "truth": value, "n": len(rows)}
+    known = rows[np.isfinite(rows[:, 1])]
+    held = (known[:, 1] <= value + 1e-12) & (known[:, 2] >= value - 1e-12)
+    return {"covered": float(held.mean()), "truth": value, "n": len(known)}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from cuma.machine import hardware, versions
 from cuma.runs import write_json
 
 
 class Ledger:
     """A result file that grows run by run: a study that was stopped goes on from it, without the folders of its runs.
+
+    Several processes may share one file.
 
     Args:
         file: the result; what it holds already counts as done.
@@ -22,7 +26,9 @@ class Ledger:
     def __init__(self, file: Path, command: str) -> None:
         self.file = file
         self.command = command
-        self.runs: dict[str, dict[str, Any]] = json.loads(file.read_text())["runs"] if file.exists() else {}
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.machines: dict[str, Any] = {}
+        self._read()
 
     def once(self, name: str, made_by: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The scores of one run: those in the file if they were made by this very recipe, else measured now.
@@ -32,14 +38,25 @@ class Ledger:
             made_by: digest of its recipe, or of several.
             measure: trains and measures it.
         """
-        known = self.runs.get(name, {})
-        if known.get("recipe") != made_by:
-            self.runs[name] = {"recipe": made_by, **measure()}
-            self.write()
-            print(name, self.runs[name].get("unseen", self.runs[name]), flush=True)
-        return {key: value for key, value in self.runs[name].items() if key != "recipe"}
+        if self.runs.get(name, {}).get("recipe") != made_by:
+            here = hardware()
+            machine = here["gpu"] or here["cpu"]
+            measured = {"recipe": made_by, "machine": machine, **measure()}
+            with FileLock(self.file.with_suffix(".lock")):
+                self._read()  # what others have added
+                self.runs[name] = measured
+                self.machines[machine] = {"hardware": here, "versions": versions()}
+                self.write()
+            print(name, measured.get("unseen", measured), flush=True)
+        return {key: value for key, value in self.runs[name].items() if key not in ("recipe", "machine")}
 
     def write(self, **table: Any) -> None:
-        """The file as it stands: the runs so far, and the table when all are there."""
-        about = {"seed": 0, "hardware": hardware(), "versions": versions()}
-        write_json(self.file, {"command": self.command, **table, "runs": self.runs, **about})
+        """The file as it stands: the runs so far, what each was made on, and the table when all are there."""
+        write_json(
+            self.file, {"command": self.command, **table, "runs": self.runs, "seed": 0, "machines": self.machines}
+        )
+
+    def _read(self) -> None:
+        if self.file.exists():
+            found = json.loads(self.file.read_text())
+            self.runs, self.machines = found["runs"], found["machines"]

@@ -269,15 +269,22 @@ def test_one_command_replies_and_judges(
         result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert f"{COUNT} replies" in result.stdout
-    assert "Win rate against what people preferred, by tiny: 0.500" in result.stdout
+    assert "Win rate: of the replies to fewer than 11 people, too few to show." in result.stdout
+    assert read_json(told.folder / "win_rate.json")["win_rate"]["value"] == 0.5
 
 
-def test_a_win_rate_over_few_people_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    print_win_rate({"n": {"people": 10}, "win_rate": {"value": 0.123, "low": None, "high": None}})
+def test_a_win_rate_is_shown_over_enough_people_only(capsys: pytest.CaptureFixture[str]) -> None:
+    rate = {"value": 0.123, "low": 0.1, "high": 0.2}
+    found = {
+        "against": "them", "judge": "tiny", "win_rate": rate, "length_controlled_win_rate": rate, "p": 0.5,
+        "position_consistency": 1.0, "invalid": 0, "failures": 0, "requests": 22, "n": {"judged": 11, "people": 11},
+    }  # fmt: skip
+    print_win_rate(found)
+    assert "Win rate against them, by tiny: 0.123 [0.100, 0.200]" in capsys.readouterr().out
+    print_win_rate({**found, "n": {"judged": 10, "people": 10}})
     shown = capsys.readouterr().out
     assert "too few to show" in shown
     assert "0.123" not in shown
-    assert "10" not in shown
 
 
 class Replies(Server):

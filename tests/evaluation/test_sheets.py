@@ -198,12 +198,11 @@ def test_a_server_is_asked_which_reply_is_preferred_and_goes_on_after_a_failure(
     found = read_json(folder / "discrimination.json")
     assert found["unseen"]["accuracy"]["value"] == pytest.approx(18 / 24)  # of India's 24, six are of conversations 0-2
     assert found["seen"]["accuracy"]["value"] == 1
-    asked_for = found["asked"].pop("requests")
-    assert 0 < asked_for < 4 * len(table) + 2  # what was answered before the server failed is not asked again
     assert found["asked"] == {
-        "prompting": "persona", "answers": "logprobs", "host": "127.0.0.1", "samples": None, "silent": 0, "failures": 0,
+        "prompting": "persona", "answers": "logprobs", "host": "127.0.0.1", "samples": None, "silent": 0,
     }  # fmt: skip
     assert Run.open(tmp_path / "run").info["status"] == "evaluated"
+    assert 0 < Run.open(tmp_path / "run").info["requests"]["sent"] < 4 * len(table) + 2  # not what was said already
     page = write_report([tmp_path / "run"], tmp_path / "report.html", draws=50).read_text(encoding="utf-8")
     assert "On unseen groups m (persona) names the reply that the person preferred in 75.0 % of cases" in page
     assert re.search(r'<th scope="row">India</th><td>unseen</td><td>12</td><td>0\.75 \[', page)

@@ -99,13 +99,13 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
     facts: dict[str, Any] = {"prompting": subject.prompting, "answers": how, "host": endpoint.host}
     facts["samples"] = server.samples if how == "samples" else None
     facts["silent"] = sum(not row.any() for row in said)
-    facts |= {"requests": endpoint.requests, "failures": endpoint.failures}  # of this start
     sheet.write(folder, said, None, facts)
     log.close()
     card = survey.card
     run.update(
         status="evaluated",
         seconds={**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)},
+        requests={"sent": endpoint.requests, "failed": endpoint.failures},
         data={key: card[key] for key in ("source", "citation", "licence")},
         licences={server.model: "unknown", survey.name: card["licence"]},
     )

@@ -91,9 +91,7 @@ def cells(only: str | None, device: str) -> Iterator[Cell]:
             yield "model, training step", shape, lambda shape=shape: train_runs(exact, timed, shape, shape == "r=8")
 
 
-def prepared(
-    kind: str, prepare: Callable[[], dict[str, Callable[[], Any]]], device: str
-) -> dict[str, Callable[[], Any]]:
+def prepared(kind: str, prepare: Callable[[], Rivals], device: str) -> Rivals:
     """A cell's rivals, on the device. On a GPU all are timed in autocast; whole models are compared in fp32."""
     if device == "cpu":
         return prepare()

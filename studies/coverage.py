@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "metrics"))
 
@@ -103,6 +104,21 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def within_aim(result: dict[str, Any], low: float = 0.93, high: float = 0.97) -> str:
+    """How many figures of the table lie in the aim, and how many may: their Wilson interval reaches into it."""
+    found = [
+        size[name]
+        for size in (result[name] for name in SIZES)
+        for metric in METRICS
+        for name in (metric, f"{metric}, paired")
+        if metric not in NOT_SHOWN and name in size
+    ]
+    inside = sum(low - 1e-9 <= cell["covered"] <= high + 1e-9 for cell in found)
+    ends = [binomtest(round(cell["covered"] * cell["n"]), cell["n"]).proportion_ci(method="wilson") for cell in found]
+    may = sum(each.low <= high and each.high >= low for each in ends)
+    return f"{inside} of {len(found)} figures lie in {100 * low:.0f} to {100 * high:.0f} %, and {may} may."
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=500)
@@ -115,6 +131,7 @@ def main() -> None:
         result[name] = size | measure(groups, people, asked, each, options.worlds, options.draws)
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
+    print(within_aim(result))
 
 
 if __name__ == "__main__":

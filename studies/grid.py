@@ -108,10 +108,13 @@ class Study:
             "splits": splits,
             "learning_rates": chosen,
             **{side: self.table(rows, side) for side in ("seen", "unseen")},
+            "seen_cuma_minus": self.seen_minus(rows),
             "unseen_cuma_minus": paired_by_group(rows, "cuma", [name for name in unseen if name != "cuma"]),
         }
         self.ledger.write(**table)
         print(page(table))
+        for name, found in table["seen_cuma_minus"].items():
+            print(f"Seen groups, CuMA minus {LABELS[name]}, over splits: {_with_ends(found, '+')}")
 
     def choose(self, method: str) -> str:
         """The learning rate with the lowest soft EMD on the validation groups of the split that chooses."""
@@ -162,6 +165,12 @@ class Study:
         if self._materials is None or self._materials[0] != split:
             self._materials = (split, Materials.load(recipe))
         return self._materials[1]
+
+    def seen_minus(self, rows: dict[int, dict[str, Any]]) -> dict[str, Any]:
+        """Rival → soft EMD on seen groups, CuMA's minus its: mean and interval over the splits."""
+        emd = {split: {name: of["seen"]["soft_emd"] for name, of in row.items()} for split, row in rows.items()}
+        rivals = [name for name in emd[next(iter(emd))] if name != "cuma"]
+        return {name: interval([row["cuma"] - row[name] for row in emd.values()]) for name in rivals}
 
     def table(self, rows: dict[int, dict[str, Any]], side: str) -> dict[str, Any]:
         """Method → metric → mean and interval over the splits."""

@@ -101,6 +101,14 @@ def test_differences_are_those_of_the_scores_and_paired(world, table):
     assert swapped["low"] == pytest.approx(-gap["high"], abs=0.1 * (gap["high"] - gap["low"]))
 
 
+def test_a_share_of_few_questions_has_neither_interval_nor_p(table):
+    other = table.assign(probabilities=[list(reversed(said)) for said in table["probabilities"]])
+    both = score_many({"a": table, "b": other}, QUESTIONS, reference="b", draws=50)
+    assert both["scores"]["a"]["seen"]["wvb_near"] == {"value": 1.0, "low": None, "high": None}
+    assert both["differences"]["a"]["seen"]["wvb_near"]["p"] is None
+    assert both["scores"]["a"]["seen"]["wvb_emd"]["low"] is not None
+
+
 def test_a_method_compared_with_itself_differs_by_nothing(table):
     for metric, entry in compare(table, table, QUESTIONS, draws=50)["seen"].items():
         value = None if metric == "steerability" else 0.0  # nobody asked without saying who asks

@@ -58,10 +58,10 @@ browser:
 		|| echo "No Chromium here: the browser tests are left out. Debian: sudo apt-get install chromium chromium-driver" >&2
 
 soak: install ## Kill 40 trainings at random and see that each ends as if nobody had (about 3 minutes)
-	@$(BIN)/python -W ignore tests/soak.py $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -W ignore -m helpers.soak $(ARGS)
 
 load: install ## 1,000 requests of mixed people at the server, each compared with the same one alone (about a minute)
-	@$(BIN)/python -W ignore tests/load.py $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -W ignore -m helpers.load $(ARGS)
 
 check: install ## Style, types, and the layers between the rooms
 	$(BIN)/ruff check .

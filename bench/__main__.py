@@ -29,9 +29,9 @@ from bench.floor import measure
 from bench.layers import CELLS, GPU_CELLS, layer_runs
 from bench.models import SHAPES, crowd_runs, decode_runs, train_runs
 from bench.pairs import AGAIN, ROUTED, interleaved, ratio
-from cuma.backbones import load_backbone
-from cuma.machine import hardware, versions
-from cuma.runs import write_json
+from cuma.models.backbones import load_backbone
+from cuma.runs.folder import write_json
+from cuma.runs.machine import hardware, versions
 
 Rivals = dict[str, Callable[[], Any]]
 Cell = tuple[str, str, Callable[[], Rivals]]

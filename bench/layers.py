@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from bench.double_loop import double_loop, loops_in_every_layer
 from bench.pairs import AGAIN, ROUTED
 from bench.parity import EXACT, KINKED, assert_same
-from cuma.quantization import stay_differentiable
+from cuma.models.quantization import stay_differentiable
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.context import Conditioning, conditioned
 from cuma.tuner.layer import CumaLinear

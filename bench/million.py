@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cuma.machine import hardware
-from cuma.profile_table import ProfileTable
-from cuma.profiles import Profile
-from cuma.tuner.encoder import ProfileEncoder
+from cuma.people.encoder import ProfileEncoder
+from cuma.people.profile_table import ProfileTable
+from cuma.people.profiles import Profile
+from cuma.runs.machine import hardware
 
 BATCH, BATCHES = 64, 200
 

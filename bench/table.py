@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.floor import Ceilings, floors
 from bench.pairs import ROUTED
-from cuma.runs import read_json
+from cuma.runs.folder import read_json
 
 COLUMNS = {
     "base": "/ frozen base",

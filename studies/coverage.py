@@ -2,7 +2,7 @@
 
 python studies/coverage.py [--worlds 500] [--output docs/results/coverage.json]
 
-A world has groups with a position each and people scattered around it (tests/metrics/worlds.py); the model's groups
+A world has groups with a position each and people scattered around it (tests/helpers/worlds.py); the model's groups
 differ by 0.7 of what people's do, with errors. The truth of a metric is its expectation at these sizes, the mean of the
 estimates over all worlds; of the spread, which removes the noise of small samples, its value for very many people.
 """
@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "metrics"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from worlds import World, draw_world, items, predictions, true_spread
-
-from cuma.machine import hardware
 from cuma.metrics import METRICS, score_many
+from cuma.runs.machine import hardware
+from helpers.worlds import World, draw_world, items, predictions, true_spread
 
 SIZES = {
     "few groups, 2 questions": (15, 80, 2, 2),

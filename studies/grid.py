@@ -24,10 +24,10 @@ import pandas as pd
 from ledger import Ledger
 from tables import METRICS, anchors, interval, measured, paired_by_group
 
+from cuma.answering.materials import Materials
 from cuma.evaluation.evaluate import curve_point, evaluate_run
-from cuma.materials import Materials
-from cuma.recipe import load_recipe
-from cuma.recipe_schema import Recipe
+from cuma.recipes.load import load_recipe
+from cuma.recipes.schema import Recipe
 from cuma.reports.tables import p_text
 from cuma.training.train import train_run
 

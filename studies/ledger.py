@@ -9,8 +9,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from cuma.machine import hardware, versions
-from cuma.runs import write_json
+from cuma.runs.folder import write_json
+from cuma.runs.machine import hardware, versions
 
 
 class Ledger:

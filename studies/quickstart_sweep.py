@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cuma.answering.materials import Materials
 from cuma.evaluation.evaluate import curve_point
-from cuma.machine import hardware, versions
-from cuma.materials import Materials
-from cuma.recipe import load_recipe
-from cuma.runs import write_json
+from cuma.recipes.load import load_recipe
+from cuma.runs.folder import write_json
+from cuma.runs.machine import hardware, versions
 from cuma.training.train import train_run
 
 LEARNING_RATES = {

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.adapter_files import load_adapter, take_off
+from cuma.answering.adapter_files import load_adapter, take_off
+from cuma.answering.materials import Materials
 from cuma.evaluation.evaluate import predict_people
-from cuma.machine import hardware, versions
-from cuma.materials import Materials
 from cuma.metrics import score
-from cuma.recipe import load_recipe
-from cuma.recipe_schema import Recipe
-from cuma.runs import read_json, write_json
+from cuma.recipes.load import load_recipe
+from cuma.recipes.schema import Recipe
+from cuma.runs.folder import read_json, write_json
+from cuma.runs.machine import hardware, versions
 from cuma.training.train import train_run
 
 RECIPE = "quickstart/gss/cuma"

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from cuma.answering.materials import Materials
 from cuma.evaluation.anchors import anchor_predictions
-from cuma.materials import Materials
 from cuma.metrics import emd, score
 from cuma.metrics.inference import holm
 

@@ -21,11 +21,11 @@ import pandas as pd
 from ledger import Ledger
 from tables import METRICS, anchors, averaged, interval, measured, paired_by_group
 
-from cuma.benchmarks.gss import load_gss_all
+from cuma.answering.materials import Materials
+from cuma.data.surveys.gss import load_gss_all
 from cuma.evaluation.evaluate import curve_point, evaluate_run
-from cuma.materials import Materials
-from cuma.recipe import load_recipe
-from cuma.recipe_schema import Recipe
+from cuma.recipes.load import load_recipe
+from cuma.recipes.schema import Recipe
 from cuma.training.train import train_run
 
 FAMILIES = ("cuma", "dense")

@@ -16,12 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from cuma.data.base import Options
-from cuma.data.write import write
-from cuma.data.wvb import build
+from cuma.data.builders.base import Options
+from cuma.data.builders.built_folder import write
+from cuma.data.builders.wvb import build
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from make_wvb import write_full_size
+from helpers.make_wvb import write_full_size
 
 PEOPLE = 93_278
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ("browser",)
+pytest_plugins = ("helpers.browser",)
 
 # Before anything imports torch or huggingface_hub, which read these once. Subprocesses inherit them.
 # A worker of pytest-xdist is one of several, and takes one core.

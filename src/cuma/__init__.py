@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from cuma import _peft_hook
 
 if TYPE_CHECKING:
-    from cuma.backbones import Backbone, load_backbone
-    from cuma.profiles import Profile
-    from cuma.publish import push_to_hub
+    from cuma.models.backbones import Backbone, load_backbone
+    from cuma.people.encoder import ProfileEncoder
+    from cuma.people.profiles import Profile
+    from cuma.reports.publish import push_to_hub
     from cuma.tuner.config import CumaConfig
-    from cuma.tuner.encoder import ProfileEncoder
     from cuma.tuner.layer import CumaLinear
     from cuma.tuner.model import CumaModel
     from cuma.tuner.router import Router
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Backbone": "cuma.backbones",
+    "Backbone": "cuma.models.backbones",
     "CumaConfig": "cuma.tuner.config",
     "CumaLinear": "cuma.tuner.layer",
     "CumaModel": "cuma.tuner.model",
-    "Profile": "cuma.profiles",
-    "ProfileEncoder": "cuma.tuner.encoder",
+    "Profile": "cuma.people.profiles",
+    "ProfileEncoder": "cuma.people.encoder",
     "Router": "cuma.tuner.router",
-    "load_backbone": "cuma.backbones",
-    "push_to_hub": "cuma.publish",
+    "load_backbone": "cuma.models.backbones",
+    "push_to_hub": "cuma.reports.publish",
 }
 """Public name → the module that defines it."""
 

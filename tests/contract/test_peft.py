@@ -32,7 +32,7 @@ from cuma.tuner.config import CumaConfig
 from cuma.tuner.layer import CumaLinear
 from cuma.tuner.model import CumaModel
 from cuma.tuner.register import REFUSALS
-from tiny import HIDDEN, Opaque, adapted, config, gpt2, llama, logits, people, tokens
+from helpers.tiny import HIDDEN, Opaque, adapted, config, gpt2, llama, logits, people, tokens
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 Seam = Callable[[Callable[[], None], Patch, type[BaseException]], None]

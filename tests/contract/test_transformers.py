@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 import cuma.tuner.model
 from cuma.errors import ProfileError, UnsupportedError
 from cuma.tuner.context import CarryingCheckpoint
-from tiny import adapted, llama, people, tokens
+from helpers.tiny import adapted, llama, people, tokens
 
 
 def broken_by(

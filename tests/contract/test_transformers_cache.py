@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cuma.serving.slots import Slots
-from tiny import gpt2, llama, tokens
+from helpers.tiny import gpt2, llama, tokens
 
 LENGTHS = (4, 9, 6)
 MODELS: dict[str, Callable[[], Any]] = {"llama": llama, "gpt2": gpt2}

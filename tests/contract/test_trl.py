@@ -10,10 +10,10 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from cuma.backbones import load_backbone
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
 from cuma.training.trainers import CumaSFTTrainer
-from cuma.tuner.encoder import ProfileEncoder
-from tiny import adapted, llama
+from helpers.tiny import adapted, llama
 
 ROWS = [
     {"prompt": "Where?", "completion": " Here.", "profile": "A man living in Kenya"},

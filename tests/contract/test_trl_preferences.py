@@ -12,12 +12,12 @@ from trl import DPOTrainer, GRPOTrainer
 from trl.trainer import utils
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from cuma.backbones import load_backbone
 from cuma.errors import ProfileError
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
 from cuma.training import routed
 from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer
-from cuma.tuner.encoder import ProfileEncoder
-from preferences import PAIRS, PROMPTS, Likes, dpo, grpo
+from helpers.preferences import PAIRS, PROMPTS, Likes, dpo, grpo
 
 
 @pytest.fixture(scope="module")

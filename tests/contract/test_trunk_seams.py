@@ -12,8 +12,8 @@ from transformers import LlamaForCausalLM, LlamaModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from cuma.errors import ProfileError, UnsupportedError
-from cuma.trunk import FrozenTrunk
-from tiny import adapted, llama, people, tokens
+from cuma.models.trunk import FrozenTrunk
+from helpers.tiny import adapted, llama, people, tokens
 
 Patch = Callable[[pytest.MonkeyPatch, Any], None]
 

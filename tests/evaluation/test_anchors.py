@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from cuma.benchmarks import Group, Question, Survey, load_benchmark
+from cuma.data.surveys import Group, Question, Survey, load_benchmark
 from cuma.errors import BenchmarkError, ProfileError
 from cuma.evaluation.anchors import ANCHORS, anchor_predictions, one_hot_profiles
 from cuma.metrics import score_many
-from cuma.profiles import Profile
+from cuma.people.profiles import Profile
 
 QUESTIONS = (
     Question("more", "More?", ("Yes", "No"), ordinal=False),

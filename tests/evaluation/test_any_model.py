@@ -20,27 +20,27 @@ import torch
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
-from cuma.adapter_files import take_off
-from cuma.benchmarks import load_benchmark
-from cuma.benchmarks.base import NO_ANSWER
+from cuma.answering.adapter_files import take_off
+from cuma.answering.materials import Materials
 from cuma.cli import app
-from cuma.data.base import Options
-from cuma.data.build import build
+from cuma.data.builders.base import Options
+from cuma.data.builders.build import build
+from cuma.data.surveys import load_benchmark
+from cuma.data.surveys.survey import NO_ANSWER
 from cuma.errors import AdapterError, EndpointError, EndpointRequestError, RequestLimitError, RunError
 from cuma.evaluation.asking import asking_of, load_model
 from cuma.evaluation.collapse import evaluate_collapse
 from cuma.evaluation.differences import evaluate_differences
 from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
+from cuma.evaluation.evaluate_server import Server, evaluate_server, subject_of_server
 from cuma.evaluation.gradients import evaluate_gradients
-from cuma.evaluation.predict import Asking
-from cuma.evaluation.served import Server, evaluate_server, subject_of_server
+from cuma.evaluation.predict import LocalModel
 from cuma.evaluation.subject import Subject, subject_of_model, subject_of_run
-from cuma.materials import Materials
-from cuma.recipe import load_recipe
-from cuma.runs import Run, read_json
+from cuma.recipes.load import load_recipe
+from cuma.runs.folder import Run, read_json
 from cuma.training.train import train_run
-from judging import completion, running
-from served_model import ModelServer
+from helpers.judging import completion, running
+from helpers.served_model import ModelServer
 
 SMALL = (
     "adapter.last_layers=1",
@@ -111,15 +111,15 @@ def alone(benchmark: str, home: Path, materials: Materials) -> Subject:
 
 
 @pytest.fixture(scope="module")
-def routed(cuma: Subject, materials: Materials) -> Iterator[Asking]:
+def routed(cuma: Subject, materials: Materials) -> Iterator[LocalModel]:
     """The CuMA run's model, ready to be served."""
     model = load_model(cuma, materials)
-    yield asking_of(model, cuma.recipe, materials, materials.survey)
+    yield asking_of(model, cuma.recipes.load, materials, materials.survey)
     take_off(model)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(routed: Asking, benchmark: str, home: Path) -> tuple[Subject, int]:
+def undisturbed(routed: LocalModel, benchmark: str, home: Path) -> tuple[Subject, int]:
     """The CuMA run's model behind a server, evaluated, and how many requests that took."""
     with running(ModelServer(routed)) as served:
         server = server_of(served, profile_field=True, workers=2)
@@ -235,7 +235,7 @@ def test_a_folder_of_another_model_is_refused(alone: Subject, benchmark: str) ->
 
 
 def test_the_same_model_behind_a_server_has_the_same_scores(
-    cuma: Subject, routed: Asking, benchmark: str, home: Path
+    cuma: Subject, routed: LocalModel, benchmark: str, home: Path
 ) -> None:
     with running(ModelServer(routed)) as served:
         server = server_of(served, profile_field=True)
@@ -263,7 +263,7 @@ def test_the_same_model_behind_a_server_has_the_same_scores(
 
 
 def test_samples_agree_up_to_sampling_error_and_say_so(
-    cuma: Subject, routed: Asking, benchmark: str, home: Path
+    cuma: Subject, routed: LocalModel, benchmark: str, home: Path
 ) -> None:
     with running(ModelServer(routed, logprobs=False)) as served:
         server = server_of(served, profile_field=True, samples=400)
@@ -279,7 +279,7 @@ def test_samples_agree_up_to_sampling_error_and_say_so(
 
 
 def test_a_server_that_fails_half_way_is_asked_only_what_is_missing_and_ends_with_the_same_scores(
-    routed: Asking, undisturbed: tuple[Subject, int], benchmark: str, home: Path
+    routed: LocalModel, undisturbed: tuple[Subject, int], benchmark: str, home: Path
 ) -> None:
     whole, asked = undisturbed
     with running(ModelServer(routed)) as served:
@@ -308,7 +308,7 @@ def test_a_server_that_fails_half_way_is_asked_only_what_is_missing_and_ends_wit
 class Holding(ModelServer):
     """Keeps whoever asks waiting after `answered` requests, until `go_on` is set."""
 
-    def __init__(self, asking: Asking, answered: int) -> None:
+    def __init__(self, asking: LocalModel, answered: int) -> None:
         super().__init__(asking)
         self.answered, self.go_on = answered, Event()
 
@@ -319,7 +319,7 @@ class Holding(ModelServer):
 
 
 def test_an_evaluation_of_a_server_killed_half_way_asks_only_what_is_missing_and_ends_with_the_same_scores(
-    routed: Asking, undisturbed: tuple[Subject, int], benchmark: str, home: Path
+    routed: LocalModel, undisturbed: tuple[Subject, int], benchmark: str, home: Path
 ) -> None:
     whole, requests = undisturbed
     with running(Holding(routed, answered=6)) as served:  # whether there are log-probabilities, and five prompts
@@ -361,7 +361,7 @@ def test_profiles_and_peoples_answers_go_to_other_machines_only_when_that_is_sai
 
 
 def test_a_model_that_never_says_a_letter_is_an_error_and_not_uniform(
-    routed: Asking, benchmark: str, home: Path
+    routed: LocalModel, benchmark: str, home: Path
 ) -> None:
     class Silent(ModelServer):
         def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -380,13 +380,13 @@ def test_a_model_that_never_says_a_letter_is_an_error_and_not_uniform(
 KILLED_IN_ITS_THIRD_BATCH = """
 import os, signal, sys
 from cuma.cli import app
-from cuma.evaluation.predict import Asking
-batch, left = Asking._batch, iter(range(2))
+from cuma.evaluation.predict import LocalModel
+batch, left = LocalModel._batch, iter(range(2))
 def two_batches(self, *args):
     if next(left, None) is None:
         os.kill(os.getpid(), signal.SIGKILL)
     return batch(self, *args)
-Asking._batch = two_batches
+LocalModel._batch = two_batches
 app(["evaluate", sys.argv[1]])
 """
 
@@ -404,8 +404,8 @@ def test_an_evaluation_killed_half_way_goes_on_and_ends_with_the_same_scores(
     assert len(log.read_text().splitlines()) == 3
     with log.open("a") as file:
         file.write('{"key": "8", "value": {"said": [[0.')  # a kill in the middle of a line
-    batches, counted = Asking._batch, []
-    monkeypatch.setattr(Asking, "_batch", lambda self, *args: (counted.append(1), batches(self, *args))[1])
+    batches, counted = LocalModel._batch, []
+    monkeypatch.setattr(LocalModel, "_batch", lambda self, *args: (counted.append(1), batches(self, *args))[1])
     evaluate_run(home / "again", materials)
     assert len(counted) == 1
     again = subject_of_run(home / "again")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cuma.benchmarks.base import Group, Question, Survey
+from cuma.data.surveys.survey import Group, Question, Survey
 from cuma.evaluation.counterfactuals import (
     MAX_GROUPS,
     MAX_VALUES,
@@ -16,7 +16,7 @@ from cuma.evaluation.counterfactuals import (
     rounds,
     spread_out,
 )
-from cuma.profiles import Profile
+from cuma.people.profiles import Profile
 
 SEXES, PARTIES = ("Female", "Male"), ("Democrat", "Republican", "independent")
 

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from cuma.backbones import load_backbone
-from cuma.benchmarks import load_benchmark
-from cuma.benchmarks.base import Survey
-from cuma.benchmarks.cells import survey_cells
-from cuma.benchmarks.tensors import SurveyTokens
-from cuma.evaluation.predict import Asking, for_people, predict_cells
-from cuma.profile_table import ProfileTable
-from cuma.tuner.encoder import ProfileEncoder
-from tiny import adapted, llama
+from cuma.answering.letters import SurveyTokens
+from cuma.data.surveys import load_benchmark
+from cuma.data.surveys.cells import survey_cells
+from cuma.data.surveys.survey import Survey
+from cuma.evaluation.predict import LocalModel, for_people, predict_cells
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
+from cuma.people.profile_table import ProfileTable
+from helpers.tiny import adapted, llama
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def predict(
     model: Any, tokenizer: Any, survey: Survey, side: str = "left", table: Any = None, batch_size: int = 32, **how: Any
 ) -> Any:
     cells = survey_cells(survey, "test", ("seen", "test"), profile_in_prompt=False)
-    return predict_cells(Asking(model, SurveyTokens(tokenizer, side), table, batch_size), cells, **how)
+    return predict_cells(LocalModel(model, SurveyTokens(tokenizer, side), table, batch_size), cells, **how)
 
 
 def matrix(cells: pd.DataFrame) -> np.ndarray:

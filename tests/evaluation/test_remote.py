@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from openai.types.chat import ChatCompletion
 
-from cuma.endpoint import Endpoint
 from cuma.errors import EndpointRequestError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint
 from cuma.evaluation.predict import merge_orders
 from cuma.evaluation.remote import RemoteModel, letters_in, offered
-from judging import Server, completion, running
+from cuma.models.endpoint import Endpoint
+from helpers.judging import Server, completion, running
 
 PROMPT = [{"role": "user", "content": "May one lie?\nA. Yes\nB. No"}]
 
@@ -58,7 +58,7 @@ def endpoint(server: Server, **options: Any) -> Endpoint:
 def test_a_server_that_knows_no_log_probabilities_is_asked_for_samples(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cuma.endpoint.RETRIES", 0)
+    monkeypatch.setattr("cuma.models.endpoint.RETRIES", 0)
     with running(Says(status)) as server:
         assert offered(endpoint(server), PROMPT) == "samples"
     with running(Says("A")) as server:
@@ -66,7 +66,7 @@ def test_a_server_that_knows_no_log_probabilities_is_asked_for_samples(
 
 
 def test_a_server_that_fails_is_not_taken_for_one_that_knows_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cuma.endpoint.RETRIES", 0)
+    monkeypatch.setattr("cuma.models.endpoint.RETRIES", 0)
     with running(Says(500)) as server, pytest.raises(EndpointRequestError, match="500") as caught:
         offered(endpoint(server), PROMPT)
     assert caught.value.status == 500

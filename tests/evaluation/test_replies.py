@@ -11,25 +11,25 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from cuma.backbones import load_backbone
-from cuma.benchmarks import load_benchmark
-from cuma.benchmarks.tensors import SurveyTokens
+from cuma.answering.letters import SurveyTokens
 from cuma.cli import EXIT_ERROR, app
-from cuma.cli.measured import print_win_rate
-from cuma.data.base import Options
-from cuma.data.build import build
+from cuma.cli.evaluation_output import print_win_rate
+from cuma.data.builders.base import Options
+from cuma.data.builders.build import build
 from cuma.data.corpus import Corpus
+from cuma.data.surveys import load_benchmark
 from cuma.errors import BenchmarkError, EndpointRequestError, InvalidVerdictsError, RunError
 from cuma.evaluation import replies
 from cuma.evaluation.answer_log import AnswerLog
-from cuma.evaluation.predict import Asking
+from cuma.evaluation.predict import LocalModel
 from cuma.evaluation.replies import evaluate_replies, paired, prompts, replies_of
 from cuma.evaluation.subject import Subject, subject_of_model
 from cuma.evaluation.win_rate import check_win_rate, evaluate_win_rate, summary
-from cuma.runs import Run, read_json
-from judging import Server, completion, prefers, running, serving
-from paper import write_benchmark
-from tiny import llama
+from cuma.models.backbones import load_backbone
+from cuma.runs.folder import Run, read_json
+from helpers.judging import Server, completion, prefers, running, serving
+from helpers.paper import write_benchmark
+from helpers.tiny import llama
 
 COUNTRIES = ("Japan", "Peru", "Kenya", "India")
 COUNT = 4
@@ -120,7 +120,7 @@ def test_a_template_that_refuses_system_messages_is_told_who_asks_as_in_the_surv
         {"prompt": [{"role": "system", "content": who}, {"role": "user", "content": "What now?"}], "profile": None}
         for who in ("You are from Peru.", "You are a farmer from Peru.")
     ]
-    asking = Asking(model, SurveyTokens(tokenizer), None)
+    asking = LocalModel(model, SurveyTokens(tokenizer), None)
     replies._generated(asking, rows, AnswerLog(tmp_path / "log.jsonl", "x"), "replies")
     (batch,) = given
     texts = [
@@ -179,7 +179,7 @@ def test_a_judge_is_shown_the_person_and_the_preferred_reply(told: Subject, tmp_
 def test_a_judge_that_fails_is_an_error_and_leaves_no_rate(
     told: Subject, tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cuma.endpoint.RETRIES", 1)
+    monkeypatch.setattr("cuma.models.endpoint.RETRIES", 1)
     (told.folder / "win_rate.json").unlink(missing_ok=True)
     with serving(lambda *_: status) as server, pytest.raises(EndpointRequestError, match=str(status)):
         evaluate_win_rate(told, server.judge(tmp_path), COUNT)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cuma.errors import ProfileError
 from cuma.harness.marker import mark, unmark
-from cuma.profiles import Profile
+from cuma.people.profiles import Profile
 
 WORDS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(lambda text: bool(Profile(country=text)))
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cuma.data.build import Options, build
+from cuma.data.builders.build import Options, build
 from cuma.errors import BenchmarkError
-from cuma.harness.tasks.survey import documents
+from cuma.harness.tasks.survey_task import documents
 
 
 def people(number: int = 60) -> list[dict[str, object]]:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, StaticCache
 
-from counting import kept_bytes, kernels, peak_bytes, syncs
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.context import Conditioning, conditioned
 from cuma.tuner.layer import CumaLinear
-from tiny import PROFILE, adapted, llama, people, tokens
+from helpers.counting import kept_bytes, kernels, peak_bytes, syncs
+from helpers.tiny import PROFILE, adapted, llama, people, tokens
 
 LAYERS = 2
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny import adapted, fresh_python, llama
+from helpers.tiny import adapted, fresh_python, llama
 
 HEAVY = ("torch", "peft", "transformers", "datasets", "trl", "accelerate", "sentence_transformers")
 LIGHT = [
@@ -16,11 +16,11 @@ LIGHT = [
     "cuma.errors",
     "cuma.judge",
     "cuma.metrics",
-    "cuma.profiles",
-    "cuma.publish",
-    "cuma.recipe",
+    "cuma.people.profiles",
+    "cuma.reports.publish",
+    "cuma.recipes.load",
     "cuma.reports",
-    "cuma.runs",
+    "cuma.runs.folder",
 ]
 
 

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from tiny import PAD, adapted, classifier, gpt2, llama, people, tokens
+from helpers.tiny import PAD, adapted, classifier, gpt2, llama, people, tokens
 
 LENGTHS = (7, 3, 5, 1)
 PEOPLE = people(len(LENGTHS))

@@ -12,15 +12,15 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from cuma import CumaConfig, Profile
-from cuma.adapter_files import take_off
-from cuma.answering import Answerer, Source
-from cuma.backbones import load_backbone
-from cuma.export.export import export_person
-from cuma.recipe_schema import BackboneSection
+from cuma.answering.adapter_files import take_off
+from cuma.answering.answerer import Answerer, Source
+from cuma.exchange.export import export_person
+from cuma.models.backbones import load_backbone
+from cuma.recipes.schema import BackboneSection
 from cuma.serving.engine import Engine
 from cuma.serving.generation import Ended, Order
 from cuma.serving.sampling import Sampling
-from served import encoder, profile_rows
+from helpers.served import encoder, profile_rows
 
 TIE = 1e-3
 PEOPLE = [Profile(country=name, age=age) for name in ("Peru", "Japan", "Kenya", "Norway") for age in (25, 75)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiny import fresh_python
+from helpers import TESTS
+from helpers.tiny import fresh_python
 
 SHARDED = """
 import sys
@@ -15,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from cuma.errors import AdapterError
-from tiny import adapted, llama, logits, people, tokens
+from helpers.tiny import adapted, llama, logits, people, tokens
 
 torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/rendezvous", rank=0, world_size=1)
 mesh, whole = init_device_mesh("cpu", (1,)), StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -49,4 +50,4 @@ torch.distributed.destroy_process_group()
 
 
 def test_sharded_training_saving_and_loading(tmp_path: Path) -> None:
-    fresh_python(SHARDED, str(tmp_path), str(Path(__file__).parents[1]))
+    fresh_python(SHARDED, str(tmp_path), TESTS)

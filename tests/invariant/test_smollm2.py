@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from cuma import CumaConfig
-from cuma.backbones import Backbone, load_backbone
-from tiny import people
+from cuma.models.backbones import Backbone, load_backbone
+from helpers.tiny import people
 
 QUESTIONS = [
     "Should it be possible for a woman to obtain a legal abortion?",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from worlds import Item, World, average, draw_world, items, predictions
 
 from cuma.evaluation.collapse import collapse
 from cuma.metrics import break_down, emd, score
 from cuma.metrics.erasure import MIN_PEOPLE, variance_within
+from helpers.worlds import Item, World, average, draw_world, items, predictions
 
 QUESTIONS = items(3, options=4)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import t
-from worlds import draw_world, items, predictions, true_spread
 
 from cuma.metrics import score, score_many
 from cuma.metrics.breakdown import group_draws
 from cuma.metrics.inference import GroupDraws, deviations, holm, interval, p_value, resample_people, student_deviations
 from cuma.metrics.sample import read_parts
+from helpers.worlds import draw_world, items, predictions, true_spread
 
 QUESTIONS = items(2)
 WORLDS, GROUPS, PEOPLE = 40, 30, 40

@@ -12,11 +12,11 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy as scipy_entropy
 from scipy.stats import wasserstein_distance
 from sklearn.metrics import brier_score_loss, f1_score
-from worlds import Item, average, draw_world, items, predictions
 
 from cuma.errors import BenchmarkError
 from cuma.metrics import METRICS, break_down, brier, ece, js_similarity, kl, normalised_entropy, score
 from cuma.metrics.measure import BETWEEN_GROUPS
+from helpers.worlds import Item, average, draw_world, items, predictions
 
 QUESTIONS = (*items(2, options=4), Item("q2", "Question 2?", ("yes", "no"), ordinal=False))
 

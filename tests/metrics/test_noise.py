@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from worlds import draw_world, items, predictions
 
 from cuma.metrics import chance_diversity, jsd, noise_floor, sampler_floor, score
+from helpers.worlds import draw_world, items, predictions
 
 
 def test_the_floor_is_the_expected_distance_of_a_sample_to_its_truth():

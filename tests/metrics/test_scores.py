@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from worlds import average, draw_world, items, predictions
 
 from cuma.errors import BenchmarkError
 from cuma.metrics import METRICS, alignment, compare, emd, entropy, noise_floor, score, score_many, spread
 from cuma.metrics.measure import DESCRIPTIVE
+from helpers.worlds import average, draw_world, items, predictions
 
 QUESTIONS = items(2, options=4)
 

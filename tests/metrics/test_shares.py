@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from worlds import Item, draw_world, items, predictions
 
 from cuma.errors import BenchmarkError
 from cuma.metrics import break_down, compare, score, score_many
 from cuma.metrics.breakdown import MIN_QUESTIONS
 from cuma.metrics.estimates import Measured, numbers
 from cuma.metrics.inference import student_deviations
-from cuma.metrics.shares import Figures, Published, drawn_weights, overall
+from cuma.metrics.shares import Published, ShareTables, drawn_weights, overall
+from helpers.worlds import Item, draw_world, items, predictions
 
 OF_SHARES = {
     "soft_emd", "argmax_emd", "jsd", "js_similarity", "kl", "entropy", "entropy_normalised", "option_mass", "spread",
@@ -126,7 +126,7 @@ def test_intervals_hold_the_mean_over_other_questions_and_groups() -> None:
         there = (rng.random((30, 25)) < 2 / 3).astype(np.float64)
         published = Published((), (), np.zeros((0, 25)), there, np.full((30, 25), np.nan))
         empty = np.zeros(0, dtype=np.int64), np.zeros((0, 25)), np.zeros((0, 25))
-        figures = Figures(there, {"option_mass": 0.3 + effects}, ([], []), empty)
+        figures = ShareTables(there, {"option_mass": 0.3 + effects}, ([], []), empty)
         drawn = overall(figures, *drawn_weights(published, 300, seed))
         value = {name: float(array[0]) for name, array in overall(figures, np.ones((30, 1)), np.ones((25, 1))).items()}
         found = numbers(Measured(value, drawn), partial(student_deviations, units=published.units))["option_mass"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic import DRAWS, METHODS, Population, countries, population, write_measurements, write_run
 
 from cuma.reports import comparison_table, write_report
+from helpers.synthetic import DRAWS, METHODS, Population, countries, population, write_measurements, write_run
 
 
 @pytest.fixture(scope="session")

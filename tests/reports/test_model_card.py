@@ -10,14 +10,15 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from synthetic import METHODS, QUESTIONS, Population, population, write_run
 
 from cuma.metrics import score
-from cuma.recipe import load_recipe
+from cuma.recipes.load import load_recipe
 from cuma.reports.model_card import write_model_card
 from cuma.reports.tables import number
+from helpers import ROOT
+from helpers.synthetic import METHODS, QUESTIONS, Population, population, write_run
 
-CFF = Path(__file__).parents[2] / "CITATION.cff"
+CFF = ROOT / "CITATION.cff"
 BY_NAME = {recipe.name: recipe for recipe in METHODS}
 SMALL = 7
 

@@ -15,11 +15,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
-from synthetic import DRAWS, METHODS, population, write_measurements, write_run
 
 from cuma.errors import RunError
 from cuma.reports import write_report
 from cuma.reports.tables import cell_text, shown_columns
+from helpers.synthetic import DRAWS, METHODS, population, write_measurements, write_run
 
 LOADS = {"src", "srcset", "data", "poster", "background", "action", "formaction", "ping", "manifest"}
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from synthetic import QUESTIONS, Population
 
 from cuma.reports.plots import answers_payload, curve_panels, method_entries, wilson
-from cuma.reports.reading import Evidence, read_evidence
+from cuma.runs.evidence import Evidence, read_evidence
+from helpers.synthetic import QUESTIONS, Population
 
 
 @pytest.fixture(scope="module")

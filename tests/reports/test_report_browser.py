@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from browser import DESKTOP, PHONE, console, overflows, resize
+from helpers.browser import DESKTOP, PHONE, console, overflows, resize
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

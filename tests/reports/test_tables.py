@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from synthetic import METHODS, QUESTIONS
 
 from cuma.errors import CumaError
 from cuma.metrics import compare, score
 from cuma.metrics.measure import METRICS
 from cuma.reports import comparison_table, markdown_table, rich_table
-from cuma.reports.reading import read_evidence
 from cuma.reports.tables import cell_text, number, shown_columns
+from cuma.runs.evidence import read_evidence
+from helpers.synthetic import METHODS, QUESTIONS
 
 
 def predictions(run: Path) -> pd.DataFrame:

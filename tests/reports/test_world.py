@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic import COUNTRIES, METHODS, countries, write_run
 
-from cuma.benchmarks.wvs import load_wvs
+from cuma.data.surveys.wvs import load_wvs
 from cuma.reports.group_rows import group_errors
 from cuma.reports.plots import true_answers
-from cuma.reports.reading import Evidence, read_evidence
 from cuma.reports.world import OTHER_NAMES, atlas, countries_of, country_of, world_payload
+from cuma.runs.evidence import Evidence, read_evidence
+from helpers.synthetic import COUNTRIES, METHODS, countries, write_run
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from cuma.answering import Answerer
-from cuma.profiles import Profile
+from cuma.answering.answerer import Answerer
+from cuma.people.profiles import Profile
 from cuma.serving.chat import Chat, spoken
 from cuma.serving.engine import Engine
 from cuma.serving.sampling import Sampling
-from served import THAI, idle, tiny_answerer
+from helpers.served import THAI, idle, tiny_answerer
 
 
 @pytest.fixture(scope="module")

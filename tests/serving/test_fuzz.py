@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from cuma.serving.app import build_app
 from cuma.serving.engine import Engine
 from cuma.serving.service import Limits
-from served import idle, tiny_answerer
+from helpers.served import idle, tiny_answerer
 
 ENDPOINTS = {"/v1/chat/completions": 170, "/v1/completions": 170, "/v1/opinions": 160}
 """Path → bodies."""

@@ -9,9 +9,9 @@ import openai
 import pytest
 import torch
 
-from cuma.profiles import Profile
+from cuma.people.profiles import Profile
 from cuma.serving.engine import Engine
-from served import PERUVIAN, THAI, idle, profile_rows, serving, tiny_answerer, tokenizer
+from helpers.served import PERUVIAN, THAI, idle, profile_rows, serving, tiny_answerer, tokenizer
 
 ASK = [{"role": "user", "content": "May one lie to a friend?"}]
 

@@ -15,17 +15,17 @@ import torch
 from peft import get_peft_model
 
 from cuma import CumaConfig
-from cuma.adapter_files import save_adapter, take_off
-from cuma.answering import Answerer, Answerers
+from cuma.answering.adapter_files import save_adapter, take_off
+from cuma.answering.answerer import Answerer, Answerers
+from cuma.answering.materials import Materials
 from cuma.evaluation.evaluate import evaluate_run
-from cuma.materials import Materials
-from cuma.profiles import Profile
-from cuma.recipe import load_recipe
-from cuma.recipe_schema import Recipe
-from cuma.runs import Run
+from cuma.people.profiles import Profile
+from cuma.recipes.load import load_recipe
+from cuma.recipes.schema import Recipe
+from cuma.runs.folder import Run
 from cuma.serving.engine import Engine
-from cuma.serving.opinions import Asking, ask
-from served import serving, tiny_answerer
+from cuma.serving.opinions import OpinionBatch, ask
+from helpers.served import serving, tiny_answerer
 
 QUESTIONS, GROUPS = 1, 3
 
@@ -123,7 +123,7 @@ def test_people_do_not_depend_on_who_is_asked_with_them() -> None:
     with Engine([answerer]) as engine:
 
         def asked(who: list[Profile]) -> list[np.ndarray]:
-            return [each.probabilities for each in ask(Asking(answerer, "Tea?", ["Yes", "No"], who), engine.call)]
+            return [each.probabilities for each in ask(OpinionBatch(answerer, "Tea?", ["Yes", "No"], who), engine.call)]
 
         for together, person in zip(asked(people), people, strict=True):
             np.testing.assert_allclose(together, asked([person])[0], atol=1e-5)

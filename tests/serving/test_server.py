@@ -18,8 +18,8 @@ from cuma.serving.engine import Capacity, Engine
 from cuma.serving.guard import Keys, Rates, is_loopback
 from cuma.serving.run import check_binding
 from cuma.serving.service import Limits
-from load import differing, measure, requests
-from served import THAI, idle, serving, tiny_answerer
+from helpers.load import differing, measure, requests
+from helpers.served import THAI, idle, serving, tiny_answerer
 
 CHAT, OPINIONS = "/v1/chat/completions", "/v1/opinions"
 KEY, OTHER = "the-first-key-of-two", "the-second-key-of-two"

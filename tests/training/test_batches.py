@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cuma.backbones import load_backbone
-from cuma.benchmarks import load_benchmark
-from cuma.benchmarks.answers import survey_answers
-from cuma.benchmarks.cells import survey_cells
-from cuma.benchmarks.tensors import SurveyTokens, survey_loss
-from cuma.profiles import Profile
+from cuma.answering.letters import SurveyTokens, survey_loss
+from cuma.data.surveys import load_benchmark
+from cuma.data.surveys.answers import survey_answers
+from cuma.data.surveys.cells import survey_cells
+from cuma.models.backbones import load_backbone
+from cuma.people.profiles import Profile
 from cuma.training.batches import ProfileCollator, tokenise_answers, tokenise_cells
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cuma.benchmarks import load_benchmark
 from cuma.cli import app
-from cuma.recipe import load_recipe
-from cuma.runs import Run
+from cuma.data.surveys import load_benchmark
+from cuma.recipes.load import load_recipe
+from cuma.runs.folder import Run
 from cuma.training.train import _measure
 
 POINT = {"seen": {"soft_emd": 0.5, "spread": 0.1}}

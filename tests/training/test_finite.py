@@ -10,12 +10,12 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig
 
-from cuma.backbones import load_backbone
 from cuma.errors import TrainingError
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
 from cuma.training.checkpoints import SealCheckpoints, newest_whole
 from cuma.training.trainers import CumaSFTTrainer
-from cuma.tuner.encoder import ProfileEncoder
-from preferences import mixture
+from helpers.preferences import mixture
 
 ROWS = [
     {"prompt": f"Question {number}?", "completion": " Yes.", "profile": f"A man living in {country}"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cuma.training.gate_metrics import GateMeter
-from tiny import adapted, people, tokens
+from helpers.tiny import adapted, people, tokens
 
 
 def one_hot(experts: list[list[int]], count: int = 4) -> torch.Tensor:

@@ -9,17 +9,17 @@ import pytest
 from datasets import Dataset
 from trl import GRPOConfig
 
-from cuma.backbones import load_backbone
-from cuma.benchmarks.answers import ANSWER_COLUMNS
+from cuma.data.surveys.answers import ANSWER_COLUMNS
 from cuma.errors import EndpointRequestError, RecipeError
 from cuma.judge import Judge
-from cuma.recipe import load_recipe
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
+from cuma.recipes.load import load_recipe
 from cuma.training.rewards import REWARDS, agreement_reward, check_reward, judge_reward
 from cuma.training.train import train_run
 from cuma.training.trainers import CumaGRPOTrainer
-from cuma.tuner.encoder import ProfileEncoder
-from judging import prefers, serving
-from preferences import COMMON, PROMPTS, mixture
+from helpers.judging import prefers, serving
+from helpers.preferences import COMMON, PROMPTS, mixture
 
 REWARDED = "rewards/judge_reward/mean"
 GRPO = ("pipeline=[sft, grpo]", "grpo.reward=judge", "judge.model=tiny-judge")

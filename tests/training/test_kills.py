@@ -12,13 +12,14 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
-from cuma.backbones import load_backbone
 from cuma.errors import CheckpointError, RunError
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
 from cuma.training.checkpoints import newest_whole
 from cuma.training.trainers import CumaSFTTrainer
-from cuma.tuner.encoder import ProfileEncoder
-from preferences import COMMON, PAIRS, mixture
-from tiny import fresh_python
+from helpers import ROOT, TESTS
+from helpers.preferences import COMMON, PAIRS, mixture
+from helpers.tiny import fresh_python
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 def test_three_kills_change_nothing(tokenizer: Any) -> None:
     """The fixture has made the tokenizer's files: soak.py would spend a minute on that."""
-    soak = Path(__file__).parent.parent / "soak.py"
+    soak = ROOT / "tests" / "helpers" / "soak.py"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(soak), "--kills", "3"],
         capture_output=True, text=True, timeout=120, check=False,
@@ -95,7 +96,7 @@ import resource, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from test_kills import trainer
-from cuma.backbones import load_backbone
+from cuma.models.backbones import load_backbone
 from cuma.errors import RunError
 made = trainer(Path(sys.argv[1]), load_backbone("smollm2-135m").tokenizer)
 allowed = iter([resource.RLIM_INFINITY, 20_000])
@@ -114,7 +115,7 @@ except RunError as error:
 def test_a_full_disk_is_told_and_older_checkpoints_stay_whole(tmp_path: Path) -> None:
     """No file may grow beyond 20 kB from the second checkpoint on: the system's own way to fail a write."""
     pytest.importorskip("resource", reason="a limit of the operating system that Windows has not got")
-    said = fresh_python(FULL_DISK, str(tmp_path), str(Path(__file__).parent), str(Path(__file__).parent.parent))
+    said = fresh_python(FULL_DISK, str(tmp_path), str(Path(__file__).parent), TESTS)
     assert "Cannot write the checkpoint" in said
     assert "the same command then continues" in said
     newest = newest_whole(tmp_path)

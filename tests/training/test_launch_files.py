@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import FullyShardedDataParallelPlugin
 
-FOLDER = Path(__file__).parents[2] / "docs" / "accelerate"
+from helpers import ROOT
+
+FOLDER = ROOT / "docs" / "accelerate"
 
 
 @pytest.mark.parametrize("name", ["ddp", "zero2", "fsdp2"])

@@ -12,12 +12,12 @@ from datasets import Dataset
 from torch import Tensor
 from trl import DPOConfig, SFTConfig
 
-from cuma.backbones import load_backbone
 from cuma.errors import ConfigError, ProfileError, UnsupportedError
-from cuma.profile_table import ProfileTable
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
+from cuma.people.profile_table import ProfileTable
 from cuma.training.trainers import CumaDPOTrainer, CumaSFTTrainer
-from cuma.tuner.encoder import ProfileEncoder
-from tiny import adapted, llama, people, tokens
+from helpers.tiny import adapted, llama, people, tokens
 
 ANSWERS = [" Rice.", " Potatoes and maize, mostly.", " Tea, with milk and sugar.", " Water."]
 PEOPLE = ["A man living in Japan", "A woman living in Peru", "A man living in Kenya", "A woman living in Peru"]

@@ -7,8 +7,8 @@ import json
 import pandas as pd
 import pytest
 
-from cuma.benchmarks.base import Group, Question, Survey
-from cuma.profiles import Profile
+from cuma.data.surveys.survey import Group, Question, Survey
+from cuma.people.profiles import Profile
 from cuma.training.population import population
 
 SIZES = {"large": 40, "middle": 20, "small": 3}

@@ -13,12 +13,12 @@ from datasets import Dataset
 from peft import PeftModel
 from trl import DPOConfig, GRPOConfig
 
-from cuma.backbones import load_backbone
 from cuma.errors import ConfigError, UnsupportedError
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
 from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer
-from cuma.tuner.encoder import ProfileEncoder
-from preferences import COMMON, PAIRS, PEOPLE, PROMPTS, Likes, dpo, grpo, mixture
-from tiny import config, llama
+from helpers.preferences import COMMON, PAIRS, PEOPLE, PROMPTS, Likes, dpo, grpo, mixture
+from helpers.tiny import config, llama
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from cuma.backbones import load_backbone
 from cuma.cli import app
-from cuma.runs import Run
+from cuma.models.backbones import load_backbone
+from cuma.runs.folder import Run
+from helpers import ROOT
 
-SCRIPT = str(Path(__file__).parent.parent / "gradients.py")
+SCRIPT = str(ROOT / "tests" / "helpers" / "gradients.py")
 ALONE = {
     "sft": ("sft", 4, 1, 0), "sft-parts": ("sft", 1, 4, 0), "sft-balanced": ("sft", 2, 2, 0.5),
     "sft-whole-balanced": ("sft", 4, 1, 0.5), "dpo": ("dpo", 4, 1, 0), "dpo-balanced": ("dpo", 2, 2, 0.5),
@@ -82,7 +83,7 @@ def test_the_gradients_are_the_same(gradients: dict[str, Gradients], one: str, o
 
 
 def test_grpo_in_two_processes_asks_as_each_rows_own_person(gradients: dict[str, Gradients]) -> None:
-    """In which process is asserted where it runs, in tests/gradients.py."""
+    """In which process is asserted where it runs, in tests/helpers/gradients.py."""
     assert all(gradient.isfinite().all() for gradient in gradients["two-grpo"].values())
     assert any(gradient.abs().max() > 0 for gradient in gradients["two-grpo"].values())
 

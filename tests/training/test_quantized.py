@@ -14,12 +14,12 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
-from cuma.backbones import load_backbone
 from cuma.errors import ConfigError
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
 from cuma.training.trainers import CumaSFTTrainer
-from cuma.tuner.encoder import ProfileEncoder
-from preferences import COMMON, PAIRS, Likes, dpo, grpo
-from tiny import adapted, llama, people, tokens
+from helpers.preferences import COMMON, PAIRS, Likes, dpo, grpo
+from helpers.tiny import adapted, llama, people, tokens
 
 
 @pytest.fixture(scope="module")

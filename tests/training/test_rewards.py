@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cuma.benchmarks.prompts import parse_letter
+from cuma.data.surveys.prompts import parse_letter
 from cuma.training.rewards import agreement_reward
 
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from cuma.data.base import Options
-from cuma.data.build import build
+from cuma.data.builders.base import Options
+from cuma.data.builders.build import build
 from cuma.data.corpus import Corpus
 from cuma.errors import BenchmarkError
-from cuma.recipe import load_recipe
-from cuma.recipe_schema import Recipe
-from cuma.runs import Run
+from cuma.recipes.load import load_recipe
+from cuma.recipes.schema import Recipe
+from cuma.runs.folder import Run
 from cuma.training.stages import require_rows, stage_rows
 from cuma.training.train import train_run
-from make_preferences import prism_people, prism_talks, write_prism
+from helpers.make_preferences import prism_people, prism_talks, write_prism
 
 
 @pytest.fixture(scope="module")

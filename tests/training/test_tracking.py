@@ -8,7 +8,7 @@ import pytest
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from cuma.errors import RecipeError
-from cuma.recipe import load_recipe
+from cuma.recipes.load import load_recipe
 from cuma.training.stages import dpo_config, grpo_config, sft_config
 from cuma.training.tracking import TRACKERS, check_trackers
 from cuma.training.train import train_run

@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 from trl import SFTConfig
 
-from cuma.backbones import load_backbone
 from cuma.errors import ConfigError, ProfileError, UnsupportedError
+from cuma.models.backbones import load_backbone
+from cuma.people.encoder import ProfileEncoder
 from cuma.training.trainers import CumaSFTTrainer
-from cuma.tuner.encoder import ProfileEncoder
-from tiny import adapted, config, llama, same, weights
+from helpers.tiny import adapted, config, llama, same, weights
 
 ROWS = [
     {"prompt": "What do you eat?", "completion": " Rice.", "profile": {"country": "Japan"}},
@@ -40,7 +40,7 @@ def encoder() -> ProfileEncoder:
 
 def sentences(rows: list[dict[str, Any]]) -> Dataset:
     """Arrow wants one type a column: objects become sentences, as in a JSONL file with mixed profiles."""
-    from cuma.profiles import Profile
+    from cuma.people.profiles import Profile
 
     return Dataset.from_list([{**row, "profile": Profile.parse(row["profile"]).sentence} for row in rows])
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from cuma.errors import ProfileError
 from cuma.tuner.layer import CumaLinear
-from tiny import adapted, base_logits, classifier, config, llama, logits, people, same, step, weights
+from helpers.tiny import adapted, base_logits, classifier, config, llama, logits, people, same, step, weights
 
 
 def two_adapters() -> PeftModel:

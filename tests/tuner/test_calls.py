@@ -13,7 +13,7 @@ from peft.utils.hotswap import hotswap_adapter
 from cuma.errors import ProfileError, UnsupportedError
 from cuma.tuner.context import current
 from cuma.tuner.router import load_balancing_loss
-from tiny import HIDDEN, PROFILE, adapted, base_logits, config, llama, logits, people, tokens
+from helpers.tiny import HIDDEN, PROFILE, adapted, base_logits, config, llama, logits, people, tokens
 
 NAN = torch.full((3, PROFILE), float("nan"))
 WRONG_PROFILES = [

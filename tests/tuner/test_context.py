@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cuma.errors import UnsupportedError
 from cuma.tuner.context import CarryingCheckpoint, Conditioning, conditioned, current
-from tiny import adapted, classifier, people, tokens
+from helpers.tiny import adapted, classifier, people, tokens
 
 OPTIONS = [
     {"router_aux_loss_coef": 0.3},

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from counting import kept_bytes, kernels
 from cuma.tuner import experts
 from cuma.tuner.experts import add_mixture_of_lora_, mixture_of_lora
 from cuma.tuner.router import top_k_gates
+from helpers.counting import kept_bytes, kernels
 
 M, E, H, OUT = 11, 4, 10, 6
 FORMS = {"dense": 10**9, "gathered": 0}

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from cuma.errors import AdapterError, UnsupportedError
 from cuma.tuner import manifest
 from cuma.tuner.layer import CumaLinear
-from tiny import adapted, classifier, config, fresh_python, llama, logits, people, same, step, weights
+from helpers import TESTS
+from helpers.tiny import adapted, classifier, config, fresh_python, llama, logits, people, same, step, weights
 
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", manifest.MANIFEST_NAME
 
@@ -370,7 +371,7 @@ import sys, torch
 sys.path.insert(0, sys.argv[2])
 import cuma
 from peft import PeftModel
-from tiny import llama, logits
+from helpers.tiny import llama, logits
 expected = torch.load(sys.argv[1] + "/expected.pt")
 for name in ("default", "somebody", "q_proj"):
     assert torch.equal(logits(PeftModel.from_pretrained(llama(), sys.argv[1], adapter_name=name)), expected), name
@@ -384,7 +385,7 @@ def test_trained_saved_and_loaded_elsewhere_bit_for_bit(tmp_path: Path) -> None:
     assert not torch.equal(logits(model), llama()(torch.zeros(3, 7, dtype=torch.long)).logits)
     model.save_pretrained(tmp_path)
     torch.save(logits(model), tmp_path / "expected.pt")
-    fresh_python(ELSEWHERE, str(tmp_path), str(Path(__file__).parents[1]))
+    fresh_python(ELSEWHERE, str(tmp_path), TESTS)
 
 
 def test_any_module_can_be_saved_and_loaded(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from cuma.errors import ConfigError, UnsupportedError
 from cuma.tuner.layer import CumaLinear
-from tiny import (
+from helpers.tiny import (
     HIDDEN,
     CrossAttention,
     Opaque,

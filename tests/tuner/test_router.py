@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from cuma.tuner.router import Router, load_balancing_loss, released_gates, top_k_gates, top_k_mask
-from tiny import HIDDEN, PROFILE, config, people
+from helpers.tiny import HIDDEN, PROFILE, config, people
 
 FLOATS = st.floats(-30, 30, width=32)
 LOGITS = npst.arrays("float32", st.tuples(st.integers(1, 3), st.integers(1, 8)), elements=FLOATS)

@@ -10,7 +10,7 @@ from peft import PeftModel
 
 from cuma.errors import ProfileError
 from cuma.tuner.standardise import Standardiser
-from tiny import HIDDEN, PROFILE, adapted, config, llama, logits, people, step, tokens
+from helpers.tiny import HIDDEN, PROFILE, adapted, config, llama, logits, people, step, tokens
 
 DTYPES = [torch.float64, torch.float16, torch.bfloat16]
 

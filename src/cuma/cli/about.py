@@ -24,23 +24,23 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None
 
 def _listed(what: Listed) -> list[tuple[str, str]]:
     if what is Listed.RECIPES:
-        from cuma.recipe import load_recipe, packaged_recipes
+        from cuma.recipes.load import load_recipe, packaged_recipes
 
         return [(name, load_recipe(name).description) for name in packaged_recipes()]
     if what is Listed.BENCHMARKS:
-        from cuma.benchmarks.catalog import BENCHMARKS
-        from cuma.data.build import FROM_FILES
+        from cuma.data.builders.build import FROM_FILES
+        from cuma.data.surveys.catalog import BENCHMARKS
 
         packaged = [(name, "packaged: nothing to download") for name in BENCHMARKS]
         return packaged + [(name, f"cuma data build, from {text}") for name, text in FROM_FILES.items()]
-    from cuma.backbones import BACKBONES
+    from cuma.models.backbones import BACKBONES
 
     return [(name, "") for name in sorted(BACKBONES)]
 
 
 def env() -> None:
     """Show versions and hardware, for a bug report."""
-    from cuma.machine import hardware, versions
+    from cuma.runs.machine import hardware, versions
 
     for name, value in {**versions(), **hardware()}.items():
         typer.echo(f"{name:28} {value}")

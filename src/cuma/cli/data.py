@@ -55,9 +55,9 @@ def build_data(
     as_released: Annotated[bool, typer.Option("--as-released", help="wvb: the authors' text, its errors too.")] = False,
 ) -> None:
     """Make data sets in TRL's columns, with profiles and splits by person, and a card that counts every row."""
-    from cuma.data.base import Options
-    from cuma.data.build import build
-    from cuma.data.splits import parse_holdout
+    from cuma.data.builders.base import Options
+    from cuma.data.builders.build import build
+    from cuma.data.builders.person_splits import parse_holdout
 
     options = Options(
         seed=seed,
@@ -85,8 +85,8 @@ def check_data(
     """Show what is understood of your own data, which profile fields exist, and what cannot be used and why."""
     from rich.console import Console
 
-    from cuma.data.check import page, summary
-    from cuma.data.own import understand
+    from cuma.data.builders.check import page, summary
+    from cuma.data.builders.own import understand
 
     found = summary(understand(file, _pairs(column)))
     Console().print(page(file, found))

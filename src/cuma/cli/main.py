@@ -8,22 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from cuma.cli import about, adapters, data, evaluate, harness, runs, serving
+from cuma.cli import about, data, evaluation, harness, publishing, runs, serving
 from cuma.cli.shell import Verbs
 
 VERBS: dict[str, Callable[..., Any]] = {
     "quickstart": runs.quickstart,
     "train": runs.train,
-    "evaluate": evaluate.evaluate,
+    "evaluate": evaluation.evaluate,
     "report": runs.report,
     "chat": serving.chat,
     "serve": serving.serve,
     "export": serving.export,
     "resolve": serving.resolve,
     "lm-eval": harness.lm_eval,
-    "import-reference": adapters.import_reference_adapter,
-    "card": adapters.card,
-    "push": adapters.push,
+    "import-reference": publishing.import_reference_adapter,
+    "card": publishing.card,
+    "push": publishing.push,
     "list": about.list_,
     "env": about.env,
 }

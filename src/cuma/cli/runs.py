@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from cuma.materials import Materials
-    from cuma.recipe_schema import Recipe
+    from cuma.answering.materials import Materials
+    from cuma.recipes.schema import Recipe
 
 
 class Benchmark(StrEnum):
@@ -32,7 +32,7 @@ def quickstart(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training; the same seed gives the same table.")] = 0,
 ) -> None:
     """The method, end to end, on real people: a table and a page."""
-    from cuma.quickstart import run_quickstart
+    from cuma.cli.quickstart_run import run_quickstart
 
     run_quickstart(benchmark=benchmark.value, fast=fast, output_dir=output_dir, seed=seed)
 
@@ -52,7 +52,7 @@ def train(
     ] = "true",
 ) -> None:
     """Train a recipe, or continue where it stopped."""
-    from cuma.recipe import load_recipe
+    from cuma.recipes.load import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
     folder = output_dir or Path("runs", loaded.name)

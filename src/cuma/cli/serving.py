@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from cuma.answering import Answerer
+    from cuma.answering.answerer import Answerer
 
 AnyRun = Annotated[
     str,
@@ -39,7 +39,7 @@ def chat(
     from rich.console import Console
 
     _find(run)
-    from cuma.profiles import Profile
+    from cuma.people.profiles import Profile
     from cuma.serving.chat import Chat
     from cuma.serving.engine import Engine
     from cuma.serving.sampling import Sampling
@@ -113,9 +113,9 @@ def export(
     _find(run)
     if profiles is not None and profile:
         raise typer.BadParameter("give either --profile or --profiles", param_hint="--profiles")
-    from cuma.export.export import export_people, export_person
-    from cuma.export.reading import read_people
-    from cuma.profiles import Profile
+    from cuma.exchange.export import export_people, export_person
+    from cuma.exchange.people_file import read_people
+    from cuma.people.profiles import Profile
 
     who = [Profile.read(profile)] if profiles is None else read_people(profiles)
     answerer = _load([run], encoder, device)[0]
@@ -133,8 +133,8 @@ def resolve(
     profile: Person = "",
 ) -> None:
     """Name the exported adapter that serves a person best: their own, or the nearest one's."""
-    from cuma.export.people import People
-    from cuma.profiles import Profile
+    from cuma.exchange.people_index import People
+    from cuma.people.profiles import Profile
 
     found = People.open(folder).nearest(Profile.read(profile))
     typer.echo(f"{found.folder}\t{found.distance:.4f}")
@@ -152,7 +152,7 @@ def _cost(report: dict[str, Any]) -> str:
 
 def _find(run: str) -> None:
     """Tell about a wrong folder at once, before seconds of imports."""
-    from cuma.runs import Run
+    from cuma.runs.folder import Run
 
     if not (Path(run) / "adapter_config.json").is_file():
         Run.open(run)
@@ -160,7 +160,7 @@ def _find(run: str) -> None:
 
 def _require_server() -> None:
     from cuma.errors import ServingError
-    from cuma.hub import package_folder
+    from cuma.models.hub import package_folder
 
     missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if package_folder(name) is None]
     if missing:
@@ -174,7 +174,7 @@ def _named(run: str) -> tuple[str | None, str]:
 
 
 def _load(runs: list[str], encoder: str | None, device: str | None) -> list[Answerer]:
-    from cuma.answering import Answerers
+    from cuma.answering.answerer import Answerers
     from cuma.errors import ServingError
 
     loader = Answerers(device=device, encoder=encoder)

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from cuma.benchmarks.base import NO_ANSWER, WEIGHT, Group, Question, Role, Survey
-from cuma.data.splits import UNSEEN
-from cuma.data.write import CARD
+from cuma.data.builders.built_folder import CARD
+from cuma.data.builders.person_splits import UNSEEN
+from cuma.data.surveys.survey import NO_ANSWER, WEIGHT, Group, Question, Role, Survey
 from cuma.errors import BenchmarkError
-from cuma.profiles import FIELDS, Profile
+from cuma.people.profiles import FIELDS, Profile
 
 HELD_OUT = "{} (held out)"
 

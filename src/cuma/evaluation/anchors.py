@@ -19,7 +19,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import PolynomialFeatures
 
-from cuma.benchmarks.base import NO_ANSWER, Question, Survey
+from cuma.data.surveys.survey import NO_ANSWER, Question, Survey
 from cuma.errors import BenchmarkError, ProfileError, suggestion
 from cuma.metrics import emd
 

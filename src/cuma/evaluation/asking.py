@@ -8,18 +8,18 @@ import pandas as pd
 from accelerate import PartialState
 from peft import PeftModel
 
-from cuma.adapter_files import load_adapter
-from cuma.benchmarks.base import Survey
-from cuma.benchmarks.cells import survey_cells
-from cuma.benchmarks.exemplars import Exemplars
-from cuma.benchmarks.tensors import PLAIN_TEMPLATE, SurveyTokens
-from cuma.evaluation.predict import Asking, predict_cells
+from cuma.answering.adapter_files import load_adapter
+from cuma.answering.letters import PLAIN_TEMPLATE, SurveyTokens
+from cuma.answering.materials import Materials, profile_in_prompt
+from cuma.data.surveys.cells import survey_cells
+from cuma.data.surveys.exemplars import Exemplars
+from cuma.data.surveys.survey import Survey
+from cuma.evaluation.predict import LocalModel, predict_cells
 from cuma.evaluation.subject import Subject
-from cuma.materials import Materials, profile_in_prompt
-from cuma.profile_table import ProfileTable
-from cuma.profiles import Profile
-from cuma.recipe_schema import Recipe
-from cuma.tuner.encoder import ProfileEncoder
+from cuma.people.encoder import ProfileEncoder
+from cuma.people.profile_table import ProfileTable
+from cuma.people.profiles import Profile
+from cuma.recipes.schema import Recipe
 
 TEST_ROLES = ("seen", "test")
 """Groups whose test people are predicted: those trained on, and those held out whole."""
@@ -68,7 +68,7 @@ def cells_of(recipe: Recipe, survey: Survey, part: str, roles: tuple[str, ...]) 
     return survey_cells(survey, part, roles, profile_in_prompt=profile_in_prompt(recipe), exemplars=exemplars)
 
 
-def asking_of(model: Any, recipe: Recipe, materials: Materials, survey: Survey) -> Asking:
+def asking_of(model: Any, recipe: Recipe, materials: Materials, survey: Survey) -> LocalModel:
     """The model with its tokens and, for a router that reads profiles, its people's embeddings.
 
     A model without a chat template is asked in `PLAIN_TEMPLATE`.
@@ -80,7 +80,7 @@ def asking_of(model: Any, recipe: Recipe, materials: Materials, survey: Survey) 
     table = _table(model, recipe, materials)
     if table is not None:
         table = table.covering([*(group.profile for group in survey.groups), Profile()])
-    return Asking(model, tokens, table, recipe.evaluation.batch_size)
+    return LocalModel(model, tokens, table, recipe.evaluation.batch_size)
 
 
 def _table(model: Any, recipe: Recipe, materials: Materials) -> ProfileTable | None:

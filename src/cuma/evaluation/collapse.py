@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.evaluation.measures import require_kind
+from cuma.answering.materials import load_survey
+from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.subject import Subject
-from cuma.materials import load_survey
 from cuma.metrics.erasure import GroupErasure, Side, erasure, within
 from cuma.metrics.estimates import entry
 from cuma.metrics.inference import interval
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import read_parts
-from cuma.runs import read_json, write_json
+from cuma.runs.folder import read_json, write_json
 
 DRAWS = 500
 ALARM_BELOW = 0.5

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from tqdm.auto import tqdm
 
-from cuma.benchmarks.base import Survey
-from cuma.profiles import Profile
+from cuma.data.surveys.survey import Survey
+from cuma.people.profiles import Profile
 
 MAX_GROUPS = 24
 """Groups whose profiles are changed, spread evenly over all."""

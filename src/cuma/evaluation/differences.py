@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from cuma.answering.materials import load_survey
 from cuma.errors import RunError
-from cuma.evaluation.measures import require_kind
+from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.subject import Subject
-from cuma.materials import load_survey
 from cuma.metrics import score_many
-from cuma.runs import Run, read_json, write_json
+from cuma.runs.folder import Run, read_json, write_json
 
 THIS = "this"
 

@@ -14,21 +14,21 @@ import numpy as np
 import pandas as pd
 from peft import PeftModel
 
-from cuma.adapter_files import take_off
-from cuma.benchmarks.cells import NOBODY
-from cuma.benchmarks.partial import keep_fields
-from cuma.benchmarks.tensors import PLAIN_TEMPLATE
+from cuma.answering.adapter_files import take_off
+from cuma.answering.letters import PLAIN_TEMPLATE
+from cuma.answering.materials import Materials
+from cuma.data.surveys.cells import NOBODY
+from cuma.data.surveys.partial import keep_fields
 from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
-from cuma.evaluation.measures import require_kind
+from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.predict import for_people, merge_gates
-from cuma.evaluation.sheets import Sheet, sheet_of
+from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
-from cuma.materials import Materials
 from cuma.metrics import score
-from cuma.recipe_schema import Recipe
-from cuma.runs import Run, write_json
+from cuma.recipes.schema import Recipe
+from cuma.runs.folder import Run, write_json
 
 FIELD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of each profile's fields at which `evaluate_partial` measures."""

@@ -17,18 +17,18 @@ from peft import PeftModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from cuma.adapter_files import take_off
-from cuma.benchmarks.base import NO_ANSWER, Survey
-from cuma.benchmarks.prompts import letter_orders, survey_messages
-from cuma.benchmarks.tensors import answer_logits, survey_loss
+from cuma.answering.adapter_files import take_off
+from cuma.answering.letters import answer_logits, survey_loss
+from cuma.answering.materials import Materials, profile_in_prompt
+from cuma.data.surveys.prompts import letter_orders, survey_messages
+from cuma.data.surveys.survey import NO_ANSWER, Survey
 from cuma.errors import BenchmarkError, UnsupportedError
 from cuma.evaluation.asking import asking_of, load_model
-from cuma.evaluation.measures import require_kind
-from cuma.evaluation.predict import Asking
+from cuma.evaluation.kinds import require_kind
+from cuma.evaluation.predict import LocalModel
 from cuma.evaluation.subject import Subject
-from cuma.materials import Materials, profile_in_prompt
 from cuma.metrics.cosines import Cosines
-from cuma.runs import write_json
+from cuma.runs.folder import write_json
 
 N_BATCHES = 3
 """Batches of each group: its training people, dealt into so many parts."""
@@ -172,7 +172,7 @@ def _with_gradients(kinds: Mapping[str, list[nn.Parameter]]) -> Iterator[None]:
 
 
 def _gradient(
-    asking: Asking, kinds: Mapping[str, list[nn.Parameter]], rows: Sequence[Mapping[str, Any]]
+    asking: LocalModel, kinds: Mapping[str, list[nn.Parameter]], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Tensor]:
     """Kind → the gradient of the SFT loss on one batch, as one fp32 vector."""
     tokens, model = asking.tokens, asking.model

@@ -10,17 +10,17 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from cuma.benchmarks.base import NO_ANSWER, WEIGHT, Survey
-from cuma.benchmarks.tensors import SurveyTokens, answer_logits, mean_over_orders, option_shares
+from cuma.answering.letters import SurveyTokens, answer_logits, mean_over_orders, option_shares
+from cuma.data.surveys.survey import NO_ANSWER, WEIGHT, Survey
 from cuma.evaluation.answer_log import AnswerLog
-from cuma.profile_table import ProfileTable
+from cuma.people.profile_table import ProfileTable
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
 @dataclass(frozen=True, eq=False)
-class Asking:
+class LocalModel:
     """How a model on this machine is asked."""
 
     model: Any
@@ -77,7 +77,7 @@ class Asking:
 
 
 def predict_cells(
-    asking: Asking, cells: Dataset, *, every_order: bool = True, progress: str | None = None
+    asking: LocalModel, cells: Dataset, *, every_order: bool = True, progress: str | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What the model says for every group and question.
 

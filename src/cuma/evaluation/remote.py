@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from cuma.benchmarks.prompts import LETTERS, parse_letter
-from cuma.endpoint import Endpoint
+from cuma.data.surveys.prompts import LETTERS, parse_letter
 from cuma.errors import EndpointError, EndpointRequestError
 from cuma.evaluation.answer_log import AnswerLog
+from cuma.models.endpoint import Endpoint
 
 How = Literal["logprobs", "samples"]
 TOP = 20

@@ -14,24 +14,24 @@ import torch
 from peft import PeftModel
 from tqdm.auto import tqdm
 
-from cuma.adapter_files import take_off
-from cuma.benchmarks.base import Survey
-from cuma.benchmarks.prompts import told_who_asks
+from cuma.answering.adapter_files import take_off
+from cuma.answering.materials import Materials, load_survey, profile_in_prompt
 from cuma.data.corpus import Corpus
-from cuma.endpoint import Endpoint
+from cuma.data.surveys.prompts import told_who_asks
+from cuma.data.surveys.survey import Survey
 from cuma.errors import BenchmarkError, RunError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model
-from cuma.evaluation.predict import Asking
+from cuma.evaluation.evaluation_files import write_parquet
+from cuma.evaluation.predict import LocalModel
 from cuma.evaluation.remote import with_profile
 from cuma.evaluation.subject import Subject
-from cuma.evaluation.write import write_parquet
-from cuma.hub import cache_folder
-from cuma.materials import Materials, load_survey, profile_in_prompt
 from cuma.metrics.diversity import diversity
-from cuma.profiles import Profile
-from cuma.runs import read_json, write_json
-from cuma.secret import keyed_hash
+from cuma.models.endpoint import Endpoint
+from cuma.models.hub import cache_folder
+from cuma.people.profiles import Profile
+from cuma.privacy.secret import keyed_hash
+from cuma.runs.folder import read_json, write_json
 
 MAX_TOKENS = 128
 """The longest reply."""
@@ -187,7 +187,7 @@ def _on_this_machine(subject: Subject) -> Write:
     return write
 
 
-def _generated(asking: Asking, rows: list[dict[str, Any]], log: AnswerLog, progress: str) -> list[str]:
+def _generated(asking: LocalModel, rows: list[dict[str, Any]], log: AnswerLog, progress: str) -> list[str]:
     """Greedy replies, batch by batch, padded on the left."""
     tokenizer = asking.tokens.tokenizer
     table = None if asking.table is None else asking.table.covering(row["profile"] for row in rows)

@@ -11,14 +11,14 @@ from typing import Any, Literal, cast
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
-from cuma.backbones import BACKBONES
-from cuma.benchmarks.catalog import check_benchmark
+from cuma.data.surveys.catalog import check_benchmark
 from cuma.errors import AdapterError, RunError
-from cuma.hub import locate
-from cuma.machine import hardware, versions
-from cuma.recipe import build_recipe, load_recipe
-from cuma.recipe_schema import Recipe
-from cuma.runs import Run
+from cuma.models.backbones import BACKBONES
+from cuma.models.hub import locate
+from cuma.recipes.load import build_recipe, load_recipe
+from cuma.recipes.schema import Recipe
+from cuma.runs.folder import Run
+from cuma.runs.machine import hardware, versions
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.manifest import sha256
 

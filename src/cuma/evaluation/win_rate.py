@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cuma.answering.materials import load_survey
 from cuma.errors import RunError
 from cuma.evaluation.replies import HASH, paired, prompts, replies_of
 from cuma.evaluation.subject import Subject
 from cuma.judge import Judge, Pair
-from cuma.materials import load_survey
 from cuma.metrics import length_controlled_win_rate
 from cuma.metrics.estimates import entry
 from cuma.metrics.inference import interval, p_value, student_deviations
 from cuma.metrics.pointwise import Floats
-from cuma.profiles import Profile
-from cuma.runs import Run, write_json
+from cuma.people.profiles import Profile
+from cuma.runs.folder import Run, write_json
 
 DRAWS = 300
 EVEN = 0.5

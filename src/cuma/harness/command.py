@@ -13,7 +13,7 @@ from cuma.errors import UnsupportedError
 
 TASKS = Path(__file__).with_name("tasks")
 MODEL = "cuma"
-TARGET = "cuma.harness.model:CumaLM"
+TARGET = "cuma.harness.cuma_lm:CumaLM"
 
 
 def register() -> None:

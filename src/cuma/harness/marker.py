@@ -10,7 +10,7 @@ import json
 import re
 
 from cuma.errors import ProfileError
-from cuma.profiles import Profile
+from cuma.people.profiles import Profile
 
 _OPEN, _CLOSE = "<|cuma_profile|>", "<|/cuma_profile|>"
 _MARK = re.compile(re.escape(_OPEN) + "(.*?)" + re.escape(_CLOSE) + r"\n?", re.DOTALL)

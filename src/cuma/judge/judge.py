@@ -9,20 +9,20 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from cuma.endpoint import OPENAI, Endpoint, Messages
 from cuma.errors import InvalidVerdictsError, JudgeError
-from cuma.hub import cache_folder
 from cuma.judge.question import (
     TEMPLATE_VERSION,
+    JudgePrompt,
     Pair,
-    Question,
     Verdict,
     candidate_score,
     question,
 )
 from cuma.judge.report import JudgeReport, Outcome, Tally, summarise
 from cuma.judge.verdict_cache import VerdictCache
-from cuma.profiles import Profile
+from cuma.models.endpoint import OPENAI, Endpoint, Messages
+from cuma.models.hub import cache_folder
+from cuma.people.profiles import Profile
 
 INVALID_SHARE = 0.02
 """More invalid verdicts than this share end a run: what they would have said is unknown, and not at random."""
@@ -129,7 +129,7 @@ class Judge:
         both = zip(verdicts[: len(pairs)], verdicts[len(pairs) :], strict=True)
         return [Outcome(candidate_score(a, True), candidate_score(b, False)) for a, b in both]
 
-    def _ask_all(self, questions: Sequence[Question], progress: bool) -> list[Verdict | None]:
+    def _ask_all(self, questions: Sequence[JudgePrompt], progress: bool) -> list[Verdict | None]:
         """Each question's verdict, None where it is invalid. Equal questions are asked once."""
         keys = [f"{TEMPLATE_VERSION} {self._endpoint.identity(one.messages, self._options)}" for one in questions]
         distinct = dict(zip(keys, questions, strict=True))
@@ -147,7 +147,7 @@ class Judge:
             pool.shutdown(cancel_futures=True)  # after an error; what is under way is still kept
         return [given[key] for key in keys]
 
-    def _ask(self, key: str, asked: Question) -> tuple[Verdict | None, bool]:
+    def _ask(self, key: str, asked: JudgePrompt) -> tuple[Verdict | None, bool]:
         """The verdict, and whether it was known. An invalid one is not kept: the next run may ask again."""
         known = self._cache.get(key)
         if known is not None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from cuma.endpoint import Messages
-from cuma.profiles import Profile
+from cuma.models.endpoint import Messages
+from cuma.people.profiles import Profile
 
 Verdict = Literal["A", "B", "TIE"]
 """Reply A is better, reply B is better, or neither."""
@@ -57,7 +57,7 @@ class Pair:
 
 
 @dataclass(frozen=True, repr=False)
-class Question:
+class JudgePrompt:
     """What a judge is asked about a pair in one order. Its repr shows none of the texts."""
 
     messages: Messages
@@ -83,7 +83,7 @@ class Question:
         return forms.get(last) if sum(map(reply.count, forms)) == 1 else None
 
 
-def question(pair: Pair, candidate_first: bool, code_of: Callable[[str], str]) -> Question:
+def question(pair: Pair, candidate_first: bool, code_of: Callable[[str], str]) -> JudgePrompt:
     """The question about a pair, with the candidate as reply A or as reply B.
 
     code_of: a text's code, always the same, that nobody else can work out.
@@ -95,7 +95,7 @@ def question(pair: Pair, candidate_first: bool, code_of: Callable[[str], str]) -
     )
     code = code_of(shown)
     told = f"{_TASK} {_BY_PERSON if pair.profile else _BY_NOBODY} {_FORM.format(code=code)}"
-    return Question([{"role": "system", "content": told}, {"role": "user", "content": shown}], code)
+    return JudgePrompt([{"role": "system", "content": told}, {"role": "user", "content": shown}], code)
 
 
 def candidate_score(verdict: Verdict | None, candidate_first: bool) -> float | None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from cuma.errors import JudgeError
 from cuma.judge.question import VERDICTS, Verdict
-from cuma.secret import keyed_hash
+from cuma.privacy.secret import keyed_hash
 
 T = TypeVar("T")
 CODE_DIGITS = 6

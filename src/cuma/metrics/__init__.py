@@ -1,7 +1,7 @@
 """Measures of how well predictions represent groups of people: pure functions on arrays and tables, without torch."""
 
 from cuma.metrics.breakdown import break_down
-from cuma.metrics.collapse import alignment, spread
+from cuma.metrics.length_control import length_controlled_win_rate
 from cuma.metrics.measure import METRICS
 from cuma.metrics.noise import chance_diversity, noise_floor, sampler_floor
 from cuma.metrics.pointwise import (
@@ -21,7 +21,7 @@ from cuma.metrics.pointwise import (
     normalised_entropy,
 )
 from cuma.metrics.scores import compare, score, score_many
-from cuma.metrics.win_rate import length_controlled_win_rate
+from cuma.metrics.spread import alignment, spread
 
 __all__ = [
     "LOW_OPTION_MASS",

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.metrics.cells import Answers, Cells
+from cuma.metrics.cell_sums import CellPredictions, Cells
 from cuma.metrics.estimates import entry
 from cuma.metrics.inference import interval, resample_people, student_deviations
 from cuma.metrics.measure import BETWEEN_GROUPS, BOUNDS, METRICS, measure
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
+from cuma.metrics.sample import Item, Predictions, QuestionLike, Sample, read_parts
 from cuma.metrics.scores import PARTS, score
 from cuma.metrics.shares import Published, Told, drawn_weights, figures_of, is_shares, means_by_group, read_shares
 from cuma.metrics.truth import cell_floors
@@ -73,7 +73,7 @@ def break_down(predictions: pd.DataFrame, questions: Questions, draws: int = 100
 def _by_question(predictions: pd.DataFrame, questions: Questions, draws: int, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for question in questions:
-        name = Scale.of(question).id
+        name = Item.of(question).id
         alone = score(predictions[predictions["question_id"] == name], [question], draws=draws, seed=seed)
         for side in PARTS:
             if side in alone:
@@ -81,18 +81,18 @@ def _by_question(predictions: pd.DataFrame, questions: Questions, draws: int, se
     return found
 
 
-def group_draws(people: People, said: Said, draws: int, seed: int) -> dict[str, OneGroup]:
+def group_draws(people: Sample, said: Predictions, draws: int, seed: int) -> dict[str, OneGroup]:
     """Each group's metrics, with its people drawn."""
     blocks = [people.features(), said.features]
     sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]
     noise, sampler = cell_floors(people, seed)
     cells = Cells.of(people, sums[0])
-    answers = Answers.of(cells, sums[1], said.base[:, :, None], said.unsteered)
-    again: tuple[Cells, Answers] | None = None
+    answers = CellPredictions.of(cells, sums[1], said.base[:, :, None], said.unsteered)
+    again: tuple[Cells, CellPredictions] | None = None
     if draws:
         drawn = resample_people(people, blocks, draws, seed)
         slots = Cells.of(people, drawn[0])
-        again = slots, Answers.of(slots, drawn[1], said.base[:, :, None], said.unsteered)
+        again = slots, CellPredictions.of(slots, drawn[1], said.base[:, :, None], said.unsteered)
     groups, answered = {}, people.answers >= 0
     for number, name in enumerate(people.groups):
         floors = (noise[:, number : number + 1], sampler[:, number : number + 1])
@@ -129,7 +129,7 @@ def group_question_draws(published: Published, told: Told, draws: int, seed: int
     }
 
 
-def _of_one(cells: Cells, answers: Answers, group: int, floors: tuple[Floats, Floats]) -> dict[str, Floats]:
+def _of_one(cells: Cells, answers: CellPredictions, group: int, floors: tuple[Floats, Floats]) -> dict[str, Floats]:
     one = cells.at(group)
     once, nothing = np.ones((1, one.n.shape[2])), np.zeros(1)
     return measure(one, answers.at(group), once, floors, nothing, nothing)

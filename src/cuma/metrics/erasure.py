@@ -8,12 +8,12 @@ import numpy as np
 from scipy.stats import norm
 
 from cuma.metrics.breakdown import MIN_PEOPLE
-from cuma.metrics.cells import Answers, Cells
-from cuma.metrics.collapse import positions
+from cuma.metrics.cell_sums import CellPredictions, Cells
 from cuma.metrics.inference import GroupDraws, deviations, resample_people, student_deviations
 from cuma.metrics.measure import cell_emd, group_means, people_entropy
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.sample import People, Said
+from cuma.metrics.sample import Predictions, Sample
+from cuma.metrics.spread import positions
 
 SIGNIFICANT = 0.05
 
@@ -61,21 +61,21 @@ class GroupErasure:
 class Side:
     """Cells and answers of one part of the predictions, as observed, and with people drawn."""
 
-    people: People
+    people: Sample
     cells: Cells
-    answers: Answers
+    answers: CellPredictions
     n: Floats
     """[Q, G] people who answered; with survey weights, as many as they are worth."""
     draws: int
     seed: int
 
     @classmethod
-    def of(cls, people: People, said: Said, draws: int, seed: int) -> Side:
+    def of(cls, people: Sample, said: Predictions, draws: int, seed: int) -> Side:
         """From one part of `read_parts`."""
         blocks = (people.features(), said.features)
         sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]
         cells = Cells.of(people, sums[0])
-        answers = Answers.of(cells, sums[1], said.base[:, :, None], said.unsteered)
+        answers = CellPredictions.of(cells, sums[1], said.base[:, :, None], said.unsteered)
         n = np.stack([counts.sum(axis=1) for counts in people.effective_counts()]).astype(np.float64)
         return cls(people, cells, answers, n, draws, seed)
 
@@ -101,7 +101,7 @@ def within(side: Side) -> Within:
     return Within(means[0], means[1], ratios[-1], ratios[:-1])
 
 
-def _variances(cells: Cells, answers: Answers, n: Floats) -> tuple[Floats, Floats]:
+def _variances(cells: Cells, answers: CellPredictions, n: Floats) -> tuple[Floats, Floats]:
     """[Q, S, B] each: the variance within every cell, of what is said and of people (unbiased; NaN-free at n = 1)."""
     model = [variance_within(answers.predicted[k], scale.ordinal) for scale, k in cells.scales()]
     people = [variance_within(cells.observed[k], scale.ordinal) for scale, k in cells.scales()]

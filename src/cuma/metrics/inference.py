@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.sample import People
+from cuma.metrics.sample import Sample
 
 LEVEL = 0.95
 MAX_UNDEFINED = 0.05
@@ -75,7 +75,7 @@ class GroupDraws:
         return np.asarray(np.maximum(square - mean**2, 0.0) / influence.var())
 
 
-def resample_people(people: People, blocks: Sequence[Floats], draws: int, seed: int) -> tuple[Floats, ...]:
+def resample_people(people: Sample, blocks: Sequence[Floats], draws: int, seed: int) -> tuple[Floats, ...]:
     """Draws people of each group with replacement: per block [F, G, B], weighted sums over the people drawn.
 
     blocks: features [P, F]. Each is multiplied by itself, so that a method's figures are the same to the last bit
@@ -96,7 +96,7 @@ def resample_people(people: People, blocks: Sequence[Floats], draws: int, seed: 
     return sums
 
 
-def _kinds(people: People, blocks: Sequence[Floats]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Floats]]:
+def _kinds(people: Sample, blocks: Sequence[Floats]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Floats]]:
     """Each group's distinct patterns of answers: where a group's start [G+1], people of each [N], mean features."""
     group_of = np.repeat(np.arange(len(people.groups)), np.diff(people.starts))
     keys = np.column_stack([group_of, people.answers])

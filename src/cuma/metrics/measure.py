@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import entr, rel_entr
 
-from cuma.metrics.cells import Answers, Cells
-from cuma.metrics.collapse import correlation, positions
+from cuma.metrics.cell_sums import CellPredictions, Cells
 from cuma.metrics.pairs import pairwise_jsd_sum
 from cuma.metrics.pointwise import Floats, emd_unchecked
-from cuma.metrics.sample import Scale
+from cuma.metrics.sample import Item
+from cuma.metrics.spread import correlation, positions
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "soft_emd": (0.0, 1.0),
@@ -43,7 +43,7 @@ DESCRIPTIVE = ("wvb_near",)
 BETWEEN_GROUPS = ("spread", "alignment")
 """Metrics that one group alone does not have."""
 
-Columns = list[tuple[Scale, slice]]
+Columns = list[tuple[Item, slice]]
 
 LEAST = 1e-6
 """In `kl`, a smaller probability counts as this one: "never" costs 14 nats, and not infinitely many."""
@@ -86,7 +86,7 @@ def distances(
     return values
 
 
-def cell_values(cells: Cells, answers: Answers) -> dict[str, Floats]:
+def cell_values(cells: Cells, answers: CellPredictions) -> dict[str, Floats]:
     """The metrics that every cell has by itself, [Q, S, B]; formulas in `cuma.metrics.pointwise`."""
     scales = cells.scales()
     widest = np.log([len(scale.options) for scale, _ in scales])[:, None, None]
@@ -119,7 +119,7 @@ def pair_sum(cells: Cells, shares: Floats, weight: Floats) -> Floats:
     return np.asarray(sum(parts))
 
 
-def pooled(cells: Cells, answers: Answers, weight: Floats) -> dict[str, Floats]:
+def pooled(cells: Cells, answers: CellPredictions, weight: Floats) -> dict[str, Floats]:
     """The metrics [B] over all people together, whatever their group: F1, calibration, and WorldValuesBench's."""
     n = cells.n * weight
     per_option = n[cells.people.column_question]
@@ -158,7 +158,7 @@ def _macro_f1(told: Floats, gave: Floats, right: Floats) -> Floats:
     return np.asarray(f1.sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
 
-def _alignment(cells: Cells, answers: Answers, weight: Floats) -> Floats:
+def _alignment(cells: Cells, answers: CellPredictions, weight: Floats) -> Floats:
     predicted, observed, weights = [], [], []
     for number, (scale, k) in enumerate(cells.scales()):
         model = positions(answers.predicted[k], scale.ordinal)
@@ -169,7 +169,12 @@ def _alignment(cells: Cells, answers: Answers, weight: Floats) -> Floats:
 
 
 def measure(
-    cells: Cells, answers: Answers, weight: Floats, floors: tuple[Floats, Floats], said: Floats, diversity: Floats
+    cells: Cells,
+    answers: CellPredictions,
+    weight: Floats,
+    floors: tuple[Floats, Floats],
+    said: Floats,
+    diversity: Floats,
 ) -> dict[str, Floats]:
     """Every metric [B], groups weighted by `weight` [S, B]; NaN where one is not defined.
 

@@ -40,7 +40,7 @@ class QuestionLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Scale:
+class Item:
     """A question as the metrics see it; also its form in scores.json."""
 
     id: str
@@ -49,7 +49,7 @@ class Scale:
     ordinal: bool
 
     @classmethod
-    def of(cls, question: QuestionLike | Mapping[str, Any]) -> Scale:
+    def of(cls, question: QuestionLike | Mapping[str, Any]) -> Item:
         """From a benchmark's question, or from its entry in scores.json."""
         if isinstance(question, Mapping):
             return cls(question["id"], question["text"], tuple(question["options"]), bool(question["ordinal"]))
@@ -57,10 +57,10 @@ class Scale:
 
 
 @dataclass(frozen=True, eq=False)
-class People:
+class Sample:
     """Who was asked and what they answered: the same for every method. P people, Q questions."""
 
-    scales: tuple[Scale, ...]
+    scales: tuple[Item, ...]
     groups: tuple[str, ...]
     """Labels in sorted order, G of them."""
     starts: NDArray[np.int64]
@@ -110,7 +110,7 @@ class People:
             tables.append(_whole(sums * kept))
         return tables
 
-    def same_as(self, other: People) -> bool:
+    def same_as(self, other: Sample) -> bool:
         """Whether both hold the same people, groups and answers."""
         return (
             self.groups == other.groups
@@ -130,7 +130,7 @@ def _whole(table: Floats) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
+class Predictions:
     """What one method said about the people of a part."""
 
     base: Floats
@@ -149,9 +149,9 @@ class Said:
 
 def read_parts(
     predictions: pd.DataFrame, questions: Sequence[QuestionLike | Mapping[str, Any]]
-) -> dict[str, tuple[People, Said]]:
+) -> dict[str, tuple[Sample, Predictions]]:
     """The parts "seen" and "unseen" of a predictions table, where they have answers. BenchmarkError for bad rows."""
-    scales = tuple(Scale.of(question) for question in questions)
+    scales = tuple(Item.of(question) for question in questions)
     missing = [column for column in COLUMNS if column not in predictions.columns]
     if missing:
         raise BenchmarkError(f"The predictions lack the columns {missing}; expected {list(COLUMNS)}.")
@@ -164,7 +164,7 @@ def read_parts(
     return {part: _read(rows, scales) for part, rows in chosen.items() if len(rows)}
 
 
-def _read(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> tuple[People, Said]:
+def _read(rows: pd.DataFrame, scales: tuple[Item, ...]) -> tuple[Sample, Predictions]:
     if rows.duplicated(["person", "question_id"]).any():
         raise BenchmarkError("The predictions hold a person's answer to one question twice; expected one row for each.")
     weighed = [WEIGHT] if WEIGHT in rows.columns else []
@@ -186,7 +186,7 @@ def _read(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> tuple[People, Said]:
         mass[who, number] = cell["option_mass"]
         shares.append(_shares(cell, who, len(person), scale))
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    people = People(scales, tuple(groups.tolist()), starts, person, answers, _weight(pairs))
+    people = Sample(scales, tuple(groups.tolist()), starts, person, answers, _weight(pairs))
     if not np.isfinite(mass).all():
         raise BenchmarkError("The predictions hold an option_mass that is not a number; evaluate the run again.")
     return people, _said(people, shares, mass, unsteered_shares(rows, scales))
@@ -201,7 +201,7 @@ def _weight(pairs: pd.DataFrame) -> Floats:
     return weight / weight.mean()
 
 
-def unsteered_shares(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> Floats | None:
+def unsteered_shares(rows: pd.DataFrame, scales: tuple[Item, ...]) -> Floats | None:
     """[K]: one distribution a question, the same for everybody; zeros for a question that nobody answered."""
     if UNSTEERED not in rows.columns:
         return None
@@ -214,7 +214,7 @@ def unsteered_shares(rows: pd.DataFrame, scales: tuple[Scale, ...]) -> Floats | 
     return np.concatenate(parts)
 
 
-def _shares(cell: pd.DataFrame, who: NDArray[np.intp], people: int, scale: Scale) -> Floats:
+def _shares(cell: pd.DataFrame, who: NDArray[np.intp], people: int, scale: Item) -> Floats:
     """[P, m]: the question's predicted distributions by person, zeros where a person did not answer."""
     options = len(scale.options)
     shares = np.zeros((people, options))
@@ -231,7 +231,7 @@ def _shares(cell: pd.DataFrame, who: NDArray[np.intp], people: int, scale: Scale
     return shares
 
 
-def _said(people: People, shares: list[Floats], mass: Floats, unsteered: Floats | None) -> Said:
+def _said(people: Sample, shares: list[Floats], mass: Floats, unsteered: Floats | None) -> Predictions:
     answered = people.answers >= 0
     group_of = np.repeat(np.arange(len(people.groups)), np.diff(people.starts))
     base, deviations, greedy, correct, hits, spent, briers = [], [], [], [], [], [], []
@@ -260,7 +260,7 @@ def _said(people: People, shares: list[Floats], mass: Floats, unsteered: Floats 
     each = [np.stack(values, axis=1) for values in (hits, spent, briers)]
     columns = [*deviations, *greedy, *correct, each[0], each[1], mass * answered, each[2], calibration]
     features = np.concatenate(columns, axis=1) * people.weight[:, None]
-    return Said(np.concatenate(base), features, unsteered)
+    return Predictions(np.concatenate(base), features, unsteered)
 
 
 def confidence_bin(confidence: Floats) -> NDArray[np.int64]:

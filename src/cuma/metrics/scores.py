@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
-from cuma.metrics.cells import Answers, Cells
+from cuma.metrics.cell_sums import CellPredictions, Cells
 from cuma.metrics.estimates import Measured, correct, numbers, paired
 from cuma.metrics.inference import GroupDraws, deviations, student_deviations
 from cuma.metrics.measure import measure, pair_sum
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.sample import People, QuestionLike, Said, Scale, read_parts
+from cuma.metrics.sample import Item, Predictions, QuestionLike, Sample, read_parts
 from cuma.metrics.shares import Published, is_shares, measure_shares, read_shares
 from cuma.metrics.truth import Truth
 
@@ -70,7 +70,7 @@ def score_many(
     if reference is not None and reference not in methods:
         raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
     read = {name: _parts(table, questions) for name, table in methods.items()}
-    head = {"questions": [{**asdict(scale), "options": list(scale.options)} for scale in map(Scale.of, questions)]}
+    head = {"questions": [{**asdict(scale), "options": list(scale.options)} for scale in map(Item.of, questions)]}
     scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
     differences: dict[str, Any] = {name: {} for name in methods if reference is not None and name != reference}
     for part in PARTS:
@@ -101,10 +101,10 @@ def _parts(predictions: pd.DataFrame, questions: Questions) -> dict[str, tuple[A
     return read_shares(predictions, questions) if is_shares(predictions) else read_parts(predictions, questions)
 
 
-def _shared(here: Mapping[str, tuple[Any, Any]]) -> People | Published:
+def _shared(here: Mapping[str, tuple[Any, Any]]) -> Sample | Published:
     """What all methods were asked about. BenchmarkError if that is not the same."""
     names = sorted(here)
-    first: People | Published = here[names[0]][0]
+    first: Sample | Published = here[names[0]][0]
     for name in names[1:]:
         if type(first) is not type(here[name][0]) or not first.same_as(here[name][0]):
             raise BenchmarkError(
@@ -114,7 +114,9 @@ def _shared(here: Mapping[str, tuple[Any, Any]]) -> People | Published:
     return first
 
 
-def _measure_all(people: People, methods: Mapping[str, Said], drawn: GroupDraws, seed: int) -> dict[str, Measured]:
+def _measure_all(
+    people: Sample, methods: Mapping[str, Predictions], drawn: GroupDraws, seed: int
+) -> dict[str, Measured]:
     """Estimates and draws of every method, on one set of draws; the people's side is worked out once."""
     blocks = [people.features(), *(said.features for said in methods.values())]
     sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]  # [F, G, 1] each
@@ -123,9 +125,9 @@ def _measure_all(people: People, methods: Mapping[str, Said], drawn: GroupDraws,
     once = np.ones((len(people.groups), 1))
     results = {}
     for block, (name, said) in zip(sums[1:], methods.items(), strict=True):
-        answers = Answers.of(cells, block, said.base[:, :, None], said.unsteered)
+        answers = CellPredictions.of(cells, block, said.base[:, :, None], said.unsteered)
 
-        def over(times: Floats, diversity: Floats, answers: Answers = answers) -> dict[str, Floats]:
+        def over(times: Floats, diversity: Floats, answers: CellPredictions = answers) -> dict[str, Floats]:
             pairs = pair_sum(cells, answers.predicted, times)
             return measure(cells, answers, times, truth.floors, pairs, diversity)
 
@@ -134,7 +136,7 @@ def _measure_all(people: People, methods: Mapping[str, Said], drawn: GroupDraws,
     return results
 
 
-def sizes(people: People) -> dict[str, int]:
+def sizes(people: Sample) -> dict[str, int]:
     """Groups and people with any answer, and the cells (group × question) left out because nobody answered."""
     answered = np.add.reduceat(people.answers >= 0, people.starts[:-1], axis=0)
     return {"groups": len(people.groups), "people": len(people.person), "empty_cells": int((answered == 0).sum())}

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from cuma.errors import BenchmarkError
-from cuma.metrics.collapse import NO_DIFFERENCE, positions
 from cuma.metrics.estimates import Measured
 from cuma.metrics.measure import Columns, distances
 from cuma.metrics.noise import chance_diversity, noise_floor
 from cuma.metrics.pairs import jsd_table
 from cuma.metrics.pointwise import Floats, distributions
-from cuma.metrics.sample import QuestionLike, Scale, unsteered_shares
+from cuma.metrics.sample import Item, QuestionLike, unsteered_shares
+from cuma.metrics.spread import NO_DIFFERENCE, positions
 from cuma.metrics.truth import chance_shares
 
 SHARES = "shares"
@@ -39,7 +39,7 @@ N = "n"
 class Published:
     """What was published of one part's groups: the same for every method. Q questions, G groups, K options in all."""
 
-    scales: tuple[Scale, ...]
+    scales: tuple[Item, ...]
     groups: tuple[str, ...]
     shares: Floats
     """[K, G] people's answers; zeros where a group was not asked."""
@@ -95,7 +95,7 @@ class Told:
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
+class ShareTables:
     """Everything that draws of questions and groups only weigh."""
 
     asked: Floats
@@ -120,7 +120,7 @@ def read_shares(
     missing = [column for column in COLUMNS if column not in predictions.columns]
     if missing:
         raise BenchmarkError(f"The predictions lack the columns {missing}; expected {list(COLUMNS)}.")
-    scales = tuple(Scale.of(question) for question in questions)
+    scales = tuple(Item.of(question) for question in questions)
     unknown = sorted(set(predictions["question_id"].unique()) - {scale.id for scale in scales})
     if unknown:
         raise BenchmarkError(f"The predictions answer unknown questions {unknown}; pass the questions of their survey.")
@@ -131,7 +131,7 @@ def read_shares(
     return {part: _read(rows, scales) for part, rows in chosen.items() if len(rows)}
 
 
-def _read(rows: pd.DataFrame, every: tuple[Scale, ...]) -> tuple[Published, Told]:
+def _read(rows: pd.DataFrame, every: tuple[Item, ...]) -> tuple[Published, Told]:
     there = set(rows["question_id"])
     scales = tuple(scale for scale in every if scale.id in there)
     groups = tuple(sorted(rows["group"].unique()))
@@ -183,7 +183,7 @@ def drawn_weights(published: Published, draws: int, seed: int) -> tuple[Floats, 
     return questions, groups
 
 
-def figures_of(published: Published, told: Told, seed: int) -> Figures:
+def figures_of(published: Published, told: Told, seed: int) -> ShareTables:
     """What a method's cells are worth, whatever is drawn."""
     columns, predicted = published.columns, told.predicted
     greedy = np.zeros_like(predicted)
@@ -211,7 +211,7 @@ def figures_of(published: Published, told: Told, seed: int) -> Figures:
         truth = jsd_table(published.shares[k][:, there]) - (own[:, None] + own)
         np.fill_diagonal(truth, 0.0)
         gave.append(truth)
-    return Figures(published.asked, cells, (said, gave), _places(published, predicted))
+    return ShareTables(published.asked, cells, (said, gave), _places(published, predicted))
 
 
 def _places(published: Published, predicted: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
@@ -233,7 +233,7 @@ def means_by_group(values: Floats, asked: Floats, questions: Floats) -> Floats:
     return np.where(total > 0, (values * asked).T @ questions / np.where(total > 0, total, 1.0), np.nan)
 
 
-def overall(figures: Figures, questions: Floats, groups: Floats) -> dict[str, Floats]:
+def overall(figures: ShareTables, questions: Floats, groups: Floats) -> dict[str, Floats]:
     """Every metric [B] with questions weighted [Q, B] and groups [G, B]; NaN where one is not defined."""
     there = (figures.asked.T @ questions > 0) * groups
     total = there.sum(axis=0)
@@ -256,8 +256,8 @@ def _pairs(asked: Floats, tables: list[Floats], questions: Floats, groups: Float
     return total
 
 
-def _alignment(figures: Figures, questions: Floats, groups: Floats) -> Floats:
-    """[B]: as `cuma.metrics.collapse.alignment`, over weighted questions and groups."""
+def _alignment(figures: ShareTables, questions: Floats, groups: Floats) -> Floats:
+    """[B]: as `cuma.metrics.spread.alignment`, over weighted questions and groups."""
     which, model, truth = figures.places
     mass = (figures.asked @ groups)[which]
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuma.metrics.cells import Cells
+from cuma.metrics.cell_sums import Cells
 from cuma.metrics.inference import GroupDraws
 from cuma.metrics.measure import pair_sum
 from cuma.metrics.noise import chance_diversity, noise_floor, sampler_floor
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.sample import People
+from cuma.metrics.sample import Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,8 @@ class Truth:
     """[B]: the same with groups drawn."""
 
     @classmethod
-    def of(cls, people: People, sums: Floats, draws: GroupDraws, seed: int) -> Truth:
-        """From the sums [K+Q, G, 1] of `People.features`, and draws of the groups."""
+    def of(cls, people: Sample, sums: Floats, draws: GroupDraws, seed: int) -> Truth:
+        """From the sums [K+Q, G, 1] of `Sample.features`, and draws of the groups."""
         cells = Cells.of(people, sums)
         tables = people.effective_counts()
         chance = [chance_diversity(counts, seed=(seed, number)) for number, counts in enumerate(tables)]
@@ -39,7 +39,7 @@ class Truth:
         return cls(cell_floors(people, seed), observed, drawn)
 
 
-def cell_floors(people: People, seed: int) -> tuple[Floats, Floats]:
+def cell_floors(people: Sample, seed: int) -> tuple[Floats, Floats]:
     """Noise floor and sampler floor of every cell, [Q, G, 1] each; 0 in empty cells."""
     pairs = list(enumerate(zip(people.scales, people.effective_counts(), strict=True)))
     noise = [np.nan_to_num(noise_floor(counts, scale.ordinal, seed=(seed, q))) for q, (scale, counts) in pairs]

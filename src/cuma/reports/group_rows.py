@@ -10,7 +10,7 @@ import numpy as np
 from cuma.metrics import emd
 from cuma.reports.plots import predicted_answers, true_answers
 from cuma.reports.privacy import hidden_groups
-from cuma.reports.reading import Evidence, Method
+from cuma.runs.evidence import Evidence, Method
 
 
 @dataclass(frozen=True)

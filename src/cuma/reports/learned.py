@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cuma.metrics.topology import Mantel
+from cuma.metrics.distance_tables import Mantel
 from cuma.reports.tables import number
 
 SPACES = ("gates", "answers", "embeddings")

@@ -11,19 +11,19 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cuma.errors import RunError
-from cuma.recipe import load_recipe
-from cuma.recipe_schema import Recipe
+from cuma.recipes.load import load_recipe
+from cuma.recipes.schema import Recipe
 from cuma.reports.group_rows import group_rows
 from cuma.reports.privacy import MIN_PEOPLE, hidden_groups, people_text
-from cuma.reports.reading import read_evaluation
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, number, shown_sides
-from cuma.runs import Run, read_json, write_text
+from cuma.runs.evidence import read_evaluation
+from cuma.runs.folder import Run, read_json, write_text
 
 CARD_NAME = "README.md"
 SUPPRESSED = "—"
 SHOWN_METRICS = ("soft_emd", "noise_floor", "spread", "alignment", "accuracy", "option_mass")
 PROMPT_LANGUAGE = "en"
-"""The instructions around every question are English (cuma.benchmarks.prompts)."""
+"""The instructions around every question are English (cuma.data.surveys.prompts)."""
 RECORDED = ("backbone", "data", "population")
 """Keys of run.json that a card cannot do without."""
 METHODS = {
@@ -36,7 +36,7 @@ METHODS = {
 
 
 @dataclass(frozen=True)
-class Figures:
+class ResultRow:
     """One row of the results: a name, and a text for each side (seen, unseen)."""
 
     name: str
@@ -164,8 +164,8 @@ def _column(metric: str, of_shares: bool = False) -> Column:
     return next(column for column in COLUMNS if column.key == metric).filled(of_shares=of_shares)
 
 
-def _figures(scores: dict[str, Any], metric: str, sides: list[Any], name: str | None = None) -> Figures:
-    return Figures(
+def _figures(scores: dict[str, Any], metric: str, sides: list[Any], name: str | None = None) -> ResultRow:
+    return ResultRow(
         name or _column(metric).heading, tuple(_cell(scores.get(side, {}).get(metric), metric) for side in sides)
     )
 
@@ -184,7 +184,7 @@ def _cell(entry: dict[str, Any] | None, metric: str) -> str:
     return _figure(entry, metric) + interval + (" ⚠" if entry.get("low_mass") else "")
 
 
-def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any]) -> list[Figures]:
+def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any]) -> list[ResultRow]:
     """Soft EMD of the anchors whose runs lie beside this one and answered for the same people."""
     found = []
     for file in sorted(run.path.resolve().parent.glob("*/run.json")):

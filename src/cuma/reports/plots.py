@@ -10,8 +10,8 @@ import pandas as pd
 
 from cuma.metrics.shares import N
 from cuma.reports.privacy import hidden_cells
-from cuma.reports.reading import Evidence, Method
 from cuma.reports.tables import shown_sides
+from cuma.runs.evidence import Evidence, Method
 
 RIVAL_COLOURS = 5
 """How many colours the style sheet has for rivals (Okabe-Ito without the reference's); more rivals reuse them."""

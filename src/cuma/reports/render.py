@@ -9,10 +9,14 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from cuma.reports.cards import data_card, facts, method_card, read_from
-from cuma.reports.health import health_rows, training_panels
-from cuma.reports.interference import collapse_rows, gradient_rows
-from cuma.reports.listings import (
+from cuma.reports.collapse_and_gradients import collapse_rows, gradient_rows
+from cuma.reports.expert_map import topology_payload
+from cuma.reports.expert_use import health_rows, training_panels
+from cuma.reports.formats import latex_listing, latex_tables, markdown_listing, markdown_tables
+from cuma.reports.method_and_data import data_card, facts, method_card, read_from
+from cuma.reports.plots import answers_payload, curve_panels, method_entries, true_answers
+from cuma.reports.privacy import MIN_PEOPLE
+from cuma.reports.side_tables import (
     INEQUALITY_NOTE,
     PARTIAL_NOTE,
     choice_listings,
@@ -21,10 +25,6 @@ from cuma.reports.listings import (
     partial_listing,
     reply_listings,
 )
-from cuma.reports.plots import answers_payload, curve_panels, method_entries, true_answers
-from cuma.reports.printed import latex_listing, latex_tables, markdown_listing, markdown_tables
-from cuma.reports.privacy import MIN_PEOPLE
-from cuma.reports.reading import Evidence, read_evidence
 from cuma.reports.tables import (
     MORE_COLUMNS,
     SIDES,
@@ -39,10 +39,10 @@ from cuma.reports.tables import (
     side_title,
 )
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
-from cuma.reports.topology import topology_payload
 from cuma.reports.verdict import control_sentences, headline, sentences
 from cuma.reports.world import world_payload
-from cuma.runs import write_text
+from cuma.runs.evidence import Evidence, read_evidence
+from cuma.runs.folder import write_text
 
 DEFAULT_TITLE = "Whose answers does the model give?"
 CHOICES_HEADLINE = "How often each method names the reply that a person prefers"

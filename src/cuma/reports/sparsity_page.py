@@ -9,9 +9,9 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 from tqdm import tqdm
 
-from cuma.data.sparsity import MISSING, Answers, Question, read_answers
+from cuma.data.sparsity import MISSING, Answers, CountedQuestion, read_answers
 from cuma.errors import BenchmarkError
-from cuma.metrics.sparsity import (
+from cuma.metrics.group_distances import (
     Permuted,
     adjusted,
     chance_jsd,
@@ -24,7 +24,7 @@ from cuma.metrics.sparsity import (
 )
 from cuma.reports.privacy import MIN_PEOPLE, hidden
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
-from cuma.runs import write_json, write_text
+from cuma.runs.folder import write_json, write_text
 
 LEVEL = 0.05
 """p-values up to this, adjusted over the questions, count as a difference."""
@@ -130,7 +130,9 @@ def _table(answers: Answers, number: int) -> np.ndarray:
     return flat.reshape(size, options).astype(np.float64)
 
 
-def _entry(question: Question, table: np.ndarray, above: np.ndarray, square: np.ndarray, rank: int) -> dict[str, Any]:
+def _entry(
+    question: CountedQuestion, table: np.ndarray, above: np.ndarray, square: np.ndarray, rank: int
+) -> dict[str, Any]:
     upper = np.triu_indices(len(above), 1)
     pairs, squares = above[upper], square[upper]
     widest = int(np.nanargmax(pairs))

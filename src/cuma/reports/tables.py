@@ -14,7 +14,7 @@ from cuma.metrics.measure import METRICS
 from cuma.metrics.pointwise import LOW_OPTION_MASS
 from cuma.metrics.scores import score_many
 from cuma.reports.privacy import people_text, too_few
-from cuma.reports.reading import Evidence, Method, read_evidence
+from cuma.runs.evidence import Evidence, Method, read_evidence
 
 Side = Literal["seen", "unseen"]
 SIDES: tuple[Side, Side] = ("seen", "unseen")

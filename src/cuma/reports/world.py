@@ -11,7 +11,7 @@ from typing import Any
 
 from cuma.reports.group_rows import group_errors
 from cuma.reports.plots import true_answers
-from cuma.reports.reading import Evidence
+from cuma.runs.evidence import Evidence
 
 MIN_COUNTRIES = 5
 """Below this many countries a world map shows little but grey."""

@@ -13,13 +13,13 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 import cuma
-from cuma.serving import replies
+from cuma.serving import openai_forms
 from cuma.serving.engine import Engine
 from cuma.serving.generation import Order
 from cuma.serving.guard import Guard, Keys, error_body
-from cuma.serving.metrics import CONTENT_TYPE, Metrics
 from cuma.serving.models import described
 from cuma.serving.opinions import Opinion, of_population
+from cuma.serving.prometheus import CONTENT_TYPE, Metrics
 from cuma.serving.refusals import REFUSALS, add_errors, refusals
 from cuma.serving.schemas import ChatRequest, CompletionRequest, Generating, OpinionsRequest
 from cuma.serving.service import Limits, Service
@@ -137,7 +137,7 @@ async def _prepared(service: Service, function: Callable[..., T], *arguments: An
 async def _generate(
     request: Request, service: Service, metrics: Metrics, body: Generating, orders: list[Order], kind: str
 ) -> Response:
-    form = replies.Form(orders[0].answerer, kind, orders[0].top_logprobs is not None)
+    form = openai_forms.Form(orders[0].answerer, kind, orders[0].top_logprobs is not None)
     writing = Writing(service.engine, orders, metrics)
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage

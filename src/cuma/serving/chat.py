@@ -14,12 +14,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cuma.answering import Answerer
+from cuma.answering.answerer import Answerer
 from cuma.errors import CumaError, ServingError
-from cuma.profiles import FIELDS, Profile
+from cuma.people.profiles import FIELDS, Profile
 from cuma.serving.engine import Engine
-from cuma.serving.generation import Ended, Event, Order, Said
-from cuma.serving.opinions import Asking, ask
+from cuma.serving.generation import Ended, Event, Order, TokenText
+from cuma.serving.opinions import OpinionBatch, ask
 from cuma.serving.sampling import Sampling
 from cuma.serving.service import chat_prompt, context_of
 
@@ -91,7 +91,7 @@ class Chat:
         messages = [*self.messages, {"role": "user", "content": text}]
         said = ""
         for _, event in self._replies([self.profile], messages):
-            if isinstance(event, Said):
+            if isinstance(event, TokenText):
                 said += event.text
                 self.console.print(Text(event.text), end="", soft_wrap=True)
             else:
@@ -132,7 +132,7 @@ class Chat:
         if not 2 <= len(options) <= 10 or not all([question, *options]):
             raise ServingError("Write the question and 2 to 10 options: /opinions Should it be legal? | Yes | No")
         people = self.people or [self.profile]
-        found = ask(Asking(self.answerer, question, options, people, routing=self.show_experts), self.engine.call)
+        found = ask(OpinionBatch(self.answerer, question, options, people, routing=self.show_experts), self.engine.call)
         for person, opinion in zip(people, found, strict=True):
             table = Table("Option", "", "Share", title=_name(person), title_justify="left", box=None)
             for option, share in zip(options, opinion.probabilities, strict=True):

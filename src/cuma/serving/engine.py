@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from cuma.answering import Answerer
+from cuma.answering.answerer import Answerer
 from cuma.errors import BusyError
 from cuma.serving.generation import Event, Generation, Order
 from cuma.serving.prefixes import Prefixes

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cuma.answering import Answerer
+from cuma.answering.answerer import Answerer
 from cuma.errors import ServingError
 from cuma.serving.prefixes import Owner
 from cuma.serving.sampling import Choice, Sampler, Sampling
@@ -43,7 +43,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Said:
+class TokenText:
     """A token that may be told, and the text that can be shown with it."""
 
     choice: Choice
@@ -65,7 +65,7 @@ class Ended:
     """Mean gates [E] of the tokens that were said, by routing layer, if they were asked for."""
 
 
-Event = Said | Ended
+Event = TokenText | Ended
 
 
 class Generation:
@@ -110,7 +110,7 @@ class Generation:
             return "stop"
         piece = self._writer.push(choice.token)
         if piece.text or not piece.stopped:
-            self._tell(Said(choice, piece.text))
+            self._tell(TokenText(choice, piece.text))
         if piece.stopped:
             return "stop"
         return "length" if len(self.tokens) >= self.order.max_tokens else None

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from cuma.errors import ServingError
-from cuma.serving.metrics import Metrics
+from cuma.serving.prometheus import Metrics
 from cuma.serving.service import Limits
 
 Scope = MutableMapping[str, Any]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cuma.answering import Answerer
-from cuma.profiles import FIELDS
+from cuma.answering.answerer import Answerer
+from cuma.people.profiles import FIELDS
 
 
 def described(answerer: Answerer, created: int, max_tokens: int) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from cuma.answering import Answerer
-from cuma.benchmarks.base import Question
-from cuma.benchmarks.prompts import letter_orders, survey_messages
-from cuma.benchmarks.tensors import Shares, SurveyTokens, answer_logits, mean_over_orders, option_shares
-from cuma.profiles import Profile
+from cuma.answering.answerer import Answerer
+from cuma.answering.letters import Shares, SurveyTokens, answer_logits, mean_over_orders, option_shares
+from cuma.data.surveys.prompts import letter_orders, survey_messages
+from cuma.data.surveys.survey import Question
+from cuma.people.profiles import Profile
 
 ROWS = 32
 """Prompts in one forward."""
@@ -34,7 +34,7 @@ class Opinion:
     mixture."""
 
 
-class Asking:
+class OpinionBatch:
     """A question put to several people in all its letter orders: rows that are forwarded in batches."""
 
     def __init__(
@@ -107,7 +107,7 @@ class Asking:
         return [(shares[row], {layer: mean[row] for layer, mean in gates.items()}) for row in range(count)]
 
 
-def ask(asking: Asking, run: Callable[[Callable[[], Any]], Future[Any]]) -> list[Opinion]:
+def ask(asking: OpinionBatch, run: Callable[[Callable[[], Any]], Future[Any]]) -> list[Opinion]:
     """Wait for the opinions; `run` hands each part to the thread that runs the model (`Engine.call`)."""
     return asking.opinions([row for part in asking.parts() for row in run(part).result()])
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from cuma.answering import Answerer
+from cuma.answering.answerer import Answerer
 from cuma.errors import ServingError
 from cuma.serving.app import build_app
 from cuma.serving.engine import Capacity, Engine

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cuma.benchmarks.prompts import LETTERS
+from cuma.data.surveys.prompts import LETTERS
 from cuma.errors import ProfileError
-from cuma.profiles import FIELDS, Profile
+from cuma.people.profiles import FIELDS, Profile
 from cuma.serving.sampling import Sampling
 
 LONGEST_FIELD, LONGEST_SENTENCE = 200, 2000

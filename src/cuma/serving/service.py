@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from jinja2 import TemplateError
 from torch import Tensor
 
-from cuma.answering import Answerer
+from cuma.answering.answerer import Answerer
 from cuma.errors import ServingError, UnknownModelError, suggestion
-from cuma.profiles import Profile
+from cuma.people.profiles import Profile
 from cuma.serving.engine import Engine
 from cuma.serving.generation import Order
-from cuma.serving.opinions import Asking
+from cuma.serving.opinions import OpinionBatch
 from cuma.serving.schemas import ChatRequest, CompletionRequest, Generating, OpinionsRequest, profile_of
 
 COMPLETION_TOKENS = 16
@@ -89,7 +89,7 @@ class Service:
             )
         return orders
 
-    def asking(self, request: OpinionsRequest) -> Asking:
+    def asking(self, request: OpinionsRequest) -> OpinionBatch:
         """A question that can be put to people. Raises CumaError."""
         members = request.members
         if len(members) > self.limits.max_profiles:
@@ -97,7 +97,7 @@ class Service:
                 f"{len(members)} people were asked for; one request may ask {self.limits.max_profiles}. Send several."
             )
         people = [profile_of(member.profile) for member in members]
-        asking = Asking(
+        asking = OpinionBatch(
             self.answerer(request.model), request.question, request.options, people, routing=request.routing
         )
         self._check_length(asking.answerer, asking.longest, 1)

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 from fastapi import Response
 
-from cuma.serving import replies
+from cuma.serving import openai_forms
 from cuma.serving.engine import Engine
-from cuma.serving.generation import Ended, Event, Generation, Order, Said
+from cuma.serving.generation import Ended, Event, Generation, Order, TokenText
 from cuma.serving.guard import Receive, Scope, Send, error_body
-from cuma.serving.metrics import Metrics
+from cuma.serving.prometheus import Metrics
 
 T = TypeVar("T")
 FAILURES = {
@@ -23,11 +23,11 @@ FAILURES = {
 }
 
 
-async def collected(writing: Writing) -> list[replies.Draft]:
+async def collected(writing: Writing) -> list[openai_forms.Draft]:
     """All choices, whole."""
-    drafts = [replies.Draft() for _ in range(writing.count)]
+    drafts = [openai_forms.Draft() for _ in range(writing.count)]
     async for index, event in writing.events():
-        if isinstance(event, Said):
+        if isinstance(event, TokenText):
             drafts[index].said.append(event)
         else:
             drafts[index].end = event
@@ -93,7 +93,7 @@ async def _until_gone(receive: Receive) -> None:
 class EventStream(Response):
     """A reply as server-sent events. Starlette's own leaves it to the transport to notice that the client has gone."""
 
-    def __init__(self, writing: Writing, form: replies.Form, with_usage: bool) -> None:
+    def __init__(self, writing: Writing, form: openai_forms.Form, with_usage: bool) -> None:
         super().__init__(media_type="text/event-stream")
         self._writing, self._form, self._with_usage = writing, form, with_usage
 
@@ -114,17 +114,17 @@ class EventStream(Response):
             if chunks or not more:
                 await send({"type": "http.response.body", "body": b"".join(chunks), "more_body": more})
 
-        drafts = [replies.Draft() for _ in range(self._writing.count)]
+        drafts = [openai_forms.Draft() for _ in range(self._writing.count)]
         for index in range(len(drafts)):
             await put(self._form.opening(index))
         async for index, event in self._writing.events():
-            if isinstance(event, Said):
+            if isinstance(event, TokenText):
                 await put(self._form.piece(index, event))
             elif event.reason in FAILURES:
-                await put([replies.event(error_body(500, FAILURES[event.reason]))])
+                await put([openai_forms.event(error_body(500, FAILURES[event.reason]))])
             else:
                 drafts[index].end = event
                 await put(self._form.closing(index, event))
         await put([self._form.bill(drafts)] if self._with_usage else [])
-        await put([replies.DONE], more=False)
+        await put([openai_forms.DONE], more=False)
         return True

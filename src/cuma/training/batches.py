@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cuma.benchmarks.tensors import NO_TOKEN, SurveyTokens
-from cuma.profile_table import ProfileTable
+from cuma.answering.letters import NO_TOKEN, SurveyTokens
+from cuma.people.profile_table import ProfileTable
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from cuma.errors import CheckpointError, CumaError, RunError
-from cuma.runs import read_json, write_json
+from cuma.runs.folder import read_json, write_json
 from cuma.tuner.manifest import sha256
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from torch import Tensor
 from trl import pack_dataset
 
 from cuma.errors import UnsupportedError
-from cuma.profile_table import ProfileTable
+from cuma.people.profile_table import ProfileTable
 from cuma.training.batches import PROFILE
 
 if TYPE_CHECKING:

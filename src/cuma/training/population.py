@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from cuma.benchmarks.base import Group, Survey
-from cuma.profiles import FIELDS
+from cuma.data.surveys.survey import Group, Survey
+from cuma.people.profiles import FIELDS
 from cuma.reports.privacy import MIN_PEOPLE, hidden
 
 FREE_TEXT = ("description",)

@@ -8,7 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from cuma.runs import Stage
+from cuma.runs.folder import Stage
 
 CurvePoint = dict[str, Any]
 """{"seen": {"soft_emd", "spread"}, "unseen": {…}}"""

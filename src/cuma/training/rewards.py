@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cuma.benchmarks.prompts import parse_letter
+from cuma.data.surveys.prompts import parse_letter
 from cuma.errors import RecipeError
 from cuma.judge import Judge, Pair
-from cuma.profiles import Profile
-from cuma.recipe_schema import Recipe
+from cuma.people.profiles import Profile
+from cuma.recipes.schema import Recipe
 
 
 def agreement_reward(

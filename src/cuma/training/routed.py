@@ -14,14 +14,14 @@ from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from cuma.errors import CheckpointError, ConfigError, ProfileError, UnsupportedError
-from cuma.profile_table import ProfileTable
+from cuma.people.encoder import ProfileEncoder
+from cuma.people.profile_table import ProfileTable
 from cuma.training.batches import PROFILE
 from cuma.training.checkpoints import SealCheckpoints, newest_whole, require_whole, telling_write_errors
 from cuma.training.compact_head import compact_head
 from cuma.training.finite import FiniteGradients, check_loss
 from cuma.training.gate_metrics import GateMeter
 from cuma.tuner.config import CumaConfig
-from cuma.tuner.encoder import ProfileEncoder
 
 REFUSED = {
     "use_vllm": "vLLM knows no routers, and a mixture has no merged form to hand it",

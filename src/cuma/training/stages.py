@@ -10,19 +10,19 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 from trl import DPOConfig, GRPOConfig, SFTConfig
 
-from cuma.benchmarks.answers import ANSWER_COLUMNS, preference_pairs, survey_answers
-from cuma.benchmarks.base import Group
-from cuma.benchmarks.catalog import is_folder
-from cuma.benchmarks.cells import survey_cells
-from cuma.benchmarks.partial import FieldDropout, full_profile
-from cuma.benchmarks.prompts import told_who_asks
-from cuma.benchmarks.tensors import SurveyTokens
+from cuma.answering.letters import SurveyTokens
+from cuma.answering.materials import Materials, profile_in_prompt
 from cuma.data.corpus import Corpus
+from cuma.data.surveys.answers import ANSWER_COLUMNS, preference_pairs, survey_answers
+from cuma.data.surveys.catalog import is_folder
+from cuma.data.surveys.cells import survey_cells
+from cuma.data.surveys.partial import FieldDropout, full_profile
+from cuma.data.surveys.prompts import told_who_asks
+from cuma.data.surveys.survey import Group
 from cuma.errors import BenchmarkError
-from cuma.materials import Materials, profile_in_prompt
-from cuma.profile_table import ProfileTable
-from cuma.profiles import FIELDS, Profile
-from cuma.recipe_schema import DpoSection, GrpoSection, Recipe, TrainingSection
+from cuma.people.profile_table import ProfileTable
+from cuma.people.profiles import FIELDS, Profile
+from cuma.recipes.schema import DpoSection, GrpoSection, Recipe, TrainingSection
 from cuma.training.batches import PROFILE, tokenise_answers, tokenise_cells
 from cuma.training.processes import on_cpu, processes
 from cuma.training.rewards import REWARDS

@@ -11,7 +11,7 @@ from transformers.integrations.integration_utils import (
 )
 
 from cuma.errors import RecipeError, suggestion
-from cuma.runs import Stage
+from cuma.runs.folder import Stage
 
 TRACKERS = sorted(INTEGRATION_TO_CALLBACK.keys() - {"flyte"})
 """transformers' names. Flyte reports only from inside a task of its own, and is not looked for by transformers."""

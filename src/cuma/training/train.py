@@ -15,14 +15,14 @@ from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from peft.tuners.tuners_utils import DUMMY_TARGET_MODULES
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
-from cuma.adapter_files import load_adapter, save_adapter, take_off, whole_modules
-from cuma.benchmarks.catalog import check_benchmark
+from cuma.answering.adapter_files import load_adapter, save_adapter, take_off, whole_modules
+from cuma.answering.materials import Materials
+from cuma.data.surveys.catalog import check_benchmark
 from cuma.errors import CheckpointError, RunError, UnsupportedError
-from cuma.machine import hardware, versions
-from cuma.materials import Materials
-from cuma.recipe import load_recipe
-from cuma.recipe_schema import Recipe
-from cuma.runs import Run, Stage
+from cuma.recipes.load import load_recipe
+from cuma.recipes.schema import Recipe
+from cuma.runs.folder import Run, Stage
+from cuma.runs.machine import hardware, versions
 from cuma.training.checkpoints import NAME, newest_whole, require_whole
 from cuma.training.population import population
 from cuma.training.processes import processes

@@ -12,13 +12,13 @@ from torch import Tensor
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from cuma.benchmarks.tensors import SurveyTokens, answer_logits, survey_loss
+from cuma.answering.letters import SurveyTokens, answer_logits, survey_loss
 from cuma.errors import ConfigError, UnsupportedError
-from cuma.profile_table import ProfileTable
+from cuma.people.encoder import ProfileEncoder
+from cuma.people.profile_table import ProfileTable
 from cuma.training.batches import PROFILE, SURVEY_COLUMNS, ProfileCollator, SurveyCollator
 from cuma.training.packed import TOKEN_PROFILES, PackedProfileCollator, check_packing, pack_people, without_truncation
 from cuma.training.routed import MIXES_PEOPLE, Routed, with_mixture
-from cuma.tuner.encoder import ProfileEncoder
 
 REFERENCE = "ref"
 """TRL's name for the frozen copy of the adapter that it measures against."""

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from cuma.tuner.precision import no_autocast
 
 
-class Slots(NamedTuple):
+class Assignments(NamedTuple):
     """The (expert, token) pairs with a gate, sorted by expert; n of them, about K a token."""
 
     tokens: Tensor
@@ -25,7 +25,7 @@ class Slots(NamedTuple):
     """[E] how many tokens each expert has."""
 
     @classmethod
-    def of(cls, gates: Tensor) -> Slots:
+    def of(cls, gates: Tensor) -> Assignments:
         """gates [M, E] → slots."""
         chosen = gates != 0
         return cls(chosen.T.nonzero()[:, 1], chosen.sum(0).tolist())
@@ -49,7 +49,7 @@ def add_gathered_(
     offset: Tensor | None,
     scaling: float,
     dtype: torch.dtype,
-) -> tuple[Slots, Tensor]:
+) -> tuple[Assignments, Tensor]:
     """base_out [..., O] += scaling · Σ_i g_i B_i (A_i h + offset_i), all in `dtype`.
 
     Returns:
@@ -58,7 +58,7 @@ def add_gathered_(
     _, out_features, rank = lora_B.shape
     flat, weights = _flat(hidden).to(dtype), _flat(gates).to(dtype) * scaling
     beside_hidden = None if offset is None else offset.reshape(flat.shape[0], -1, rank).to(dtype)
-    slots = Slots.of(weights)
+    slots = Assignments.of(weights)
     low = flat.new_empty(len(slots.tokens), rank)
     shared = flat @ lora_A.to(dtype).T if lora_A.dim() == 2 else None
     direct = base_out.dtype == dtype and base_out.is_contiguous()
@@ -105,7 +105,7 @@ class GatheredMixture(torch.autograd.Function):
         hidden, gates, lora_A, lora_B, low, tokens = ctx.saved_tensors
         with no_autocast(hidden.device.type):
             found = _gradients(
-                Slots(tokens, ctx.counts), low, grad_out, hidden, gates, lora_A, lora_B, ctx.scaling, ctx.dtype
+                Assignments(tokens, ctx.counts), low, grad_out, hidden, gates, lora_A, lora_B, ctx.scaling, ctx.dtype
             )
         grad_hidden, grad_gates, grad_A, grad_B, grad_low = found
         grad_offset = None
@@ -125,7 +125,7 @@ class GatheredMixture(torch.autograd.Function):
 
 
 def _gradients(
-    slots: Slots,
+    slots: Assignments,
     low: Tensor,
     grad_out: Tensor,
     hidden: Tensor,

@@ -1,0 +1,153 @@
+"""What a recipe names, loaded: the model, the survey, the profiles' embeddings. Shared by runs that name the same."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+from torch import Tensor
+
+from cuma.data.corpus import Corpus
+from cuma.data.surveys.catalog import is_folder, load_benchmark
+from cuma.data.surveys.survey import Survey
+from cuma.errors import BenchmarkError
+from cuma.models.backbones import BACKBONES, Backbone, load_backbone
+from cuma.models.trunk import FrozenTrunk
+from cuma.people.encoder import ProfileEncoder
+from cuma.people.profile_table import ProfileTable
+from cuma.recipes.schema import Recipe
+
+SHUFFLE_SEED = 0
+"""Seed of the control's permutation: one fixed permutation, whatever the training seed."""
+
+
+@dataclass(eq=False)
+class Materials:
+    """The loaded parts of a recipe. Nothing in here is ever trained."""
+
+    backbone: Backbone
+    survey: Survey
+    encode: Callable[[], ProfileTable]
+    """Loads the encoder and embeds all groups' profiles; see `table`."""
+    names: tuple[Any, ...]
+    """What was loaded, to check that a recipe names the same."""
+    corpus: Corpus | None = None
+    """The built folder that the recipe names, if it names one."""
+    trunks: dict[int, dict[bytes, Tensor]] = field(default_factory=dict)
+    """Kept outputs of frozen lower layers, by number of layers (see `cuma.models.trunk`)."""
+
+    @classmethod
+    def load(cls, recipe: Recipe) -> Materials:
+        """Load everything `recipe` names.
+
+        Raises:
+            BackboneError, BenchmarkError: something is not there; the text says how to get it.
+        """
+        survey, corpus = load_survey(recipe)
+        backbone = load_backbone(
+            recipe.backbone.model_name_or_path,
+            revision=recipe.backbone.revision,
+            dtype=recipe.backbone.dtype,
+            quantization=recipe.backbone.quantization,
+        )
+        backbone.model.requires_grad_(False)
+        return cls(backbone, survey, partial(_table, recipe, survey), _names(recipe), corpus)
+
+    @cached_property
+    def table(self) -> ProfileTable:
+        """Raw embeddings of all groups' profiles. Made when it is first read: an untouched model needs no encoder."""
+        return self.encode()
+
+    @property
+    def encoder_spec(self) -> dict[str, Any]:
+        """Which encoder made them."""
+        return dict(self.table.encoder.spec)
+
+    def provenance(self) -> dict[str, Any]:
+        """What a run records of where its parts come from: backbone, data (source, citation, licence) and licences."""
+        card = self.survey.card
+        name, revision = self.backbone.name, self.backbone.revision
+        hub_id = BACKBONES[name].hub_id if name in BACKBONES else (name if revision else None)  # a folder has neither
+        return {
+            "backbone": {"name": name, "hub_id": hub_id, "revision": revision, "licence": self.backbone.licence},
+            "data": {key: card[key] for key in ("source", "citation", "licence")},
+            "licences": {self.backbone.name: self.backbone.licence, self.survey.name: card["licence"]},
+        }
+
+    def fit(self, recipe: Recipe) -> bool:
+        """True if `recipe` names exactly what was loaded."""
+        return self.names == _names(recipe)
+
+    def table_for(self, recipe: Recipe) -> ProfileTable | None:
+        """The embeddings the recipe's router reads: none, the true ones, or the control's shuffled ones."""
+        if recipe.adapter.method != "cuma" or recipe.adapter.router_input == "semantic":
+            return None
+        return self.table.shuffled(SHUFFLE_SEED) if recipe.data.shuffle_profiles else self.table
+
+    def group_embeds(self, table: ProfileTable, roles: tuple[str, ...]) -> Tensor:
+        """[G, D] raw embeddings of the groups with one of `roles`, in the survey's order."""
+        return table([group.profile for group in self.survey.groups if group.role in roles])
+
+    def kept_trunk(self, recipe: Recipe, model: Any) -> contextlib.AbstractContextManager[Any]:
+        """The context in which frozen lower layers run once per prompt, if the recipe wants that.
+
+        Re-entrant, so that a learning curve can be measured while training.
+        """
+        if not recipe.backbone.keep_frozen_layers:
+            return contextlib.nullcontext()
+        depth = self.backbone.model.config.num_hidden_layers
+        shared = None if recipe.adapter.last_layers is None else max(0, depth - recipe.adapter.last_layers)
+        return FrozenTrunk(model, self._trunk_store, max_depth=shared)
+
+    def _trunk_store(self, depth: int) -> dict[bytes, Tensor]:
+        """Where runs keep what the lowest `depth` layers make of each prompt."""
+        return self.trunks.setdefault(depth, {})
+
+
+def load_survey(recipe: Recipe) -> tuple[Survey, Corpus | None]:
+    """The benchmark that `recipe` names, and the built folder that it came from, if it names one.
+
+    Raises:
+        BenchmarkError: it is not there.
+    """
+    return survey_of(recipe.data.benchmark, recipe.data.split_seed)
+
+
+def survey_of(benchmark: str, seed: int = 0) -> tuple[Survey, Corpus | None]:
+    """A benchmark by name, split by `seed`, or a built folder, whose split is its own. Raises as `load_survey`."""
+    if not is_folder(benchmark):
+        return load_benchmark(benchmark, seed=seed), None
+    corpus = Corpus.open(benchmark)
+    return corpus.survey(), corpus
+
+
+def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
+    encoder = ProfileEncoder.from_pretrained(
+        recipe.encoder.model_name_or_path, revision=recipe.encoder.revision, template=recipe.encoder.template
+    )
+    if recipe.encoder.fields:
+        seen = [group.profile for group in survey.groups if group.role == "seen"]
+        if not any(profile.fields for profile in seen):
+            raise BenchmarkError(
+                f"encoder.fields is true, and no group of {recipe.data.benchmark} has a profile field in common. Set "
+                "encoder.fields=false, or build the data with groups whose people share a field."
+            )
+        encoder = encoder.with_fields(seen)
+    return ProfileTable(encoder, [group.profile for group in survey.groups])
+
+
+def _names(recipe: Recipe) -> tuple[Any, ...]:
+    backbone, encoder = recipe.backbone, recipe.encoder
+    return (
+        (backbone.model_name_or_path, backbone.revision, backbone.dtype, backbone.quantization),
+        (recipe.data.benchmark, recipe.data.split_seed),
+        (encoder.model_name_or_path, encoder.revision, encoder.template, encoder.fields),
+    )
+
+
+def profile_in_prompt(recipe: Recipe) -> bool:
+    """True if the recipe's prompts say who asks."""
+    return recipe.data.profile_in in ("prompt", "both")

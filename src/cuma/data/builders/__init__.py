@@ -1,0 +1,1 @@
+"""Published corpora, and your own data, become folders in TRL's columns, split by person."""

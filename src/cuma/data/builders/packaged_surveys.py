@@ -1,0 +1,85 @@
+"""`gss` and `wvs`, which come in a Python package, as tasks on disk."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from cuma.data.builders.base import SPLITS, TASKS, Built, Ledger, Options, Task, who
+from cuma.data.builders.letter_conversations import in_letters
+from cuma.data.builders.person_splits import UNSEEN, check_holdout, draw, held_out
+from cuma.data.surveys.gss import ALL_QUESTIONS, GROUP_FIELDS, load_gss
+from cuma.data.surveys.survey import NO_ANSWER, Group, Question, Survey
+from cuma.data.surveys.wvs import load_wvs
+from cuma.errors import BenchmarkError
+
+
+def build(name: str, options: Options) -> Built:
+    """A packaged survey: one `survey` row for every answer, and conversations and preference pairs with letters.
+
+    gss has all seven items here. People of the benchmark's test groups are "unseen", or those of `options.holdout`.
+    """
+    holdout = partial(held_out, holdout=options.holdout) if options.holdout else None
+    if name == "gss":
+        fields = options.group_by or GROUP_FIELDS
+        survey = load_gss(options.seed, questions=ALL_QUESTIONS, group_by=fields, holdout=holdout)
+    elif options.group_by:
+        raise BenchmarkError("--group-by is for gss; the groups of wvs are countries.")
+    else:
+        survey = load_wvs(options.seed, holdout=holdout)
+    check_holdout(options.holdout, (group.profile for group in survey.groups))
+    ledger = Ledger(rows_read=survey.card["rows_read"])
+    for reason, times in survey.card["dropped"].items():
+        ledger.drop(reason, times)
+    people = _sampled(survey, options, ledger)
+    ledger.keep(len(people))
+    tasks = survey_tasks(survey, people, options)
+    facts = {key: survey.card[key] for key in ("source", "data_version", "rule")}
+    return Built(name, tasks, ledger, (), survey.card["licence"], survey.card["citation"], facts)
+
+
+def _sampled(survey: Survey, options: Options, ledger: Ledger) -> Any:
+    people = survey.people
+    group_of = dict(zip(people["person"].astype(str), people["group"], strict=True))
+    chosen = draw(group_of, options.sample, options.seed)
+    inside = people["person"].astype(str).isin(chosen)
+    ledger.drop("person not in the sample", int((~inside).sum()))
+    return people[inside]
+
+
+def survey_tasks(survey: Survey, people: Any, options: Options) -> dict[Task, dict[str, Dataset]]:
+    """survey, sft and dpo rows of some of the survey's people; at most `options.rows` of the last two a split."""
+    groups = {group.id: group for group in survey.groups}
+    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for question in survey.questions:
+        answered = people[people[question.id] != NO_ANSWER]
+        columns = (answered["person"], answered["group"], answered["part"], answered[question.id])
+        for person, group, part, answer in zip(*columns, strict=True):
+            split = UNSEEN if groups[group].role == "test" else part
+            rows[split].append(_answer(survey.name, question, groups[group], int(person), int(answer)))
+    by_id = {question.id: question for question in survey.questions}
+    tasks: dict[Task, dict[str, Dataset]] = {"survey": {}, "sft": {}, "dpo": {}}
+    for split, its in rows.items():
+        if not its:
+            continue
+        tasks["survey"][split] = Dataset.from_list(its, features=TASKS["survey"])
+        rng = np.random.default_rng([options.seed, SPLITS.index(split)])
+        places = np.sort(rng.permutation(len(its))[: options.rows])
+        letters = [in_letters(by_id[its[place]["question_id"]], its[place], rng) for place in places]
+        tasks["sft"][split] = Dataset.from_list([sft for sft, _ in letters], features=TASKS["sft"])
+        tasks["dpo"][split] = Dataset.from_list([dpo for _, dpo in letters], features=TASKS["dpo"])
+    return tasks
+
+
+def _answer(name: str, question: Question, group: Group, person: int, answer: int) -> dict[str, Any]:
+    return {
+        "question_id": question.id,
+        "question": question.text,
+        "options": list(question.options),
+        "answer": answer,
+        "ordinal": question.ordinal,
+        **who(group.profile, f"{name}-{person}", group.id),
+    }

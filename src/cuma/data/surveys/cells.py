@@ -1,0 +1,98 @@
+"""A survey as training and evaluation rows: one cell per group, question and order of the letters.
+
+A cell carries how many people gave each answer. Training on a cell with its counts as weights is the same loss as
+training on one respondent a row, at a cost that does not grow with the number of respondents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from cuma.data.surveys.exemplars import Exemplars
+from cuma.data.surveys.partial import full_profile
+from cuma.data.surveys.prompts import letter_orders, survey_messages
+from cuma.data.surveys.survey import Group, Question, Survey
+from cuma.errors import BenchmarkError
+from cuma.people.profiles import Profile
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def survey_cells(
+    survey: Survey,
+    part: str,
+    roles: Collection[str],
+    *,
+    profile_in_prompt: bool,
+    exemplars: Exemplars | None = None,
+    weighted: bool = False,
+    profile_of: Callable[[Group], Profile] = full_profile,
+) -> Dataset:
+    """The cells of one part of the people, over all groups with one of `roles`.
+
+    profile_in_prompt: whether the profile's sentence is the system message, or the prompt says nothing about it.
+    weighted: people count with their survey weights.
+    profile_of: what the cell says of its group; asked once for each cell (`FieldDropout` leaves fields out).
+    exemplars: answers of training people of the group, put before the question; None: no such turns.
+
+    Returns a `datasets.Dataset`, in the order of groups, questions and letter orders, with the columns
+      group, question_id   str
+      order                list of int: order[i] is the option shown under letter i
+      prompt               messages, up to the answer
+      profile              struct of the profile's fields, for the router; `Profile.parse` reads it
+      answer_counts        list of float: people's answers, in the order *shown*: answer_counts[i] belongs to letter i
+    A cell that nobody answered is left out; a part or role without any answer raises `BenchmarkError`.
+    """
+    from datasets import Dataset  # heavy: loads pyarrow and the Hub client
+
+    questions = {question.id: question for question in survey.questions}
+    groups = {group.id: group for group in survey.groups}
+    rows: list[dict[str, Any]] = []
+    for label, question_id, counts in survey.counts(part, roles, weighted=weighted).itertuples(index=False):
+        if not counts.sum():
+            continue
+        question = questions[question_id]
+        turns = exemplars(label, question_id) if exemplars else []
+        for order in letter_orders(len(question.options)):
+            profile = profile_of(groups[label])
+            system, asked = survey_messages(question, order, profile.sentence if profile_in_prompt else None)
+            rows.append(
+                {
+                    "group": label,
+                    "question_id": question_id,
+                    "order": list(order),
+                    "prompt": [system, *turns, asked],
+                    "profile": profile.fields,
+                    "answer_counts": [float(counts[option]) for option in order],
+                }
+            )
+    if not rows:
+        raise BenchmarkError(
+            f"{survey.name}: nobody in part {part!r} of the groups with role {sorted(roles)} answered a question. "
+            "People of held-out groups are in the part of their role; seen groups have all three parts."
+        )
+    return Dataset.from_list(rows)
+
+
+NOBODY = ""
+"""The group of `unsteered_rows`."""
+
+
+def unsteered_rows(questions: Iterable[Question]) -> list[dict[str, Any]]:
+    """Every question in every letter order, asked of nobody in particular: what a model says when it is told nothing.
+
+    Columns as in `survey_cells`, less answer_counts; the group is `NOBODY` and the profile has no field.
+    """
+    return [
+        {
+            "group": NOBODY,
+            "question_id": question.id,
+            "order": list(order),
+            "prompt": survey_messages(question, order),
+            "profile": {},
+        }
+        for question in questions
+        for order in letter_orders(len(question.options))
+    ]

@@ -1,0 +1,83 @@
+"""How a survey question is put to a chat model: lettered options, and an answer that is one letter.
+
+Short on purpose: on a CPU every prompt token costs, in training and in evaluation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from cuma.data.surveys.survey import Question
+from cuma.errors import BenchmarkError
+
+LETTERS = "ABCDEFGHIJ"
+"""What stands before the options and is answered: one token each at the start of an assistant turn, without a space."""
+
+_ANSWER = re.compile(rf"\s*\(?([{LETTERS}])(?![A-Za-z])")
+"""A reply that begins with one letter: "B", "(B)", "B. No", "B) No". "Because" and "As I see it" are no answers."""
+
+Message = dict[str, str]
+"""{"role": "system" | "user" | "assistant", "content": text}"""
+
+NOBODY = "Answer the survey question."
+"""The system message where nothing is said about the person. Without one, SmolLM2's chat template puts in its own."""
+_INSTRUCTION = "Answer with one letter."
+
+
+def letter_orders(n_options: int) -> tuple[tuple[int, ...], ...]:
+    """The cyclic rotations of the options; `order[i]` is the option shown under letter i.
+
+    Every option stands once at every position, so whoever averages over the orders (or trains on all of them) cannot
+    gain by preferring a letter.
+    """
+    if not 2 <= n_options <= len(LETTERS):
+        raise BenchmarkError(f"A question has {n_options} options, expected 2 to {len(LETTERS)}: one letter each.")
+    return tuple(tuple((start + place) % n_options for place in range(n_options)) for start in range(n_options))
+
+
+def survey_messages(question: Question, order: Sequence[int], persona: str | None = None) -> list[Message]:
+    """The conversation up to the answer; the assistant then says just a letter of `LETTERS`.
+
+    order: a permutation of the options' indices, as from `letter_orders`.
+    persona: a profile's sentence, which becomes the system message; with None or "" the prompt does not say who asks.
+    """
+    if sorted(order) != list(range(len(question.options))):
+        raise BenchmarkError(
+            f"{question.id}: the order {list(order)} is not a permutation of its {len(question.options)} options. "
+            "Take one from letter_orders."
+        )
+    shown = [f"{LETTERS[place]}. {question.options[option]}" for place, option in enumerate(order)]
+    return [
+        {"role": "system", "content": as_persona(persona) if persona else NOBODY},
+        {"role": "user", "content": "\n".join([question.text, *shown, _INSTRUCTION])},
+    ]
+
+
+def as_persona(sentence: str) -> str:
+    """The sentence turned to the model: "You are a White woman …". A ready sentence of another form is kept whole."""
+    for article in ("A ", "An "):
+        if sentence.startswith(article):
+            return f"You are {article.lower()}{sentence.removeprefix(article).rstrip('.')}."
+    return f"Answer as this person. {sentence}"
+
+
+def told_who_asks(messages: Sequence[Message], sentence: str) -> list[Message]:
+    """A conversation whose system message says who asks. `NOBODY` gives way to it; any other system message is kept.
+
+    sentence: the profile's; "" for nobody in particular.
+    """
+    if not sentence:
+        return list(messages)
+    if messages and messages[0]["role"] == "system":
+        if messages[0]["content"] != NOBODY:
+            return list(messages)
+        messages = messages[1:]
+    return [{"role": "system", "content": as_persona(sentence)}, *messages]
+
+
+def parse_letter(reply: str, options: int) -> int | None:
+    """The index of the letter that a reply begins with; None if there is none, or none of the `options` shown."""
+    found = _ANSWER.match(reply)
+    letter = LETTERS.index(found.group(1)) if found else options
+    return letter if letter < options else None

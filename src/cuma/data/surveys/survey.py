@@ -1,0 +1,132 @@
+"""What a survey benchmark is: questions, groups with a profile, and one row per person with their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from cuma.errors import BenchmarkError, suggestion
+from cuma.people.profiles import Profile
+
+Role = Literal["seen", "validation", "test"]
+"""What a group is for: its people train the model, or it is held out whole for tuning, or for the final test."""
+Part = Literal["train", "validation", "test"]
+"""What a person is for. People of a held-out group are all in the part of the group's role."""
+ROLES: tuple[Role, ...] = get_args(Role)
+PARTS: tuple[Part, ...] = get_args(Part)
+
+NO_ANSWER = -1
+"""The code in a question's column of a person who did not answer it."""
+WEIGHT = "weight"
+"""The optional column of survey weights."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One closed question."""
+
+    id: str
+    """The survey's own name for it; the column of `Survey.people`."""
+    text: str
+    """The wording a model reads."""
+    options: tuple[str, ...]
+    """The answers, in the survey's own order."""
+    ordinal: bool
+    """Whether the options are steps on a scale; if not, they are mere names."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """People who share a profile."""
+
+    id: str
+    """A readable label."""
+    profile: Profile
+    """What the model is told about them."""
+    role: Role
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """A benchmark, split and ready. Built by `load_benchmark`.
+
+    Raises `BenchmarkError` where people, groups and questions do not fit together.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    groups: tuple[Group, ...]
+    people: pd.DataFrame
+    """One row per person: `person` (int64, a running number, not the survey's id), `group` (str), `part`, optionally
+    `weight` (float, the survey's own weight of the person), then one int64 column per question: the index into its
+    options, or `NO_ANSWER`."""
+    card: dict
+    """source, citation, licence, rule, rows_read, dropped {reason: n}, kept, seed, versions, groups per
+    role, and people per role and part. Plain types only: it goes into run.json."""
+
+    def __post_init__(self) -> None:
+        weight = [WEIGHT] if self.weighted else []
+        expected = ["person", "group", "part", *weight, *(question.id for question in self.questions)]
+        if list(self.people.columns) != expected:
+            raise BenchmarkError(f"{self.name}: people has columns {list(self.people.columns)}, expected {expected}.")
+        if not self.people["person"].is_unique:
+            raise BenchmarkError(f"{self.name}: a person number occurs twice in people. Number each person once.")
+        if set(self.people["group"]) != {group.id for group in self.groups}:
+            raise BenchmarkError(f"{self.name}: the groups of people and the list of groups differ.")
+        if self.weighted and not (np.isfinite(self.people[WEIGHT]) & (self.people[WEIGHT] >= 0)).all():
+            raise BenchmarkError(f"{self.name}: a survey weight is negative or not a number. Leave such people out.")
+        for question in self.questions:
+            if not self.people[question.id].between(NO_ANSWER, len(question.options) - 1).all():
+                raise BenchmarkError(
+                    f"{self.name}: an answer to {question.id} is outside -1..{len(question.options) - 1}. "
+                    "Recode answers to indices into the options."
+                )
+
+    @property
+    def weighted(self) -> bool:
+        """Whether people have survey weights."""
+        return WEIGHT in self.people.columns
+
+    def counts(self, part: str, roles: Collection[str], *, weighted: bool = False) -> pd.DataFrame:
+        """How many people of one part gave each answer, or with `weighted` the sum of their survey weights.
+
+        Returns columns `group`, `question_id`, `counts` (array [options] of int64, or of float with weights, in the
+        order of `options`), one row for every group with one of `roles` and every question, in the order of `groups`
+        and `questions`. A cell that nobody answered is there, with zeros. Raises `BenchmarkError` for weights that
+        the survey does not have.
+        """
+        if weighted:
+            self.require_weights()
+        check_names("part", [part], PARTS)
+        check_names("role", roles, ROLES)
+        people = self.people[self.people["part"] == part]
+        by_group = dict(iter(people.groupby("group")))
+        rows = []
+        for group in self.groups:
+            if group.role not in roles:
+                continue
+            members = by_group.get(group.id, people.iloc[:0])
+            for question in self.questions:
+                answered = members[members[question.id] != NO_ANSWER]
+                weights = answered[WEIGHT] if weighted else None
+                counts = np.bincount(answered[question.id], weights, minlength=len(question.options))
+                rows.append((group.id, question.id, counts))
+        return pd.DataFrame(rows, columns=["group", "question_id", "counts"])
+
+    def require_weights(self) -> None:
+        """Raises `BenchmarkError` if the survey has no weights."""
+        if not self.weighted:
+            raise BenchmarkError(f"{self.name} has no survey weights. Set data.survey_weights to false.")
+
+
+def check_names(kind: str, names: Collection[str], known: Collection[str]) -> None:
+    """Raise `BenchmarkError` for a name that is not known, or for text where a collection of names is meant."""
+    if isinstance(names, str):
+        raise BenchmarkError(f"Expected a collection of {kind}s, got the text {names!r}. Write ({names!r},).")
+    for name in names:
+        if name not in known:
+            raise BenchmarkError(f"Unknown {kind} {name!r}. {suggestion(str(name), known)}")

@@ -1,0 +1,130 @@
+"""What a model is asked on a benchmark, and what becomes of its answers.
+
+Three kinds: people's answers to survey questions, published shares of whole groups, and choices among replies. All are
+asked alike, as rows with lettered options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma.answering.materials import profile_in_prompt
+from cuma.data.corpus import Corpus, Shares
+from cuma.data.surveys.cells import unsteered_rows
+from cuma.data.surveys.prompts import LETTERS, letter_orders, survey_messages
+from cuma.data.surveys.survey import Question, Survey
+from cuma.errors import BenchmarkError
+from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
+from cuma.evaluation.choices import choice_rows, choices_of, write_choices
+from cuma.evaluation.evaluation_files import Write, all_scores, people_rows, seen_groups, write_answers
+from cuma.evaluation.kinds import kind_of
+from cuma.evaluation.predict import merge_orders
+from cuma.people.profiles import Profile
+from cuma.recipes.schema import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """What is asked."""
+
+    benchmark: str
+    """The name that the evaluation's folder begins with."""
+    rows: list[dict[str, Any]]
+    """group, question_id, order, prompt and profile of each, in the order in which they are asked."""
+    write: Write
+    """Writes the files of an evaluation."""
+    repeats: bool
+    """Whether many rows have the same prompt, so that keeping what frozen layers make of it pays."""
+    routed: bool = True
+    """Whether a mixture's gates are recorded."""
+
+
+def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
+    """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people."""
+    kind = kind_of(survey, corpus)
+    if kind == "answers":
+        return _people_sheet(recipe, survey)
+    if kind is None or corpus is None:
+        raise BenchmarkError(
+            f"{recipe.data.benchmark} has nothing that an evaluation compares with: no survey answers, shares of "
+            "answers or choices among replies. Build one that has (`cuma data build`). Preference data are for "
+            "--replies and --judge."
+        )
+    if recipe.data.exemplars:
+        raise BenchmarkError(
+            f"Few-shot shows survey answers of training people, and {recipe.data.benchmark} has none. Ask with "
+            "--prompting persona or none."
+        )
+    shares = corpus.shares()
+    if shares is not None:
+        return _shares_sheet(recipe, survey.name, shares)
+    choices = choices_of(corpus)
+    return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False)
+
+
+def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
+    cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
+    rows = cells + (unsteered_rows(survey.questions) if steers(recipe) else [])
+
+    def write(folder: Path, said: list[np.ndarray], routing: pd.DataFrame | None, asked: Mapping[str, Any]) -> None:
+        predictions = people_rows(rows, said, len(cells), survey)
+        scores = all_scores(predictions, survey.name, survey.questions, survey.weighted, asked)
+        write_answers(folder, predictions, scores, routing, seen_groups(survey))
+
+    return Sheet(survey.name, rows, write, repeats=True)
+
+
+def _shares_sheet(recipe: Recipe, name: str, shares: Shares) -> Sheet:
+    """Every question in every letter order, for every group whose shares of it are known.
+
+    A model that is not told who asks is asked every question once, and its answer stands for all groups.
+    """
+    in_prompt = profile_in_prompt(recipe)
+    questions = {question.id: question for question in shares.questions if len(question.options) <= len(LETTERS)}
+    table = shares.table[shares.table["question_id"].isin(list(questions))].reset_index(drop=True)
+    if table.empty:
+        raise BenchmarkError(f"{name}: no test question has at most {len(LETTERS)} options, one letter each.")
+    told = [
+        row
+        for group, question, profile in table[["group", "question_id", "profile"]].itertuples(index=False)
+        for row in _share_rows(group, questions[question], Profile.parse(profile), in_prompt)
+        if steers(recipe)
+    ]
+    rows = told + unsteered_rows(questions.values())
+    left_out = len(shares.questions) - len(questions)
+
+    def write(folder: Path, said: list[np.ndarray], routing: pd.DataFrame | None, asked: Mapping[str, Any]) -> None:
+        keys = pd.DataFrame({name: [row[name] for row in rows] for name in ("group", "question_id")})
+        alone = merge_orders(keys[len(told) :], said[len(told) :]).drop(columns="group")
+        predictions = table.drop(columns="profile")
+        if told:
+            cells = merge_orders(keys[: len(told)], said[: len(told)])
+            predictions = predictions.merge(cells, on=["group", "question_id"], validate="one_to_one")
+            unsteered = alone.set_index("question_id")["probabilities"]
+            predictions["unsteered"] = predictions["question_id"].map(unsteered)
+        else:
+            predictions = predictions.merge(alone, on="question_id", validate="many_to_one")
+        facts = {**asked, "questions_with_too_many_options": left_out}
+        scores = all_scores(predictions, name, tuple(questions.values()), False, facts)
+        write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
+
+    return Sheet(name, rows, write, repeats=not in_prompt)
+
+
+def _share_rows(group: str, question: Question, profile: Profile, in_prompt: bool) -> list[dict[str, Any]]:
+    return [
+        {
+            "group": group,
+            "question_id": question.id,
+            "order": list(order),
+            "prompt": survey_messages(question, order, profile.sentence if in_prompt else None),
+            "profile": profile.fields,
+        }
+        for order in letter_orders(len(question.options))
+    ]

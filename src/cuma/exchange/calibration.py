@@ -1,0 +1,133 @@
+"""Prompts on which gates are averaged, and on which what that costs is measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from cuma.answering.answerer import Answerer
+from cuma.answering.letters import SurveyTokens
+from cuma.data.surveys.prompts import letter_orders, survey_messages
+from cuma.data.surveys.survey import Question
+from cuma.errors import ExportError
+from cuma.people.profiles import Profile
+
+FORMS = (
+    '{"messages": [...]}, {"prompt": "…", "completion": "…"} or {"question": "…", "options": [...], "ordinal": true}'
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something that may be asked, before it is known who asks: a conversation, or a survey question."""
+
+    messages: tuple[dict[str, str], ...] = ()
+    question: Question | None = None
+
+
+@dataclass(frozen=True)
+class TaskTokens:
+    """A task as tokens, for one person."""
+
+    task: int
+    """Number of its task: rows of one task are never on both sides of a cross-check."""
+    tokens: tuple[int, ...]
+    scored: int
+    """So many positions at the end are compared: those that predict the reply, or the answer's letter."""
+    order: tuple[int, ...] = ()
+    """The option under each letter; empty for conversations."""
+    ordinal: bool = False
+
+
+def tasks_of(answerer: Answerer, file: Path | None) -> list[Task]:
+    """The calibration set: a JSONL file's, or the questions that the run was trained on.
+
+    Raises:
+        ExportError: there is none, or a line of the file is not understood.
+    """
+    if file is not None:
+        return _read(file)
+    known = answerer.source.card.get("questions", [])
+    if not known:
+        raise ExportError(
+            f"{answerer.source.folder} records no questions, so there is nothing to average its gates over. Give "
+            f"--calibration FILE, a JSONL file with lines such as {FORMS}."
+        )
+    return [
+        Task(question=Question(each["id"], each["text"], tuple(each["options"]), bool(each["ordinal"])))
+        for each in known
+    ]
+
+
+def rows_of(answerer: Answerer, tasks: Sequence[Task], profile: Profile) -> list[TaskTokens]:
+    """All tasks as this person's prompts; a question in all its letter orders.
+
+    Raises:
+        ExportError: the model's chat template refuses a conversation.
+    """
+    tokens = SurveyTokens(answerer.tokenizer)
+    rows: list[TaskTokens] = []
+    for number, task in enumerate(tasks):
+        if task.question is None:
+            rows.append(_conversation(answerer, number, task, profile))
+            continue
+        persona = profile.sentence if answerer.profile_in_prompt else None
+        for order in letter_orders(len(task.question.options)):
+            prompt = tokens.prompt(survey_messages(task.question, order, persona))
+            rows.append(TaskTokens(number, tuple(prompt), 1, order, task.question.ordinal))
+    return rows
+
+
+def _conversation(answerer: Answerer, number: int, task: Task, profile: Profile) -> TaskTokens:
+    messages = answerer.messages(task.messages, profile)
+    replied = messages[-1]["role"] == "assistant"
+    template: Any = answerer.tokenizer.apply_chat_template
+    try:
+        prompt = template(
+            messages[:-1] if replied else messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        whole = template(messages, tokenize=True, return_dict=False) if replied else prompt
+    except TemplateError as error:
+        raise ExportError(
+            f"Conversation {number + 1} of the calibration set does not suit the chat template."
+        ) from error
+    if not replied:
+        return TaskTokens(number, tuple(prompt), 1)
+    return TaskTokens(number, tuple(whole[:-1]), len(whole) - len(prompt))
+
+
+def _read(file: Path) -> list[Task]:
+    try:
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExportError(f"Cannot read {file} ({type(error).__name__}). Give a JSONL file in UTF-8.") from error
+    if not lines:
+        raise ExportError(f"{file} is empty. Its lines should look like {FORMS}.")
+    return [_task(line, f"line {number} of {file}") for number, line in enumerate(lines, 1)]
+
+
+def _task(line: str, where: str) -> Task:
+    """One line. Errors say which, and what was expected; they never repeat the line."""
+    try:
+        row = json.loads(line)
+        if "question" in row:
+            options = tuple(str(option) for option in row["options"])
+            letter_orders(len(options))  # 2 to 10
+            return Task(
+                question=Question("calibration", str(row["question"]), options, bool(row.get("ordinal", False)))
+            )
+        if "messages" in row:
+            messages = tuple({"role": str(m["role"]), "content": str(m["content"])} for m in row["messages"])
+        else:
+            said = [("user", row["prompt"]), ("assistant", row.get("completion"))]
+            messages = tuple({"role": role, "content": str(text)} for role, text in said if text is not None)
+        if not messages:
+            raise ValueError
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{where} is not understood. Expected {FORMS}.") from error
+    return Task(messages)

@@ -1,0 +1,1 @@
+"""Who asks: profiles, the frozen encoder that reads them, and their embeddings."""

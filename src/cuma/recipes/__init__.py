@@ -1,0 +1,1 @@
+"""Recipes: YAML files of experiments, their schema, and the packaged ones beside this file."""

@@ -1,0 +1,125 @@
+"""The method and data cards at the end of the page: how each run was made, of whom, and under which licences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cuma.reports.privacy import people_text
+from cuma.runs.evidence import Evidence, Method
+
+ABSENT = "–"
+SETTINGS: tuple[tuple[str, tuple[str, str]], ...] = (
+    ("Method", ("adapter", "method")),
+    ("Experts", ("adapter", "num_experts")),
+    ("Used per token", ("adapter", "top_k")),
+    ("Router reads", ("adapter", "router_input")),
+    ("Rank", ("adapter", "r")),
+    ("Layers", ("adapter", "last_layers")),
+    ("Profile goes to", ("data", "profile_in")),
+    ("Steps", ("training", "max_steps")),
+    ("Batch", ("training", "per_device_train_batch_size")),
+    ("Learning rate", ("training", "learning_rate")),
+)
+"""Heading and place in the recipe. A recipe need not say everything: what it leaves out is the package's default."""
+MIXTURE_ONLY = ("num_experts", "top_k", "router_input")
+TOLD = {"persona": "who asks", "none": "nothing", "few_shot": "four answers of the group"}
+SOURCES = {
+    "logits": "the letters’ logits",
+    "logprobs": "a server’s log-probabilities",
+    "samples": "{samples} samples a prompt",
+}
+FACTS = {
+    "seed": "Training seed",
+    "hardware": "Machine",
+    "versions": "Versions",
+    "command": "Command",
+    "licences": "Licences",
+}
+"""Keys of run.json that are said once for all runs that agree."""
+
+
+def method_card(evidence: Evidence) -> tuple[list[str], list[list[str]]]:
+    """Headings and a row per model: the settings that its recipe states, and how it was asked; anchors have none."""
+    models = [method for method in evidence.methods if method.role != "anchor"]
+    rows = [
+        [
+            method.label,
+            *(_setting(method, *place) for _, place in SETTINGS),
+            told(method.asked),
+            _probabilities(method.asked),
+        ]
+        for method in models
+    ]
+    headings = ["Run", *(heading for heading, _ in SETTINGS), "Told in the prompt", "Probabilities from"]
+    kept = [i for i in range(len(headings)) if i == 0 or any(row[i] != ABSENT for row in rows)]
+    return [headings[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _setting(method: Method, section: str, key: str) -> str:
+    sections = method.recipe
+    kind = sections.get("adapter", {}).get("method")
+    if section != "data" and key != "method" and (kind in (None, "none") or (kind != "cuma" and key in MIXTURE_ONLY)):
+        return ABSENT
+    value = sections.get(section, {}).get(key)
+    return ABSENT if value is None else str(value)
+
+
+def told(asked: Mapping[str, Any]) -> str:
+    """What the prompt says about who asks. asked: as in scores.json; may be empty."""
+    text = TOLD.get(asked.get("prompting", ""), ABSENT)
+    return f"{text}, in plain paragraphs" if asked.get("template") == "plain" else text
+
+
+def _probabilities(asked: Mapping[str, Any]) -> str:
+    """Where the shares of the options come from."""
+    return SOURCES.get(asked.get("answers", ""), ABSENT).format(samples=asked.get("samples"))
+
+
+def read_from(evidence: Evidence) -> str:
+    """How answers became shares of the options, for a sentence about all methods."""
+    sampled = {method.asked["answers"] == "samples" for method in evidence.methods if method.asked}
+    ways = {False: "read from the probabilities of the answer letters", True: "counted in sampled replies"}
+    if len(sampled) == 2:
+        return f"{ways[False]} or, where the method card says so, {ways[True]},"
+    return ways[sampled == {True}]
+
+
+def data_card(evidence: Evidence) -> list[tuple[str, str]]:
+    """Source, citation, licence and sizes of the data, each once; sizes of under 11 people are words."""
+    found: dict[str, list[str]] = {}
+    for method in evidence.methods:
+        data = method.info.get("data")
+        for key, value in (data if isinstance(data, Mapping) else {}).items():
+            found.setdefault(key.replace("_", " ").capitalize(), []).append(plain(value))
+        trained = method.info.get("population", {}).get("people", ABSENT)
+        if trained != ABSENT:
+            said = people_text(trained) if trained is not None else people_text(0)
+            found.setdefault("People trained on", []).append(said)
+    for seen, heading in ((True, "Tested, seen groups"), (False, "Tested, unseen groups")):
+        side = evidence.people[evidence.people["seen"] == seen]
+        if len(side) and evidence.of_shares:
+            found[heading] = [
+                f"shares of {side['group'].nunique()} groups on {side['question_id'].nunique()} questions"
+            ]
+        elif len(side):
+            people = people_text(int(side["person"].nunique()))
+            found[heading] = [f"{people} people in {side['group'].nunique()} groups"]
+    return [(heading, " · ".join(dict.fromkeys(values))) for heading, values in found.items()]
+
+
+def facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """What the runs recorded about machine, seed, versions and licences; each value once."""
+    rows = []
+    for key, name in FACTS.items():
+        found = [method.info[key] for method in evidence.methods if method.info.get(key) not in (None, "", {}, [])]
+        if found:
+            rows.append((name, " · ".join(dict.fromkeys(map(plain, found)))))
+    return rows
+
+
+def plain(value: Any) -> str:
+    """A value of run.json as a line of text; nested ones as "name: value; name: value"."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {plain(inner)}" for key, inner in value.items() if inner is not None)
+    return ", ".join(plain(inner) for inner in value) if isinstance(value, list) else str(value)

@@ -1,0 +1,320 @@
+"""What a report knows: run folders read into frozen values and checked to be about the same people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+
+from cuma.errors import RunError, suggestion
+from cuma.metrics.shares import COLUMNS, SHARES, N, is_shares
+from cuma.runs.folder import Run, read_json
+
+Role = Literal["reference", "rival", "control", "anchor"]
+ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
+
+PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
+PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
+SHARE_COLUMNS = ["group", "seen", "question_id", SHARES]
+MEASUREMENTS = ("topology", "collapse", "gradients", "partial")
+"""Files beside scores.json that a report shows where they are there."""
+NOBODY = pd.DataFrame(columns=PREDICTION_COLUMNS)
+LOGGED = ("loss", "gate_entropy", "effective_experts", "dead_experts", "expert_group_mi")
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One row of the comparison: a run, its predictions, and what it recorded on the way."""
+
+    name: str
+    label: str
+    role: Role
+    info: dict[str, Any]
+    predictions: pd.DataFrame
+    """One row per person × question, or per group × question; columns as in predictions.parquet. Empty for a run that
+    was only asked which replies people prefer, or to reply."""
+    routing: pd.DataFrame | None
+    """Columns group, seen, layer, expert, gate; None for a method without experts."""
+    curve: pd.DataFrame
+    """Columns step, seen, soft_emd, spread; empty for a method that was not trained."""
+    log: pd.DataFrame
+    """What the trainer logged: stage, step, and loss and the gates' figures where there are any; may be empty."""
+    recipe: dict[str, Any]
+    """The recipe as it was written: nested sections."""
+    measured: dict[str, Any]
+    """What further measurements left beside the scores, where they were made: `MEASUREMENTS`."""
+    inequality: dict[str, Any]
+    """Side → "worst_group", "group_gap", "group_inequity", as in scores.json; empty where there are none."""
+    asked: dict[str, Any]
+    """How it was asked, as in scores.json: "prompting", "answers", "samples", …; empty of an anchor."""
+    choices: dict[str, Any]
+    """What discrimination.json says, and its "benchmark"; empty for a run that was not asked about replies."""
+    replies: dict[str, Any]
+    """What replies.json says, and its "benchmark"; with "judged", what win_rate.json says; empty for a run that wrote
+    none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Everything one report is made of."""
+
+    benchmark: str
+    questions: tuple[dict[str, Any], ...]
+    """id, text, options, ordinal of each question, as in scores.json."""
+    methods: tuple[Method, ...]
+    """The reference first, then its rivals, the controls, the anchors."""
+    people: pd.DataFrame
+    """One row per person × question: person, group, seen, question_id, answer. Where there are only shares, one row per
+    group × question: group, seen, question_id, shares (a tuple), and n where it is known."""
+
+    @property
+    def of_shares(self) -> bool:
+        """Whether the people are known by the shares of their groups alone."""
+        return is_shares(self.people)
+
+    @property
+    def reference(self) -> Method | None:
+        return next((method for method in self.methods if method.role == "reference"), None)
+
+    def role(self, role: Role) -> tuple[Method, ...]:
+        return tuple(method for method in self.methods if method.role == role)
+
+
+def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark: str | None = None) -> Evidence:
+    """Read the run folders.
+
+    Args:
+        runs: the folders.
+        reference: the name (run.json) of the run that the others are compared with; None: the one called "cuma", else
+            the first mixture, else the first model.
+        benchmark: whose evaluations are read; None: the only one that all runs share.
+
+    Raises:
+        RunError: nothing to read, no run of that name, or runs that were evaluated on different people or questions.
+    """
+    if not runs:
+        raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
+    opened = [Run.open(Path(path)) for path in runs]
+    chosen_choices = [run.chosen_with("discrimination.parquet") for run in opened]
+    asked = sorted({_benchmark(folder) for folder in chosen_choices if folder is not None})
+    if len(asked) > 1:
+        raise RunError(f"Preferred replies were asked for on {' and '.join(asked)}. Report these runs separately.")
+    beside = [choices or run.chosen_with("replies.json") for run, choices in zip(opened, chosen_choices, strict=True)]
+    if not any(run.evaluations() for run in opened) and all(beside):
+        held = sorted({_benchmark(folder) for folder in beside if folder is not None})
+        if benchmark not in (None, *held):
+            raise RunError(f"The runs were not evaluated on {benchmark!r}, but on {' and '.join(held)}.")
+        return _without_answers(opened, chosen_choices, reference, " and ".join(held))
+    folders = _evaluations(opened, benchmark)
+    names = _tell_apart(opened)
+    chosen = _reference(opened, reference)
+    methods = [
+        _method(run, folder, chosen, choices)
+        for run, folder, choices in zip(opened, folders, chosen_choices, strict=True)
+    ]
+    scores = [read_json(folder / "scores.json") for folder in folders]
+    for name, score in zip(names, scores, strict=True):
+        if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
+            raise RunError(f"Runs {names[0]!r} and {name!r} answered different questions. Report them separately.")
+    methods.sort(key=lambda method: ROLES.index(method.role))
+    people = _people(methods)
+    return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people)
+
+
+def _without_answers(
+    runs: list[Run], folders: Sequence[Path | None], reference: str | None, benchmark: str
+) -> Evidence:
+    """Runs that were asked nothing but which replies people prefer, or to reply."""
+    _tell_apart(runs)
+    chosen = _reference(runs, reference)
+    methods = [_method(run, None, chosen, folder) for run, folder in zip(runs, folders, strict=True)]
+    methods.sort(key=lambda method: ROLES.index(method.role))
+    return Evidence(benchmark, (), tuple(methods), pd.DataFrame(columns=PERSON_COLUMNS))
+
+
+def _written(run: Run) -> dict[str, Any]:
+    """`Method.replies`."""
+    folder = run.chosen_with("replies.json")
+    if folder is None:
+        return {}
+    judged = folder / "win_rate.json"
+    found = {"benchmark": _benchmark(folder), **read_json(folder / "replies.json")}
+    return found | ({"judged": read_json(judged)} if judged.is_file() else {})
+
+
+def _benchmark(evaluation: Path) -> str:
+    return evaluation.name.rpartition("-")[0]
+
+
+def _tell_apart(runs: Sequence[Run]) -> list[str]:
+    """The runs' names. Those of one name from different folders get the folder's too, those of one label their name;
+    RunError if that is the same."""
+    names = [run.info["name"] for run in runs]
+    for run in runs:
+        folder, parent = run.path.resolve().name, run.path.resolve().parent.name
+        if names.count(run.info["name"]) > 1:
+            where = folder if folder != run.info["name"] else parent
+            run.info |= {"name": f"{run.info['name']}@{where}", "label": f"{run.info['label']} ({where})"}
+    names = [run.info["name"] for run in runs]
+    if len(set(names)) < len(names):
+        raise RunError(f"Two runs of one report have the same name; got {', '.join(names)}. Leave one out.")
+    labels = [run.info["label"] for run in runs]
+    for run in runs:
+        if labels.count(run.info["label"]) > 1:
+            run.info |= {"label": f"{run.info['label']} ({run.info['name']})"}
+    return names
+
+
+def _reference(runs: Sequence[Run], wanted: str | None) -> str | None:
+    """The name of the run that the others are compared with; None among anchors alone."""
+    names = [run.info["name"] for run in runs]
+    if wanted is not None:
+        if wanted not in names:
+            raise RunError(f"No run is called {wanted!r}. {suggestion(wanted, names)}")
+        return wanted
+    if "cuma" in names:
+        return "cuma"
+    models = [run for run in runs if run.info["kind"] != "anchor"]
+    mixtures = [run for run in models if _recipe(run).get("adapter", {}).get("method") == "cuma"]
+    return next((run.info["name"] for run in (*mixtures, *models)), None)
+
+
+def read_evaluation(run: Run, folder: Path) -> Evidence:
+    """One evaluation of one run, as evidence about that run alone. Raises RunError."""
+    scores = read_json(folder / "scores.json")
+    method = _method(run, folder, run.info["name"], run.chosen_with("discrimination.parquet"))
+    people = method.predictions[_who(method.predictions)]
+    return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), people)
+
+
+def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
+    """One evaluation folder per run, on the benchmark that all runs share."""
+    held: list[dict[str, list[Path]]] = []
+    for run in runs:
+        folders: dict[str, list[Path]] = {}
+        for folder in run.evaluations():
+            folders.setdefault(_benchmark(folder), []).append(folder)
+        if not folders:
+            raise RunError(f"Run {run.path} has not been evaluated. Evaluate it first, then make the report.")
+        held.append(folders)
+    common = sorted(set.intersection(*(set(folders) for folders in held)))
+    if benchmark is not None and benchmark not in common:
+        raise RunError(f"Not every run was evaluated on {benchmark!r}. {suggestion(benchmark, common)}")
+    if not common:
+        raise RunError(
+            "The runs were not evaluated on the same benchmark. Give runs that were, or evaluate them on one."
+        )
+    if benchmark is None and len(common) > 1:
+        raise RunError(f"The runs were all evaluated on {', '.join(common)}. Choose one with --benchmark.")
+    chosen = [run.chosen(folders[benchmark or common[0]]) for run, folders in zip(runs, held, strict=True)]
+    return [folder for folder in chosen if folder is not None]
+
+
+def _method(run: Run, folder: Path | None, reference: str | None, choices: Path | None) -> Method:
+    """folder: of the evaluation; None: there is none but of choices."""
+    recipe = _recipe(run)
+    routing = None if folder is None else folder / "routing.parquet"
+    scores = {} if folder is None else read_json(folder / "scores.json")
+    return Method(
+        name=run.info["name"],
+        label=run.info["label"],
+        role=_role(run, recipe, reference),
+        info=run.info,
+        predictions=NOBODY if folder is None else _predictions(folder / "predictions.parquet"),
+        routing=pd.read_parquet(routing) if routing is not None and routing.exists() else None,
+        curve=_curve(run),
+        log=_log(run),
+        recipe=recipe,
+        measured={
+            name: read_json(file)
+            for name in MEASUREMENTS
+            if folder is not None and (file := folder / f"{name}.json").is_file()
+        },
+        inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
+        asked=scores.get("asked") or {},
+        choices={}
+        if choices is None
+        else {"benchmark": _benchmark(choices), **read_json(choices / "discrimination.json")},
+        replies=_written(run),
+    )
+
+
+def _recipe(run: Run) -> dict[str, Any]:
+    """The recipe as written, without defaults."""
+    return yaml.safe_load(run.recipe_text) or {}
+
+
+def _role(run: Run, recipe: dict[str, Any], reference: str | None) -> Role:
+    if run.info["name"] == reference:
+        return "reference"
+    if run.info["kind"] == "anchor":
+        return "anchor"
+    return "control" if recipe.get("data", {}).get("shuffle_profiles", False) else "rival"
+
+
+def _predictions(path: Path) -> pd.DataFrame:
+    """The rows with an answer, or with shares; a question that a person skipped says nothing about any method."""
+    if not path.exists():
+        raise RunError(f"{path} is missing. Evaluate the run again.")
+    table = pd.read_parquet(path)
+    shares = is_shares(table)
+    missing = [column for column in (COLUMNS if shares else PREDICTION_COLUMNS) if column not in table.columns]
+    if missing:
+        raise RunError(f"{path} lacks the columns {', '.join(missing)}. Evaluate the run again with this version.")
+    if shares:
+        table[SHARES] = list(map(tuple, table[SHARES]))  # so that tables can be compared
+        return table.sort_values(["group", "question_id"], ignore_index=True)
+    return table[table["answer"] >= 0].sort_values(["person", "question_id"], ignore_index=True)
+
+
+def _curve(run: Run) -> pd.DataFrame:
+    """The learning curve that the run's first stage logged; when a step was logged twice (a resumed run), the last."""
+    rows = []
+    for record in run.stage("01-sft").read_log():
+        for side, values in record.get("curve", {}).items():
+            rows.append({"step": record["step"], "seen": side == "seen", **values})
+    table = pd.DataFrame(rows, columns=["step", "seen", "soft_emd", "spread"])
+    table = table.astype({"step": int, "seen": bool, "soft_emd": float, "spread": float})  # None: not defined there
+    table = table.drop_duplicates(["step", "seen"], keep="last")
+    return table.sort_values(["seen", "step"], ascending=[False, True], ignore_index=True)
+
+
+def _log(run: Run) -> pd.DataFrame:
+    """The trainer's own log of all stages; when a step was logged twice (a resumed run), the last."""
+    rows = [
+        {"stage": stage.path.name, "step": record["step"], **{key: record.get(key) for key in LOGGED}}
+        for stage in run.stages()
+        for record in stage.read_log()
+        if any(key in record for key in LOGGED)
+    ]
+    table = pd.DataFrame(rows, columns=["stage", "step", *LOGGED]).astype(dict.fromkeys(LOGGED, float))
+    return table.drop_duplicates(["stage", "step"], keep="last").sort_values(["stage", "step"], ignore_index=True)
+
+
+def _people(methods: Sequence[Method]) -> pd.DataFrame:
+    """The people all methods were asked about. A method may skip a whole side (counts know no unseen group)."""
+    fullest = max(methods, key=lambda method: len(method.predictions))
+    columns = _who(fullest.predictions)
+    people = fullest.predictions[columns]
+    for method in methods:
+        if _who(method.predictions) != columns:
+            raise RunError(f"Runs {fullest.name!r} and {method.name!r} were not evaluated on the same people.")
+        for seen, rows in method.predictions[columns].groupby("seen"):
+            expected = people[people["seen"] == seen].reset_index(drop=True)
+            if not rows.reset_index(drop=True).equals(expected):
+                raise RunError(
+                    f"Runs {fullest.name!r} and {method.name!r} were not evaluated on the same people "
+                    f"({len(expected)} and {len(rows)} answers). Evaluate both again with the same data and seed."
+                )
+    return people
+
+
+def _who(predictions: pd.DataFrame) -> list[str]:
+    """The columns that say of whom a table is, and what they answered."""
+    if not is_shares(predictions):
+        return PERSON_COLUMNS
+    return [*SHARE_COLUMNS, *(name for name in (N,) if name in predictions)]

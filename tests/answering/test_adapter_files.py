@@ -1,0 +1,33 @@
+"""Full fine-tuning of everything: every weight once, saved whole, loaded as it was, taken off without a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from cuma.answering.adapter_files import load_adapter, save_adapter, take_off
+from cuma.training.train import _whole
+from helpers import tiny
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_all_weights_are_trained_saved_and_taken_off(tied: bool, tmp_path: Path) -> None:
+    base = tiny.llama(tie_word_embeddings=tied).requires_grad_(False)
+    before, untouched = tiny.weights(base), tiny.base_logits(base)
+    model = get_peft_model(base, _whole(base, None))
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert trained == sum(parameter.numel() for parameter in tiny.llama(tie_word_embeddings=tied).parameters())
+    tiny.step(model, profile_embeds=None)
+    learned = tiny.base_logits(model)
+    assert not torch.allclose(learned, untouched)
+    save_adapter(model, tmp_path)
+    assert tiny.same(before, tiny.weights(take_off(model)))
+    assert torch.equal(tiny.base_logits(base), untouched)
+    again = load_adapter(base, tmp_path)
+    assert torch.equal(tiny.base_logits(again), learned)
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+    assert take_off(again) is base
+    assert tiny.same(before, tiny.weights(base))

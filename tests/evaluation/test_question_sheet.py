@@ -1,0 +1,227 @@
+"""Shares of countries and choices among replies: asked of a real model, and of servers that know the answers."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import jensenshannon
+from typer.testing import CliRunner
+
+from cuma.cli import app
+from cuma.data.builders.base import Options
+from cuma.data.builders.build import build
+from cuma.data.corpus import Corpus, Shares
+from cuma.errors import BenchmarkError, EndpointRequestError
+from cuma.evaluation.collapse import evaluate_collapse
+from cuma.evaluation.evaluate_server import Server, evaluate_server, subject_of_server
+from cuma.evaluation.subject import subject_of_model
+from cuma.reports import write_report
+from cuma.runs.folder import Run, read_json
+from helpers.judging import Server as HttpServer
+from helpers.judging import completion, running
+from helpers.make_opinions import write_opinions
+from helpers.make_preferences import community_rows, write_community
+
+
+class Knows(HttpServer):
+    """Gives the letters of a question the probabilities that `knows` says, given the system's and the user's text."""
+
+    def __init__(self, knows: Callable[[str, list[str]], list[float]]) -> None:
+        super().__init__(lambda *_: "")
+        self.knows = knows
+        self.fail_after: int | None = None
+        self.failed = 0
+
+    def respond(self, body: dict[str, Any], text: str, key: str) -> tuple[int, str, dict[str, str]]:
+        if self.fail_after is not None and len(self.bodies) > self.fail_after:
+            self.failed += 1
+            return 401, json.dumps({"error": {"message": text}}), {}
+        said = " ".join(message["content"] for message in body["messages"][:-1])
+        user = body["messages"][-1]["content"]
+        shown = re.findall(r"^[A-J]\. (.*)$", user, flags=re.MULTILINE)
+        shares = self.knows(f"{said}\n{user.splitlines()[0]}", shown)
+        tops = [
+            {"token": letter, "logprob": math.log(max(share, 1e-9)), "bytes": None}
+            for letter, share in zip("ABCDEFGHIJ", shares, strict=False)
+        ]
+        return 200, json.dumps(completion(["A"], {"content": [{**tops[0], "top_logprobs": tops}], "refusal": None})), {}
+
+
+@pytest.fixture(scope="module")
+def opinions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four countries, Japan held out, and two test questions."""
+    countries = ("Britain", "Egypt", "Japan", "S. Korea")
+    home = tmp_path_factory.mktemp("opinions")
+    options = Options(holdout=(("country", "Japan"),))
+    build("global_opinions", write_opinions(home / "data.csv", 20, countries), home / "built", options)
+    return home / "built"
+
+
+def published(folder: Path) -> Shares:
+    shares = Corpus.open(folder).shares()
+    assert shares is not None
+    return shares
+
+
+def knows_shares(shares: Shares) -> Callable[[str, list[str]], list[float]]:
+    """Answers for the country that the prompt names as its people did; for nobody, evenly."""
+    questions = {question.id: question for question in shares.questions}
+
+    def knows(text: str, shown: list[str]) -> list[float]:
+        for row in shares.table.itertuples():
+            question = questions[row.question_id]
+            if row.group in text and question.text in text:
+                return [row.shares[question.options.index(option)] for option in shown]
+        return [1 / len(shown)] * len(shown)
+
+    return knows
+
+
+def test_only_test_questions_are_asked_of_every_country(opinions: Path) -> None:
+    shares = published(opinions)
+    splits = Corpus.open(opinions).rows("distribution")
+    assert splits is not None
+    assert {question.id for question in shares.questions} == set(splits["test"]["question_id"])
+    assert len(shares.table) == 4 * len(shares.questions)
+    assert set(shares.table.loc[~shares.table["seen"], "group"]) == {"Japan"}
+    assert len(set(splits["unseen"]["question_id"])) == 20  # of which Japan is asked the test questions only
+
+
+def test_a_server_that_knows_the_shares_is_found_perfect_and_goes_on_after_a_failure(
+    opinions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cuma.models.endpoint.RETRIES", 0)
+    shares = published(opinions)
+    with running(Knows(knows_shares(shares))) as server:
+        asked = Server(server.url, "m", workers=1, max_requests=10_000)
+        subject = subject_of_server(asked, str(opinions), "persona", tmp_path / "run")
+        server.fail_after = 20
+        with pytest.raises(EndpointRequestError):
+            evaluate_server(asked, subject)
+        server.fail_after = None
+        folder = evaluate_server(asked, subject)
+        orders = {question.id: len(question.options) for question in shares.questions}
+        rows = int(shares.table["question_id"].map(orders).sum()) + sum(orders.values())
+        assert len(server.bodies) - server.failed == rows + 2  # asked twice whether it gives log-probabilities
+        asked_for = len(server.bodies)
+        assert evaluate_server(asked, subject) == folder
+        assert len(server.bodies) == asked_for  # a finished evaluation is left alone
+    scores = read_json(folder / "scores.json")
+    for side in ("seen", "unseen"):
+        assert scores[side]["soft_emd"]["value"] == pytest.approx(0, abs=1e-6)
+        assert scores[side]["js_similarity"]["value"] == pytest.approx(1, abs=1e-4)
+        assert scores[side]["steerability"]["value"] > 0.02
+    assert scores["seen"]["spread"]["value"] == pytest.approx(1, abs=1e-4)
+    assert scores["seen"]["alignment"]["value"] == pytest.approx(1, abs=1e-6)
+    assert scores["n"]["seen"] == {"groups": 3, "questions": 2, "cells": 6}
+    assert scores["asked"]["answers"] == "logprobs"
+    assert "accuracy" not in scores["seen"]
+    with pytest.raises(BenchmarkError, match=r"--collapse needs survey answers of single people, and .* has published"):
+        evaluate_collapse(subject)
+    few = subject_of_server(asked, str(opinions), "few_shot", tmp_path / "few")
+    with pytest.raises(BenchmarkError, match="--prompting persona or none"):
+        evaluate_server(asked, few)
+
+
+def test_a_real_model_is_asked_for_shares_from_the_command_line_and_reported(opinions: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "smollm2-135m", "--benchmark", str(opinions), "--output-dir", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*words, "--prompting", "none"])
+    assert done.exit_code == 0, done.output
+    assert "js_similarity" in done.output
+    subject = subject_of_model("smollm2-135m", str(opinions), "none", tmp_path / "run")
+    table = pd.read_parquet(subject.folder / "predictions.parquet")
+    assert set(table) == {"group", "seen", "question_id", "shares", "probabilities", "option_mass"}
+    told = published(opinions).table.set_index(["group", "question_id"])["shares"]
+    wanted = []
+    for row in table.itertuples():
+        np.testing.assert_allclose(row.shares, told[row.group, row.question_id])
+        assert sum(row.probabilities) == pytest.approx(1)
+        wanted.append(1 - jensenshannon(row.shares, row.probabilities))
+    seen = table["seen"].to_numpy()
+    scores = read_json(subject.folder / "scores.json")
+    assert scores["seen"]["js_similarity"]["value"] == pytest.approx(np.mean(np.array(wanted)[seen]))
+    assert scores["seen"]["spread"]["value"] == pytest.approx(0, abs=1e-12)  # told nothing, it says one thing to all
+    page = write_report([tmp_path / "run"], tmp_path / "report.html", draws=50).read_text(encoding="utf-8")
+    assert "Seen groups: 3 groups, 2 questions" in page
+    assert "There are no single people" in page
+    assert "Seen groups: 3 groups, 2 questions" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+# ---- choices among replies, of a server -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def community(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty people with two choices each; twelve live in India and are held out, as are all test people's choices."""
+    home = tmp_path_factory.mktemp("community")
+    rows = community_rows(60, 60)
+    for number, row in enumerate(rows):
+        row["annotator_country"] = "india" if number < 12 else "france"
+    build("community", write_community(home / "ca.csv", rows), home / "built", Options(holdout=(("country", "India"),)))
+    return home / "built"
+
+
+def prefers(_: str, shown: list[str]) -> list[float]:
+    """The reply that was preferred in `community_rows`, except by conversations 0 to 2."""
+    marks = [re.fullmatch(r"Reply (\d+) \d ([a-d])", option) for option in shown]
+    found = [(int(mark[1]), mark[2]) for mark in marks if mark]
+    right = [letter == "abcd"[(number + (number < 3)) % 4] for number, letter in found]
+    return [0.85 if one else 0.05 for one in right]
+
+
+def test_a_server_is_asked_which_reply_is_preferred_and_goes_on_after_a_failure(
+    community: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cuma.models.endpoint.RETRIES", 0)
+    with running(Knows(prefers)) as server:
+        asked = Server(server.url, "m", workers=1)
+        subject = subject_of_server(asked, str(community), "persona", tmp_path / "run")
+        server.fail_after = 30
+        with pytest.raises(EndpointRequestError):
+            evaluate_server(asked, subject)
+        server.fail_after = None
+        folder = evaluate_server(asked, subject)
+        table = pd.read_parquet(folder / "discrimination.parquet")
+        assert len(server.bodies) - server.failed == 4 * len(table) + 2
+        systems = {body["messages"][0]["content"] for body in server.bodies}
+        assert all("India" in text or "France" in text for text in systems)
+        assert evaluate_server(asked, subject) == folder
+        assert len(server.bodies) - server.failed == 4 * len(table) + 2
+    found = read_json(folder / "discrimination.json")
+    assert found["unseen"]["accuracy"]["value"] == pytest.approx(18 / 24)  # of India's 24, six are of conversations 0-2
+    assert found["seen"]["accuracy"]["value"] == 1
+    assert found["asked"] == {
+        "prompting": "persona", "answers": "logprobs", "host": "127.0.0.1", "samples": None, "silent": 0,
+    }  # fmt: skip
+    assert Run.open(tmp_path / "run").info["status"] == "evaluated"
+    assert 0 < Run.open(tmp_path / "run").info["requests"]["sent"] < 4 * len(table) + 2  # not what was said already
+    page = write_report([tmp_path / "run"], tmp_path / "report.html", draws=50).read_text(encoding="utf-8")
+    assert "On unseen groups m (persona) names the reply that the person preferred in 75.0 % of cases" in page
+    assert re.search(r'<th scope="row">India</th><td>unseen</td><td>12</td><td>0\.75 \[', page)
+    assert "France" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)  # six test people: too few
+    for suffix in (".md", ".tex"):
+        assert "Preferred replies" in (tmp_path / f"report{suffix}").read_text(encoding="utf-8")
+
+
+def test_ones_own_shares_may_say_of_how_many_people_they_are(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"Is {q} good?", "options": ["yes", "no"], "distribution": [0.4, 0.6], "country": country, "n": n}
+        for q in range(40)
+        for country, n in (("Peru", 500), ("Kenya", 30 + q), ("Japan", 8))
+    ]
+    rows[0]["n"] = "many"
+    source = tmp_path / "mine.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    build("own", source, tmp_path / "built", Options())
+    shares = published(tmp_path / "built")
+    assert set(shares.table["group"]) == {"Peru", "Kenya", "Japan"}
+    assert (shares.table.loc[shares.table["group"] == "Peru", "n"] == 500).all()
+    assert read_json(tmp_path / "built" / "card.json")["rows_kept"] == len(rows) - 1

@@ -1,0 +1,49 @@
+"""A study's result file: nothing is measured twice, and nothing is lost when several processes write it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import ROOT
+
+STUDIES = ROOT / "studies"
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(STUDIES))
+    return importlib.import_module("ledger").Ledger
+
+
+@pytest.fixture
+def grid(ledger: Any) -> Any:
+    return importlib.import_module("grid")
+
+
+def test_two_processes_keep_each_others_runs(ledger: Any, tmp_path: Path) -> None:
+    file = tmp_path / "study.json"
+    one, other = ledger(file, "make it"), ledger(file, "make it")
+    assert one.once("a", "recipe", lambda: {"soft_emd": 0.1}) == {"soft_emd": 0.1}
+    assert other.once("b", "recipe", lambda: {"soft_emd": 0.2}) == {"soft_emd": 0.2}
+    assert set(json.loads(file.read_text())["runs"]) == {"a", "b"}
+    third = ledger(file, "make it")
+    assert third.once("a", "recipe", lambda: pytest.fail("it is known")) == {"soft_emd": 0.1}
+    assert third.once("a", "another recipe", lambda: {"soft_emd": 0.3}) == {"soft_emd": 0.3}
+    found = json.loads(file.read_text())
+    assert {run["machine"] for run in found["runs"].values()} == set(found["machines"])
+
+
+def test_a_table_names_every_method_with_its_interval(grid: Any, ledger: Any) -> None:
+    file = STUDIES.parent / "docs" / "results" / "study-gss.json"
+    known = ledger(file, "").runs
+    wanted = {f"split-{split}/{name}" for split in range(5) for name in ("cuma", "lora", "lora-3e-3", "shuffled")}
+    assert wanted <= set(known)
+    shown = grid.page(json.loads(file.read_text())).splitlines()
+    assert len(shown) == 2 + len(grid.LABELS)
+    documented = (STUDIES.parent / "docs" / "method.md").read_text(encoding="utf-8")
+    assert [row for row in shown if row not in documented] == []

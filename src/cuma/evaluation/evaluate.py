@@ -22,7 +22,6 @@ from cuma.data.surveys.partial import keep_fields
 from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
@@ -137,7 +136,6 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
         raise RunError(f"{run.path}: its model reads no profile, so nothing changes when a part of one is missing.")
     subject.require_local()
     materials = materials or Materials.load(recipe)
-    require_kind(["--partial-profiles"], recipe.data.benchmark, materials.survey, materials.corpus)
     model = load_model(subject, materials)
     result: dict[str, Any] = {"seed": recipe.seed, "shares": list(FIELD_SHARES)}
     try:

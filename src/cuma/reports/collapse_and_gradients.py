@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from cuma.metrics.figures import estimate_text
 from cuma.privacy.small_groups import MIN_PEOPLE
-from cuma.reports.tables import Side, number, shown_sides
+from cuma.reports.tables import Side, shown_sides
 from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence
 
@@ -69,17 +69,7 @@ def _alarms(found: list[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _estimates(facts: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
-    return [estimate_text(facts.get(name)) for name in names]
-
-
-def estimate_text(entry: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """ "0.31 [0.20, 0.44]" of {"value", "low", "high"}; a dash where it is not defined."""
-    if entry is None or entry["value"] is None:
-        return number(math.nan)
-    text = number(entry["value"], digits)
-    if entry["low"] is not None and entry["high"] is not None:
-        text += f" [{number(entry['low'], digits)}, {number(entry['high'], digits)}]"
-    return text
+    return [estimate_text(facts.get(name), 2) for name in names]
 
 
 def gradient_rows(evidence: Evidence) -> list[dict[str, Any]]:
@@ -103,7 +93,7 @@ def _gradients(number_: int, label: str, found: Mapping[str, Any], nameable: Col
         "method": number_,
         "label": label,
         "sentence": found["sentence"],
-        "difference": estimate_text(found["difference"]),
+        "difference": estimate_text(found["difference"], 2),
         "rows": [
             [
                 PARTS[name],

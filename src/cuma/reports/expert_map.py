@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cuma.metrics.distance_tables import Mantel, gate_distances, mantel
-from cuma.reports.tables import MISSING, number, percent
+from cuma.metrics.figures import MISSING, number, percent
 from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence
 from cuma.runs.gates import GateSpace, answer_distances, gate_space

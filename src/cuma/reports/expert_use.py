@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cuma.metrics.figures import number
 from cuma.reports.expert_map import layer_labels
 from cuma.reports.plots import series
-from cuma.reports.tables import number
 from cuma.runs.evidence import Evidence, Method
 from cuma.runs.gates import natural
 

@@ -11,11 +11,12 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cuma.errors import RunError
+from cuma.metrics.figures import estimate_text
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.reports.group_rows import group_rows
-from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, number, shown_sides
+from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
 from cuma.runs.answers import hidden_groups
 from cuma.runs.evidence import read_evaluation
 from cuma.runs.folder import Run, read_json, write_text
@@ -145,7 +146,10 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "unlisted": len(hidden_groups(evidence.people)),
         "sides": sides,
         "few": few_sentences(evidence),
-        "short": {side: {key: _figure(scores[side].get(key, UNKNOWN), key) for key in SHOWN_METRICS} for side in sides},
+        "short": {
+            side: {key: _figure({"value": scores[side].get(key, UNKNOWN)["value"]}, key) for key in SHOWN_METRICS}
+            for side in sides
+        },
         "headings": [_heading(side, scores["n"][side]) for side in sides],
         "results": [_figures(scores, key, sides) for key in SHOWN_METRICS],
         "meanings": [_column(key, evidence.of_shares) for key in SHOWN_METRICS],
@@ -167,22 +171,17 @@ def _column(metric: str, of_shares: bool = False) -> Column:
 
 def _figures(scores: dict[str, Any], metric: str, sides: list[Any], name: str | None = None) -> ResultRow:
     return ResultRow(
-        name or _column(metric).heading, tuple(_cell(scores.get(side, {}).get(metric), metric) for side in sides)
+        name or _column(metric).heading,
+        tuple(_figure(scores.get(side, {}).get(metric, UNKNOWN), metric) for side in sides),
     )
 
 
 def _figure(entry: dict[str, Any], metric: str) -> str:
-    digits = 3 if metric in ("soft_emd", "noise_floor") else 2
-    return SUPPRESSED if entry["value"] is None else number(entry["value"], digits)
-
-
-def _cell(entry: dict[str, Any] | None, metric: str) -> str:
-    """A figure with its 95 % interval; a mark where a method says nothing of a side."""
-    if entry is None or entry["value"] is None:
+    """A figure with its 95 % interval where `entry` has one; a mark where a method says nothing of a side."""
+    if entry["value"] is None:
         return SUPPRESSED
-    low, high = ({"value": entry[end]} for end in ("low", "high"))
-    interval = "" if low["value"] is None else f" [{_figure(low, metric)}, {_figure(high, metric)}]"
-    return _figure(entry, metric) + interval + (" ⚠" if entry.get("low_mass") else "")
+    digits = 3 if metric in ("soft_emd", "noise_floor") else 2
+    return estimate_text(entry, digits) + (" ⚠" if entry.get("low_mass") else "")
 
 
 def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any]) -> list[ResultRow]:

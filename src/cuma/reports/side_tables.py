@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cuma.metrics.figures import MISSING, estimate_text, p_text, percent
 from cuma.privacy.small_groups import MIN_PEOPLE, hidden, people_text
-from cuma.reports.collapse_and_gradients import estimate_text
 from cuma.reports.method_and_data import told
-from cuma.reports.tables import MISSING, SIDES, p_text, percent, shown_sides
+from cuma.reports.tables import SIDES, shown_sides
 from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence, Method
 
@@ -25,12 +25,20 @@ class Listing:
     caption: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    """What the page says under it."""
+
+
+def small_listings(evidence: Evidence) -> list[Listing]:
+    """The tables that stand beside the comparison; without any row, none."""
+    return [listing for made in (inequality_listing, partial_listing) if (listing := made(evidence)) is not None]
 
 
 INEQUALITY_HEADINGS = ("Method", "Groups", "Worst served", "Its soft EMD ↓", "Gap to the best ↓", "σ-inequity ↓")
 INEQUALITY_NOTE = (
     "Worst served: the group with the largest soft EMD; gap: its distance from the smallest; σ-inequity: the standard "
-    "deviation over groups. Small samples inflate all three, so that they are never 0."
+    "deviation over groups. Small samples inflate all three, so that they are never 0. Brackets: 95 % intervals; {} "
+    "are drawn, and the groups kept."
 )
 
 
@@ -44,26 +52,27 @@ def inequality_listing(evidence: Evidence) -> Listing | None:
         if side in shown_sides(evidence)
         if found["worst_group"]["value"] is not None
     ]
-    return Listing("worst", "Who is served worst", INEQUALITY_HEADINGS, tuple(rows)) if rows else None
+    note = INEQUALITY_NOTE.format("questions" if evidence.of_shares else "people")
+    return Listing("worst", "Who is served worst", INEQUALITY_HEADINGS, tuple(rows), note) if rows else None
 
 
 def _worst(found: Mapping[str, Any], shown: set[str]) -> list[str]:
     """Who, and the three figures; of a group that is not shown no figure either, for it could be told from the rest:
     nor the gap, where the best served is such a group."""
     if found["worst_group"].get("group") not in shown:
-        return [NOT_SHOWN, MISSING, MISSING, estimate_text(found["group_inequity"], 3)]
-    gap = estimate_text(found["group_gap"], 3) if found["group_gap"]["best"] in shown else MISSING
+        return [NOT_SHOWN, MISSING, MISSING, estimate_text(found["group_inequity"])]
+    gap = estimate_text(found["group_gap"]) if found["group_gap"]["best"] in shown else MISSING
     return [
         found["worst_group"]["group"],
-        estimate_text(found["worst_group"], 3),
+        estimate_text(found["worst_group"]),
         gap,
-        estimate_text(found["group_inequity"], 3),
+        estimate_text(found["group_inequity"]),
     ]
 
 
 PARTIAL_NOTE = (
     "So much of each profile’s fields was told, drawn at random; at 0 % nobody in particular asks. What people said is "
-    "the whole group’s throughout."
+    "the whole group’s throughout. Brackets: 95 % intervals."
 )
 
 
@@ -76,13 +85,10 @@ def partial_listing(evidence: Evidence) -> Listing | None:
         for side in shown_sides(evidence):
             if side in partial:
                 known = dict(zip(partial["shares"], partial[side], strict=True))
-                rows.append((label, side, *(estimate_text(known.get(share), 3) for share in shares)))
+                rows.append((label, side, *(estimate_text(known.get(share)) for share in shares)))
     headings = ("Method", "Groups", *map(percent, shares))
-    return (
-        Listing("partial", "Soft EMD ↓ by the share of each profile that is known", headings, tuple(rows))
-        if rows
-        else None
-    )
+    caption = "Soft EMD ↓ by the share of each profile that is known"
+    return Listing("partial", caption, headings, tuple(rows), PARTIAL_NOTE) if rows else None
 
 
 CHOICE_HEADINGS = (
@@ -100,8 +106,8 @@ def choice_listings(evidence: Evidence) -> list[Listing]:
     rows = tuple(
         (
             method.label, side, told(method.choices.get("asked", {})),
-            estimate_text(part["accuracy"]), f"{part['chance']:.2f}",
-            *(estimate_text(part[name]) for name in ("macro_f1", "brier", "ece")),
+            estimate_text(part["accuracy"], 2), f"{part['chance']:.2f}",
+            *(estimate_text(part[name], 2) for name in ("macro_f1", "brier", "ece")),
             f"{part['option_mass']['value']:.2f}", people_text(part["n"]["choices"]), people_text(part["n"]["people"]),
         )
         for method, side, part in found
@@ -119,7 +125,7 @@ def _by_group(caption: str, found: Sequence[tuple[Method, str, Mapping[str, Any]
         for group in _shown(part):
             entry = part["by_group"][group]
             row = rows.setdefault((group, side), {"People": people_text(entry["n"])})
-            row[method.label] = estimate_text(entry["accuracy"])
+            row[method.label] = estimate_text(entry["accuracy"], 2)
     columns = ("People", *labels)
     ordered = sorted(rows.items())
     texts = tuple((group, side, *(row.get(name, MISSING) for name in columns)) for (group, side), row in ordered)
@@ -180,7 +186,7 @@ def reply_listings(evidence: Evidence) -> list[Listing]:
     varied = [
         (
             label, found["benchmark"], str(found["texts"]), f"{found['blocks']} × {found['budget']}",
-            *(estimate_text(found[name], 3) for name in ("distinct_1", "distinct_2", "self_bleu")),
+            *(estimate_text(found[name]) for name in ("distinct_1", "distinct_2", "self_bleu")),
         )
         for label, found in written
     ]  # fmt: skip
@@ -201,8 +207,8 @@ def _win(found: Mapping[str, Any]) -> list[str]:
     return [
         found["against"],
         found["judge"],
-        estimate_text(found["win_rate"], 3),
-        estimate_text(found["length_controlled_win_rate"], 3),
+        estimate_text(found["win_rate"]),
+        estimate_text(found["length_controlled_win_rate"]),
         MISSING if found["p"] is None else p_text(found["p"]),
         percent(found["position_consistency"], 1),
         f"{found['n']['judged']:,}",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from cuma.metrics.figures import MISSING, estimate_text, number, p_text
 from cuma.metrics.measure import METRICS
 from cuma.metrics.pointwise import LOW_OPTION_MASS
 from cuma.metrics.scores import score_many
@@ -22,7 +23,6 @@ SIDES: tuple[Side, Side] = ("seen", "unseen")
 COMPARED = ("soft_emd", "spread")
 """Metrics whose paired difference from the reference is kept."""
 
-MISSING = "–"
 UNKNOWN: dict[str, Any] = {"value": None, "low": None, "high": None}
 THREE_DIGITS = ("noise_floor", "jsd", "kl", "brier", "ece", "steerability")
 
@@ -198,32 +198,15 @@ def _known(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
-    """A figure as it is printed: fixed digits, a real minus, a dash when there is none, never "−0.000"."""
-    if math.isnan(value):
-        return MISSING
-    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", "−")
+def estimate(row: pd.Series, name: str) -> dict[str, float]:
+    """A figure of the table and the ends of its 95 % interval; NaN where there is none."""
+    return {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
 
 
-def percent(share: float, digits: int = 0) -> str:
-    """ "12 %", with a space as the page has it."""
-    return f"{100 * share:.{digits}f} %"
-
-
-def p_text(p: float) -> str:
-    """A p-value: three digits, "<0.001" below."""
-    return "<0.001" if p < 0.001 else number(p)
-
-
-def interval(row: pd.Series, name: str, digits: int = 3, *, sign: bool = False, between: str = " to ") -> str:
+def interval(row: pd.Series, name: str, digits: int = 3, *, sign: bool = False) -> str:
     """A figure's 95 % interval, "low to high"; empty when there is none."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    if math.isnan(low):
-        return ""
-    return f"{number(low, digits, sign=sign)}{between}{number(high, digits, sign=sign)}"
+    return "" if math.isnan(low) else f"{number(low, digits, sign=sign)} to {number(high, digits, sign=sign)}"
 
 
 def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) -> tuple[Column, ...]:
@@ -246,18 +229,13 @@ def cell_text(row: pd.Series, key: str) -> str:
     if key == "p_holm":
         return p_text(row[key])
     if key == "difference":
-        return number(row[key], sign=True) + _brackets(interval(row, key, sign=True, between=", "))
+        return estimate_text(estimate(row, key), sign=True)
     digits = 3 if key.endswith("emd") or key in THREE_DIGITS else 2
-    text = number(row[key], digits)
-    if key == "soft_emd" or key in MORE_KEYS:
-        text += _brackets(interval(row, key, digits, between=", "))
+    bracketed = key == "soft_emd" or key in MORE_KEYS
+    text = estimate_text(estimate(row, key), digits) if bracketed else number(row[key], digits)
     if key == "option_mass" and row[key] < LOW_OPTION_MASS:
         text += " ⚠"
     return text
-
-
-def _brackets(text: str) -> str:
-    return f" [{text}]" if text else ""
 
 
 def few_sentences(evidence: Evidence) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
-from cuma.reports.tables import SIDES, Side, interval, number
+from cuma.metrics.figures import number
+from cuma.reports.tables import SIDES, Side, interval
 
 Standing = Literal["ahead", "level", "behind"]
 

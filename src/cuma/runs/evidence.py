@@ -20,9 +20,7 @@ ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
 PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
 PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
 SHARE_COLUMNS = ["group", "seen", "question_id", SHARES]
-MEASUREMENTS = ("topology", "collapse", "gradients", "partial")
-"""Files beside scores.json that a report shows where they are there."""
-NOBODY = pd.DataFrame(columns=PREDICTION_COLUMNS)
+NO_PREDICTIONS = pd.DataFrame(columns=PREDICTION_COLUMNS)
 LOGGED = ("loss", "gate_entropy", "effective_experts", "dead_experts", "expert_group_mi")
 
 
@@ -46,7 +44,7 @@ class Method:
     recipe: dict[str, Any]
     """The recipe as it was written: nested sections."""
     measured: dict[str, Any]
-    """What further measurements left beside the scores, where they were made: `MEASUREMENTS`."""
+    """What further measurements left beside the scores: name of the file → its contents."""
     inequality: dict[str, Any]
     """Side → "worst_group", "group_gap", "group_inequity", as in scores.json; empty where there are none."""
     asked: dict[str, Any]
@@ -224,16 +222,12 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
         label=run.info["label"],
         role=_role(run, recipe, reference),
         info=run.info,
-        predictions=NOBODY if folder is None else _predictions(folder / "predictions.parquet"),
+        predictions=NO_PREDICTIONS if folder is None else _predictions(folder / "predictions.parquet"),
         routing=pd.read_parquet(routing) if routing is not None and routing.exists() else None,
         curve=_curve(run),
         log=_log(run),
         recipe=recipe,
-        measured={
-            name: read_json(file)
-            for name in MEASUREMENTS
-            if folder is not None and (file := folder / f"{name}.json").is_file()
-        },
+        measured={} if folder is None else _beside_scores(folder),
         inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
         asked=scores.get("asked") or {},
         choices={}
@@ -241,6 +235,11 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
         else {"benchmark": _benchmark(choices), **read_json(choices / "discrimination.json")},
         replies=_written(run),
     )
+
+
+def _beside_scores(folder: Path) -> dict[str, Any]:
+    """`Method.measured`."""
+    return {file.stem: read_json(file) for file in sorted(folder.glob("*.json")) if file.name != "scores.json"}
 
 
 def _recipe(run: Run) -> dict[str, Any]:

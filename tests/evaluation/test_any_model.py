@@ -25,7 +25,7 @@ from cuma.answering.materials import Materials
 from cuma.cli import app
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
-from cuma.data.surveys import load_benchmark
+from cuma.data.catalog import load_benchmark
 from cuma.data.surveys.survey import NO_ANSWER
 from cuma.errors import AdapterError, EndpointError, EndpointRequestError, RequestLimitError, RunError
 from cuma.evaluation.asking import asking_of, load_model

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from cuma.data.catalog import is_folder, load_benchmark
 from cuma.data.corpus import Corpus
-from cuma.data.surveys.catalog import is_folder, load_benchmark
 from cuma.data.surveys.survey import Survey
 from cuma.errors import BenchmarkError
 from cuma.models.backbones import BACKBONES, Backbone, load_backbone

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
-from cuma.data.surveys.catalog import check_benchmark
+from cuma.data.catalog import check_benchmark
 from cuma.errors import AdapterError, RunError
 from cuma.models.backbones import BACKBONES
 from cuma.models.hub import locate

@@ -17,7 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from cuma.answering.adapter_files import load_adapter, save_adapter, take_off, whole_modules
 from cuma.answering.materials import Materials
-from cuma.data.surveys.catalog import check_benchmark
+from cuma.data.catalog import check_benchmark
 from cuma.errors import CheckpointError, RunError, UnsupportedError
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe

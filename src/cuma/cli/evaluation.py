@@ -317,9 +317,9 @@ def _measure(name: str, subject: Subject, against: list[Path]) -> None:
         typer.echo(f"• {evaluate_gradients(subject)['sentence']}")
     elif name == "--topology":
         from cuma.evaluation.routing import evaluate_topology
-        from cuma.reports.learned import sentences
+        from cuma.reports.expert_map import topology_sentences
 
-        for sentence in sentences(evaluate_topology(subject)):
+        for sentence in topology_sentences(evaluate_topology(subject)):
             typer.echo(f"• {sentence}")
     else:
         from cuma.evaluation.differences import evaluate_differences

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cuma.cli.shell import EXIT_ERROR
-
-
-class Buildable(StrEnum):
-    """What `cuma data build` can build."""
-
-    GSS = "gss"
-    WVS = "wvs"
-    WVB = "wvb"
-    COMMUNITY = "community"
-    PRISM = "prism"
-    GLOBAL_OPINIONS = "global_opinions"
-    OWN = "own"
-
+from cuma.data.catalog import BUILDABLE
 
 Columns = Annotated[
     list[str] | None,
@@ -37,7 +24,7 @@ def _pairs(texts: list[str] | None) -> dict[str, str]:
 
 
 def build_data(
-    name: Annotated[Buildable, typer.Argument(help="Which benchmark.", show_choices=True)],
+    name: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"One of {', '.join(BUILDABLE)}.")],
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     source: Annotated[
         Path | None, typer.Option(help="The file or folder that you obtained; gss and wvs need none.")
@@ -68,7 +55,7 @@ def build_data(
         columns=_pairs(column),
         group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
     )
-    card = build(name.value, source, output, options)
+    card = build(name, source, output, options)
     typer.echo(f"Licence: {card['licence']}")
     typer.echo(f"{card['rows_read']:,} rows read, {card['rows_kept']:,} used")
     for reason, times in {**card["dropped"], **card["noted"]}.items():

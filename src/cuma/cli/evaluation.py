@@ -189,7 +189,7 @@ def _check_target(target: str | None, benchmark: str | None, served: bool) -> No
             Run.open(target)  # tells which runs are near
         raise typer.BadParameter("is needed for a model that is no run, such as gss", param_hint="--benchmark")
     if benchmark is not None:
-        from cuma.data.surveys.catalog import check_benchmark
+        from cuma.data.catalog import check_benchmark
 
         check_benchmark(benchmark)
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from peft import PeftModel
 
-from cuma.answering.adapter_files import take_off
 from cuma.answering.materials import Materials
 from cuma.data.surveys.survey import Survey
 from cuma.errors import RunError
@@ -53,17 +51,13 @@ def evaluate_topology(subject: Subject, materials: Materials | None = None) -> d
         raise RunError(f"{folder} has under 4 groups of {MIN_PEOPLE} people or more: too few for a topology.")
     materials = materials or Materials.load(recipe)
     found = describe(space, evidence, embeddings(materials, space.groups), seed=recipe.seed)
-    model = load_model(subject, materials)
-    try:
+    with load_model(subject, materials) as model:
         moved = answer_changes(
             materials.survey,
             changes(materials.survey, space.groups),
             lambda survey: predict(model, recipe, materials, "test", TEST_ROLES, every_order=True, survey=survey),
             progress=f"{run.info['label']}: changing profiles",
         )
-    finally:
-        if isinstance(model, PeftModel):
-            take_off(model)
     movements = [_movement(*each, space, evidence) for each in moved]
     found |= {
         "fields": _fields(movements, space, materials.survey),

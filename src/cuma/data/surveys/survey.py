@@ -52,7 +52,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A benchmark, split and ready. Built by `load_benchmark`.
+    """A benchmark, split and ready. Built by `cuma.data.catalog.load_benchmark`.
 
     Raises `BenchmarkError` where people, groups and questions do not fit together.
     """

@@ -23,10 +23,10 @@ from cuma.metrics import emd
 from cuma.metrics.distance_tables import field_shares
 from cuma.metrics.pointwise import Floats
 from cuma.privacy.small_groups import MIN_PEOPLE
-from cuma.runs.answers import predicted_answers, true_answers
 from cuma.runs.evidence import Evidence, read_evaluation
 from cuma.runs.folder import write_json
-from cuma.runs.gates import GateSpace, gate_space
+from cuma.runs.gate_space import GateSpace, gate_space
+from cuma.runs.group_answers import predicted_answers, true_answers
 
 
 def evaluate_topology(subject: Subject, materials: Materials | None = None) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 from cuma.metrics.figures import estimate_text
 from cuma.privacy.small_groups import MIN_PEOPLE
 from cuma.reports.tables import Side, shown_sides
-from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence
+from cuma.runs.group_answers import true_answers
 
 PARTS = {"dense": "frozen weights (what a dense update would move)", "adapter": "dense adapter", "expert": "experts",
          "router": "router"}  # fmt: skip

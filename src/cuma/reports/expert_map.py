@@ -10,9 +10,9 @@ import numpy as np
 
 from cuma.metrics.distance_tables import Mantel, gate_distances, mantel
 from cuma.metrics.figures import MISSING, number, percent
-from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence
-from cuma.runs.gates import GateSpace, answer_distances, gate_space
+from cuma.runs.gate_space import GateSpace, answer_distances, gate_space
+from cuma.runs.group_answers import true_answers
 
 SPACES = {"gates": "gate space", "answers": "people’s answers", "embeddings": "the profiles’ embeddings"}
 """Spaces of topology.json in which groups lie, in words."""

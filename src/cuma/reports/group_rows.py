@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cuma.metrics import emd
-from cuma.runs.answers import hidden_groups, predicted_answers, true_answers
 from cuma.runs.evidence import Evidence, Method
+from cuma.runs.group_answers import hidden_groups, predicted_answers, true_answers
 
 
 @dataclass(frozen=True)

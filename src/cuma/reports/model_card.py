@@ -17,9 +17,9 @@ from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.reports.group_rows import group_rows
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
-from cuma.runs.answers import hidden_groups
 from cuma.runs.evidence import read_evaluation
 from cuma.runs.folder import Run, read_json, write_text
+from cuma.runs.group_answers import hidden_groups
 
 CARD_NAME = "README.md"
 SUPPRESSED = "—"

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from cuma.reports.tables import shown_sides
-from cuma.runs.answers import predicted_answers, true_answers
 from cuma.runs.evidence import Evidence
+from cuma.runs.group_answers import predicted_answers, true_answers
 
 RIVAL_COLOURS = 5
 """How many colours the style sheet has for rivals (Okabe-Ito without the reference's); more rivals reuse them."""

@@ -39,9 +39,9 @@ from cuma.reports.tables import (
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
 from cuma.reports.verdict import control_sentences, headline, sentences
 from cuma.reports.world import world_payload
-from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence, read_evidence
 from cuma.runs.folder import write_text
+from cuma.runs.group_answers import true_answers
 
 DEFAULT_TITLE = "Whose answers does the model give?"
 CHOICES_HEADLINE = "How often each method names the reply that a person prefers"

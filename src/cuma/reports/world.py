@@ -10,8 +10,8 @@ from importlib.resources import files
 from typing import Any
 
 from cuma.reports.group_rows import group_errors
-from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence
+from cuma.runs.group_answers import true_answers
 
 MIN_COUNTRIES = 5
 """Below this many countries a world map shows little but grey."""

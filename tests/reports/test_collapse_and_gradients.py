@@ -36,7 +36,7 @@ def test_alarms_and_erased_groups_are_told(evidence: Evidence) -> None:
 
 def test_cosines_are_those_of_the_groups_that_are_left(evidence: Evidence) -> None:
     (row,) = gradient_rows(evidence)
-    found = evidence.methods[0].measured["gradients"]
+    found = evidence.methods[0].measurements["gradients"]
     assert len(row["cosines"]) == len(row["parts"]) == 3
     assert row["groups"] == found["groups"][:-1]
     assert row["cosines"][0][2][4] == pytest.approx(found["dense"]["cosine"][2][4], abs=1e-3)

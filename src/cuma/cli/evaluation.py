@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from cuma.judge import Judge
 
 Prompting = Literal["persona", "none", "few_shot"]
-WEIGHTS, SERVER, WRITES = "A model that is no run", "A model behind a server", "What the model writes"
-MaxRequests = Annotated[int, typer.Option(min=1, help="To the server, and to the judge.", rich_help_panel=SERVER)]
-Workers = Annotated[int, typer.Option(min=1, help="Requests at once.", rich_help_panel=SERVER)]
+of_model = partial(typer.Option, rich_help_panel="A model that is no run")
+of_server = partial(typer.Option, rich_help_panel="A model behind a server")
+of_replies = partial(typer.Option, rich_help_panel="What the model writes")
+MaxRequests = Annotated[int, of_server(min=1, help="To the server, and to the judge.")]
+Workers = Annotated[int, of_server(min=1, help="Requests at once.")]
 
 
 @dataclass(frozen=True)
-class Writing:
+class ReplyOptions:
     """What the model writes, and who compares it."""
 
     replies: int
@@ -38,19 +40,12 @@ class Writing:
 
 
 def model_that_is_no_run(
-    revision: Annotated[
-        str | None, typer.Option(help="Commit, tag or branch on the Hub.", rich_help_panel=WEIGHTS)
-    ] = None,
+    revision: Annotated[str | None, of_model(help="Commit, tag or branch on the Hub.")] = None,
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Number format. Left out: float32.", rich_help_panel=WEIGHTS),
+        Literal["float32", "bfloat16", "float16"] | None, of_model(help="Number format. Left out: float32.")
     ] = None,
-    quantization: Annotated[
-        Literal["4bit", "8bit"] | None, typer.Option(help="Hold the weights in fewer bits.", rich_help_panel=WEIGHTS)
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Prompts at once. Left out: 32.", rich_help_panel=WEIGHTS)
-    ] = None,
+    quantization: Annotated[Literal["4bit", "8bit"] | None, of_model(help="Hold the weights in fewer bits.")] = None,
+    batch_size: Annotated[int | None, of_model(min=1, help="Prompts at once. Left out: 32.")] = None,
 ) -> dict[str, Any]:
     """How such a model is loaded: the options that were given."""
     options = {"revision": revision, "dtype": dtype, "quantization": quantization, "batch_size": batch_size}
@@ -60,31 +55,19 @@ def model_that_is_no_run(
 def model_behind_a_server(
     profile_field: Annotated[
         bool,
-        typer.Option(
-            "--profile-field",
-            help="Send profiles as the request's field `profile`, as cuma serve takes it.",
-            rich_help_panel=SERVER,
-        ),
+        of_server("--profile-field", help="Send profiles as the request's field `profile`, as cuma serve takes it."),
     ] = False,
-    endpoint: Annotated[
-        str | None, typer.Option(metavar="URL", help="An OpenAI-compatible server.", rich_help_panel=SERVER)
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Its model's name.", rich_help_panel=SERVER)] = None,
+    endpoint: Annotated[str | None, of_server(metavar="URL", help="An OpenAI-compatible server.")] = None,
+    model: Annotated[str | None, of_server(help="Its model's name.")] = None,
     answers: Annotated[
-        Literal["auto", "logprobs", "samples"],
-        typer.Option(help="Log-probabilities where offered, or samples.", rich_help_panel=SERVER),
+        Literal["auto", "logprobs", "samples"], of_server(help="Log-probabilities where offered, or samples.")
     ] = "auto",
-    samples: Annotated[int, typer.Option(min=1, help="Replies to each prompt.", rich_help_panel=SERVER)] = 20,
+    samples: Annotated[int, of_server(min=1, help="Replies to each prompt.")] = 20,
     max_requests: MaxRequests = 20_000,
-    api_key_env: Annotated[
-        str, typer.Option(help="Environment variable with that server's key.", rich_help_panel=SERVER)
-    ] = "OPENAI_API_KEY",
+    api_key_env: Annotated[str, of_server(help="Environment variable with that server's key.")] = "OPENAI_API_KEY",
     workers: Workers = 8,
     send_profiles: Annotated[
-        bool,
-        typer.Option(
-            "--send-profiles", help="People's profiles may leave this machine for that server.", rich_help_panel=SERVER
-        ),
+        bool, of_server("--send-profiles", help="People's profiles may leave this machine for that server.")
     ] = False,
 ) -> dict[str, Any] | None:
     """Arguments of `Server`; None: the model is on this machine."""
@@ -102,35 +85,24 @@ def model_behind_a_server(
 def what_the_model_writes(
     max_requests: MaxRequests,
     workers: Workers,
-    replies: Annotated[
-        int, typer.Option(min=0, help="Let it reply to so many prompts: how varied is that?", rich_help_panel=WRITES)
-    ] = 0,
-    judge: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Win rate of the replies, by this judge.", rich_help_panel=WRITES),
-    ] = None,
+    replies: Annotated[int, of_replies(min=0, help="Let it reply to so many prompts: how varied is that?")] = 0,
+    judge: Annotated[str | None, of_replies(metavar="MODEL", help="Win rate of the replies, by this judge.")] = None,
     judge_url: Annotated[
-        str, typer.Option(metavar="URL", help="The judge's OpenAI-compatible server.", rich_help_panel=WRITES)
+        str, of_replies(metavar="URL", help="The judge's OpenAI-compatible server.")
     ] = "https://api.openai.com/v1",
-    judge_key_env: Annotated[
-        str, typer.Option(help="Environment variable with the judge's key.", rich_help_panel=WRITES)
-    ] = "OPENAI_API_KEY",
+    judge_key_env: Annotated[str, of_replies(help="Environment variable with the judge's key.")] = "OPENAI_API_KEY",
     judge_send_profiles: Annotated[
         bool,
-        typer.Option(
-            "--judge-send-profiles",
-            help="People's profiles may leave this machine for the judge's server.",
-            rich_help_panel=WRITES,
-        ),
+        of_replies("--judge-send-profiles", help="People's profiles may leave this machine for the judge's server."),
     ] = False,
-) -> Writing:
+) -> ReplyOptions:
     """How many replies, and by whom they are judged."""
     if judge is None:
-        return Writing(replies, None)
+        return ReplyOptions(replies, None)
     if not replies:
         raise typer.BadParameter("judges replies: say how many, such as --replies 200", param_hint="--judge")
     options = {"base_url": judge_url, "api_key_env": judge_key_env, "send_profiles": judge_send_profiles}
-    return Writing(replies, {"model": judge, "max_requests": max_requests, "workers": workers, **options})
+    return ReplyOptions(replies, {"model": judge, "max_requests": max_requests, "workers": workers, **options})
 
 
 @with_panels(
@@ -143,7 +115,7 @@ def evaluate(
     loading: dict[str, Any],
     measures: dict[str, Any],
     served: dict[str, Any] | None,
-    writing: Writing,
+    writing: ReplyOptions,
     target: Annotated[
         str | None,
         typer.Argument(metavar="[RUN|MODEL]", help="A run's folder, a PEFT adapter's, a model's, or a Hub id."),
@@ -199,7 +171,7 @@ def _check_options(
     served: bool,
     loading: Collection[str],
     measures: Collection[str],
-    writing: Writing,
+    writing: ReplyOptions,
     others: list[Path],
 ) -> None:
     """Options that contradict each other are told at once as well."""
@@ -285,7 +257,7 @@ def _win_rate(subject: Subject, judge: Judge, replies: int, others: list[Path]) 
 
 def _answer(subject: Subject, server: Server | None, compares: bool, replies: int) -> None:
     """Let the model answer where its benchmark has something to compare with, and reply; show both."""
-    from cuma.cli.evaluation_output import print_found, print_replies
+    from cuma.cli.evaluation_output import print_replies, print_scores
 
     if server is None:
         from cuma.evaluation.evaluate import evaluate_subject
@@ -297,6 +269,6 @@ def _answer(subject: Subject, server: Server | None, compares: bool, replies: in
 
         answer, reply = partial(evaluate_server, server, subject), partial(replies_of_server, server, subject)
     if compares or not replies:
-        print_found(answer())
+        print_scores(answer())
     if replies:
         print_replies(reply(replies))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from cuma.answering.letters import PLAIN_TEMPLATE
 from cuma.answering.materials import Materials
-from cuma.data.surveys.cells import NOBODY
+from cuma.data.surveys.cells import NO_GROUP
 from cuma.data.surveys.partial import keep_fields
 from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
@@ -102,7 +102,7 @@ def _answers(
     kept = materials.kept_trunk(recipe, model) if sheet.repeats else contextlib.nullcontext()
     with kept:
         said, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
-    return said, merge_gates([table[table["group"] != NOBODY] for table in gates]), log
+    return said, merge_gates([table[table["group"] != NO_GROUP] for table in gates]), log
 
 
 def require_one_process() -> None:

@@ -49,7 +49,7 @@ def topology_payload(evidence: Evidence) -> list[dict[str, Any]]:
     for place, method in enumerate(evidence.methods):
         space = gate_space(method, shown)
         if space is not None:
-            file = method.measured.get("topology")
+            file = method.measurements.get("topology")
             learned = None if file is None else learned_payload(file, space.groups, layer_labels(space.layers))
             entries.append(_entry(place, method.label, space, agreement(space, evidence)) | {"learned": learned})
     return entries

@@ -80,8 +80,8 @@ def training_panels(evidence: Evidence) -> list[dict[str, Any]]:
     panels = []
     for key, title, box in FIGURES:
         lines = [
-            series(number_, frame["at"], frame[key])
-            for number_, method in enumerate(evidence.methods)
+            series(place, frame["at"], frame[key])
+            for place, method in enumerate(evidence.methods)
             if len(frame := _steps(method.log).dropna(subset=[key]))
         ]
         if lines:

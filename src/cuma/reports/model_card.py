@@ -128,7 +128,7 @@ def _base_name(run: Run) -> str:
 def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
     population = run.info["population"]
     people = population["people"]
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "population": population,
         "trained_on": f"fewer than {MIN_PEOPLE}" if people is None else people_text(people),
         "evaluated": False,
@@ -136,11 +136,11 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
     }
     folder = run.chosen_with("predictions.parquet")
     if folder is None:
-        return found | {"rows": group_rows(population["groups"], None)}
+        return facts | {"rows": group_rows(population["groups"], None)}
     evidence, scores = read_evaluation(run, folder), read_json(folder / "scores.json")
     rows = group_rows(population["groups"], evidence)
     sides = shown_sides(evidence)
-    return found | {
+    return facts | {
         "evaluated": True,
         "rows": rows,
         "unlisted": len(hidden_groups(evidence.people)),
@@ -186,7 +186,7 @@ def _figure(entry: dict[str, Any], metric: str) -> str:
 
 def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any]) -> list[ResultRow]:
     """Soft EMD of the anchors whose runs lie beside this one and answered for the same people."""
-    found = []
+    rows = []
     for file in sorted(run.path.resolve().parent.glob("*/run.json")):
         other = Run.open(file.parent)
         folder = other.chosen_with("predictions.parquet")
@@ -195,8 +195,8 @@ def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any])
         data, theirs = load_recipe(other.path / "recipe.yaml").data, read_json(folder / "scores.json")
         same = (data.benchmark, data.split_seed) == (recipe.data.benchmark, recipe.data.split_seed)
         if same and all(theirs["n"].get(side, scores["n"][side]) == scores["n"][side] for side in sides):
-            found.append(_figures(theirs, "soft_emd", sides, other.info["label"]))
-    return found
+            rows.append(_figures(theirs, "soft_emd", sides, other.info["label"]))
+    return rows
 
 
 def _plain(value: Any) -> str:

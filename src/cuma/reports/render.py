@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,13 +191,13 @@ def _side(table: pd.DataFrame, side: Any, entries: list[dict[str, str]]) -> dict
     rows = table[table["side"] == side]
     colours = {entry["name"]: entry["colour"] for entry in entries}
     widest = float(rows[["soft_emd", "soft_emd_high"]].max().max()) * 1.04 or 1.0
-    columns = shown_columns(table)
+    columns, more = shown_columns(table), shown_columns(table, MORE_COLUMNS)
     return {
         "title": side_title(table, side),
         "name": side,
         "scale": number(widest, 2),
         "rows": [_table_row(row, columns, colours[row["name"]], widest) for _, row in rows.iterrows()],
-        "more": [_more_row(row, shown_columns(table, MORE_COLUMNS)) for _, row in rows.iterrows()],
+        "more": [{"label": row["label"], "cells": _cells(row, more)} for _, row in rows.iterrows()],
     }
 
 
@@ -209,7 +209,7 @@ def _table_row(row: pd.Series, columns: tuple[Column, ...], colour: str, widest:
         "label": row["label"],
         "role": row["role"],
         "colour": colour,
-        "cells": [_cell(cell_text(row, column.key)) for column in columns],
+        "cells": _cells(row, columns),
         "value": place(row["soft_emd"]),
         "low": place(row["soft_emd_low"]),
         "high": place(row["soft_emd_high"]),
@@ -217,14 +217,10 @@ def _table_row(row: pd.Series, columns: tuple[Column, ...], colour: str, widest:
     }
 
 
-def _more_row(row: pd.Series, columns: tuple[Column, ...]) -> dict[str, Any]:
-    return {"label": row["label"], "cells": [_cell(cell_text(row, column.key)) for column in columns]}
-
-
-def _cell(text: str) -> Mapping[str, str]:
-    """The figure and, on its own line, its interval."""
-    figure, bracket, bounds = text.partition("[")
-    return {"figure": figure.strip(), "bounds": bracket + bounds}
+def _cells(row: pd.Series, columns: tuple[Column, ...]) -> list[dict[str, str]]:
+    """Each figure and, on its own line, its interval."""
+    parts = [cell_text(row, column.key).partition("[") for column in columns]
+    return [{"figure": figure.strip(), "bounds": bracket + bounds} for figure, bracket, bounds in parts]
 
 
 def _spreads(table: pd.DataFrame) -> dict[str, str]:

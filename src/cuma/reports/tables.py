@@ -154,13 +154,13 @@ def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> 
         return pd.DataFrame([_row("seen", evidence.methods[0], nothing, {})])[:0]
     predictions = {method.name: method.predictions for method in evidence.methods}
     reference = evidence.reference.name if evidence.reference else None
-    found = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed)
+    comparison = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed)
     rows = []
     for side in sides:
         for method in evidence.methods:
-            score = found["scores"][method.name]
+            score = comparison["scores"][method.name]
             if side in score:
-                differences = found["differences"].get(method.name, {}).get(side, {})
+                differences = comparison["differences"].get(method.name, {}).get(side, {})
                 rows.append(_row(side, method, score, differences))
     return pd.DataFrame(rows)
 
@@ -222,9 +222,7 @@ def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) ->
 
 def cell_text(row: pd.Series, key: str) -> str:
     """One cell as text, as the page, the terminal and Markdown all show it."""
-    if key == "trainable_parameters":
-        return MISSING if math.isnan(row[key]) else f"{int(row[key]):,}"
-    if key == "seconds":
+    if key in ("trainable_parameters", "seconds"):
         return MISSING if math.isnan(row[key]) else f"{row[key]:,.0f}"
     if key == "p_holm":
         return p_text(row[key])

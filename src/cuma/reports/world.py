@@ -76,9 +76,9 @@ def country_of(label: str) -> str | None:
 
 def countries_of(labels: Sequence[str]) -> dict[str, str]:
     """Label → country, if the labels are countries (most of them, five at least, none twice); otherwise nothing."""
-    found = {label: country for label in labels if (country := country_of(label)) is not None}
-    enough = len(found) >= max(MIN_COUNTRIES, SHARE_OF_GROUPS * len(labels))
-    return found if enough and len(set(found.values())) == len(found) else {}
+    countries = {label: country for label in labels if (country := country_of(label)) is not None}
+    enough = len(countries) >= max(MIN_COUNTRIES, SHARE_OF_GROUPS * len(labels))
+    return countries if enough and len(set(countries.values())) == len(countries) else {}
 
 
 def world_payload(evidence: Evidence) -> dict[str, Any] | None:

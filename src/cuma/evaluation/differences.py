@@ -34,10 +34,10 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
         if run.info["name"] in tables:
             raise RunError(f"Two of the other runs are called {run.info['name']!r}. Compare with one of them.")
         tables[run.info["name"]] = pd.read_parquet(_evaluation(run, scores) / "predictions.parquet")
-    found = score_many(tables, scores["questions"], reference=THIS, draws=draws, seed=seed)["differences"]
+    results = score_many(tables, scores["questions"], reference=THIS, draws=draws, seed=seed)["differences"]
     differences = {
         name: {side: {metric: _turned(entry) for metric, entry in metrics.items()} for side, metrics in sides.items()}
-        for name, sides in found.items()
+        for name, sides in results.items()
     }
     about = {"run": subject.run.info["name"], "n": scores["n"], "draws": draws, "seed": seed}
     result = {**about, "differences": differences}

@@ -77,11 +77,11 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)
     with load_model(subject, materials) as model:
-        said, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
-    asked = {"prompting": subject.prompting, "answers": "logits", "samples": None}
+        predicted, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
+    protocol = {"prompting": subject.prompting, "answers": "logits", "samples": None}
     if materials.backbone.tokenizer.chat_template == PLAIN_TEMPLATE:
-        asked["template"] = "plain"
-    sheet.write(folder, said, routing, asked)
+        protocol["template"] = "plain"
+    sheet.write(folder, predicted, routing, protocol)
     log.close()
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
     about = {} if run.info["kind"] == "trained" else materials.provenance()  # else it says what it was trained on
@@ -101,8 +101,8 @@ def _answers(
     log = AnswerLog(path, fingerprint(rows_fingerprint(rows), recipe.digest, adapter, recipe.evaluation.batch_size))
     kept = materials.kept_trunk(recipe, model) if sheet.repeats else contextlib.nullcontext()
     with kept:
-        said, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
-    return said, merge_gates([table[table["group"] != NO_GROUP] for table in gates]), log
+        predicted, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
+    return predicted, merge_gates([table[table["group"] != NO_GROUP] for table in gates]), log
 
 
 def require_one_process() -> None:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cuma.errors import RunError
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
+from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
 from cuma.reports.group_rows import group_rows
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, number, shown_sides
@@ -27,13 +28,6 @@ PROMPT_LANGUAGE = "en"
 """The instructions around every question are English (cuma.data.surveys.prompts)."""
 RECORDED = ("backbone", "data", "population")
 """Keys of run.json that a card cannot do without."""
-METHODS = {
-    "cuma": "a mixture of LoRA experts",
-    "lora": "one dense LoRA adapter",
-    "dora": "one dense DoRA adapter",
-    "prefix": "a trained prefix (P-Tuning v2)",
-    "full": "copies of its layers, fine-tuned whole",
-}
 
 
 @dataclass(frozen=True)

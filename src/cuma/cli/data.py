@@ -75,9 +75,9 @@ def check_data(
     from cuma.data.builders.check import page, summary
     from cuma.data.builders.own import understand
 
-    found = summary(understand(file, _pairs(column)))
-    Console().print(page(file, found))
-    if not found["rows_usable"]:
+    facts = summary(understand(file, _pairs(column)))
+    Console().print(page(file, facts))
+    if not facts["rows_usable"]:
         raise typer.Exit(EXIT_ERROR)
 
 
@@ -90,7 +90,7 @@ def measure_sparsity(
     """Is there anything to keep apart here? How far groups' answers differ, with a page and a heat map."""
     from cuma.reports.sparsity_page import sparsity
 
-    found = sparsity(folder, output or folder, permutations=permutations, seed=seed)
-    for sentence in found["summary"]:
+    result = sparsity(folder, output or folder, permutations=permutations, seed=seed)
+    for sentence in result["summary"]:
         typer.echo(sentence)
     typer.echo(f"{(output or folder) / 'sparsity.html'}")

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.answering.materials import load_survey
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.subject import Subject
 from cuma.metrics.erasure import GroupErasure, Side, erasure, within
 from cuma.metrics.estimates import entry
@@ -26,10 +24,9 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
     """Measure mean collapse and stereotyping from an evaluation's predictions; written to collapse.json beside them.
 
     Returns {"sides": {side: {"spread", "alignment", "within_ratio", "questions", "groups"}}, "alarms"}; see
-    docs/evaluation.md. Raises RunError if the subject is not evaluated yet, BenchmarkError if that was without people.
+    docs/evaluation.md. Raises RunError if the subject is not evaluated yet.
     """
     folder = subject.folder
-    require_kind(["--collapse"], subject.recipe.data.benchmark, *load_survey(subject.recipe))
     scores = read_json(folder / "scores.json")
     predictions = pd.read_parquet(folder / "predictions.parquet")
     result = collapse(predictions, scores, draws=DRAWS)

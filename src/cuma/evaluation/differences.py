@@ -8,9 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cuma.answering.materials import load_survey
 from cuma.errors import RunError
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.subject import Subject
 from cuma.metrics import score_many
 from cuma.runs.folder import Run, read_json, write_json
@@ -29,7 +27,6 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
         BenchmarkError: it was evaluated on other people.
     """
     folder = subject.folder
-    require_kind(["--against"], subject.recipe.data.benchmark, *load_survey(subject.recipe))
     scores = read_json(folder / "scores.json")
     tables = {THIS: pd.read_parquet(folder / "predictions.parquet")}
     for other in others:

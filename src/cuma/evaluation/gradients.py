@@ -23,10 +23,10 @@ from cuma.data.surveys.prompts import letter_orders, survey_messages
 from cuma.data.surveys.survey import NO_ANSWER, Survey
 from cuma.errors import BenchmarkError, UnsupportedError
 from cuma.evaluation.asking import asking_of, load_model
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.predict import LocalModel
 from cuma.evaluation.subject import Subject
 from cuma.metrics.cosines import Cosines
+from cuma.metrics.figures import estimate_text
 from cuma.runs.folder import write_json
 
 N_BATCHES = 3
@@ -48,13 +48,12 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
     Returns what docs/evaluation.md says of gradients.json.
 
     Raises:
-        BenchmarkError: fewer than two groups have enough training people, or the benchmark has no people.
+        BenchmarkError: fewer than two groups have enough training people.
         UnsupportedError: the frozen weights are quantised, and have no gradient.
     """
     folder, recipe = subject.folder, subject.recipe
     subject.require_local()
     materials = materials or Materials.load(recipe)
-    require_kind(["--gradients"], recipe.data.benchmark, materials.survey, materials.corpus)
     groups = _groups(materials.survey)
     batches = {name: _batches(materials.survey, name, seed, profile_in_prompt(recipe)) for name in groups}
     found: dict[str, list[list[Tensor]]] = {}
@@ -247,7 +246,4 @@ def _sentence(result: Mapping[str, Any]) -> str:
 
 
 def _shown(entry: Mapping[str, Any]) -> str:
-    if entry["value"] is None:
-        return "nothing but noise"
-    ends = "" if entry["low"] is None else f" [{entry['low']:.2f}, {entry['high']:.2f}]"
-    return f"{entry['value']:.2f}{ends}"
+    return "nothing but noise" if entry["value"] is None else estimate_text(entry, 2)

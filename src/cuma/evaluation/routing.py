@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.answering.materials import Materials, load_survey
+from cuma.answering.materials import Materials
 from cuma.data.surveys.survey import Survey
 from cuma.errors import RunError
 from cuma.evaluation.asking import TEST_ROLES, load_model, predict
 from cuma.evaluation.counterfactuals import Change, answer_changes, changes
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.routing_spaces import describe
 from cuma.evaluation.subject import Subject
 from cuma.metrics import emd
 from cuma.metrics.distance_tables import field_shares
 from cuma.metrics.pointwise import Floats
 from cuma.privacy.small_groups import MIN_PEOPLE
-from cuma.runs.answers import predicted_answers, true_answers
 from cuma.runs.evidence import Evidence, read_evaluation
 from cuma.runs.folder import write_json
-from cuma.runs.gates import GateSpace, gate_space
+from cuma.runs.gate_space import GateSpace, gate_space
+from cuma.runs.group_answers import predicted_answers, true_answers
 
 
 def evaluate_topology(subject: Subject, materials: Materials | None = None) -> dict[str, Any]:
@@ -44,8 +43,6 @@ def evaluate_topology(subject: Subject, materials: Materials | None = None) -> d
         RunError: the run is not evaluated, is no mixture, or has under 4 groups that may be shown.
     """
     run, recipe, folder = subject.run, subject.recipe, subject.folder
-    survey, corpus = (materials.survey, materials.corpus) if materials else load_survey(recipe)
-    require_kind(["--topology"], recipe.data.benchmark, survey, corpus)
     if not (folder / "routing.parquet").is_file():
         raise RunError(f"{folder} has no routing: its model has no experts, so there is no topology to measure.")
     evidence = read_evaluation(run, folder)

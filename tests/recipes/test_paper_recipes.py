@@ -21,8 +21,9 @@ from cuma.errors import BenchmarkError, RecipeError
 from cuma.people.profiles import Profile
 from cuma.recipes.load import load_recipe, packaged_recipes
 from cuma.recipes.schema import Recipe
+from cuma.training.adapter_configs import adapter_config
 from cuma.training.stages import dpo_config, sft_config, stage_rows
-from cuma.training.train import adapter_config, train_run
+from cuma.training.train import train_run
 from helpers.judging import prefers, serving
 from helpers.paper import write_base, write_benchmark
 

@@ -14,6 +14,7 @@ from cuma.errors import RunError
 from cuma.metrics.figures import estimate_text
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
+from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
 from cuma.reports.group_rows import group_rows
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
@@ -28,13 +29,6 @@ PROMPT_LANGUAGE = "en"
 """The instructions around every question are English (cuma.data.surveys.prompts)."""
 RECORDED = ("backbone", "data", "population")
 """Keys of run.json that a card cannot do without."""
-METHODS = {
-    "cuma": "a mixture of LoRA experts",
-    "lora": "one dense LoRA adapter",
-    "dora": "one dense DoRA adapter",
-    "prefix": "a trained prefix (P-Tuning v2)",
-    "full": "copies of its layers, fine-tuned whole",
-}
 
 
 @dataclass(frozen=True)

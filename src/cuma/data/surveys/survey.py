@@ -23,6 +23,9 @@ NO_ANSWER = -1
 """The code in a question's column of a person who did not answer it."""
 WEIGHT = "weight"
 """The optional column of survey weights."""
+IN_TWO_WAYS = "The question {!r} is asked in two ways. Give each way a question_id of its own."
+OWN_COLUMNS = ("person", "group", "part", WEIGHT)
+"""Columns of `Survey.people` that no question can be called by."""
 
 
 @dataclass(frozen=True)

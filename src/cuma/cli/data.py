@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cuma.cli.shell import EXIT_ERROR
 from cuma.data.catalog import BUILDABLE
 
-class AnswerCodes(StrEnum):
-    """What numbers among the answers of own data are."""
-
-    FROM_ZERO = "from_zero"
-    FROM_ONE = "from_one"
-    OPTIONS = "options"
-
-
 Codes = Annotated[
-    AnswerCodes | None,
+    Literal["from_zero", "from_one", "options"] | None,
     typer.Option(help="Own data: what numbers among the answers are. Left out: each question's column tells."),
 ]
 Columns = Annotated[
@@ -69,7 +61,7 @@ def build_data(
         holdout=parse_holdout(holdout_groups or ()),
         as_released=as_released,
         columns=_pairs(column),
-        answer_codes=answer_codes.value if answer_codes else "",
+        answer_codes=answer_codes or "",
         group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
     )
     card = build(name, source, output, options)
@@ -98,7 +90,7 @@ def check_data(
     from cuma.data.builders.check import page, summary
     from cuma.data.builders.own import understand
 
-    facts = summary(understand(file, _pairs(column), answer_codes.value if answer_codes else ""))
+    facts = summary(understand(file, _pairs(column), answer_codes or ""))
     Console().print(page(file, facts))
     if not facts["rows_usable"]:
         raise typer.Exit(EXIT_ERROR)

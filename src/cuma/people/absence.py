@@ -53,10 +53,20 @@ def is_absent(text: str) -> bool:
     )
 
 
-def _plain_number(value: Any) -> str:
-    """Whole numbers without a point."""
-    whole = math.floor(value)
-    return str(whole if value == whole else float(value))
+def _as_text(name: str, value: Any) -> tuple[str | None, str]:
+    """A value as text, whole numbers without a point; or None, and why."""
+    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
+        return None, "empty"
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return None, "not a number"
+        whole = math.floor(value)
+        value = str(whole if value == whole else float(value))
+    if not isinstance(value, str):
+        raise ProfileError(
+            f"Profile field {name!r} got {type(value).__name__}. Expected text or a number; None where it is unknown."
+        )
+    return value, ""
 
 
 def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
@@ -64,16 +74,9 @@ def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
 
     Raises `ProfileError` for what is neither text nor a number. No reason and no error contains the value.
     """
-    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
-        return None, "empty"
-    if isinstance(value, Real) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            return None, "not a number"
-        value = _plain_number(value)
-    if not isinstance(value, str):
-        raise ProfileError(
-            f"Profile field {name!r} got {type(value).__name__}. Expected text or a number; None where it is unknown."
-        )
+    value, reason = _as_text(name, value)
+    if value is None:
+        return None, reason
     text = " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in value).split())
     if not text:
         return None, "empty"

@@ -10,17 +10,13 @@ import typer
 from cuma.cli.shell import EXIT_ERROR
 from cuma.data.catalog import BUILDABLE
 
-class AnswerCodes(StrEnum):
-    """What numbers among the answers of own data are."""
-
-    FROM_ZERO = "from_zero"
-    FROM_ONE = "from_one"
-    OPTIONS = "options"
-
 
 Codes = Annotated[
-    AnswerCodes | None,
-    typer.Option(help="Own data: what numbers among the answers are. Left out: each question's column tells."),
+    str,
+    typer.Option(
+        metavar="from_zero|from_one|options",
+        help="Own data: what numbers among the answers are. Left out: each question's column tells.",
+    ),
 ]
 Columns = Annotated[
     list[str] | None,
@@ -54,7 +50,7 @@ def build_data(
     ] = None,
     group_by: Annotated[str, typer.Option(help="gss: the fields that make a group, as ethnicity,sex.")] = "",
     column: Columns = None,
-    answer_codes: Codes = None,
+    answer_codes: Codes = "",
     as_released: Annotated[bool, typer.Option("--as-released", help="wvb: the authors' text, its errors too.")] = False,
 ) -> None:
     """Make data sets in TRL's columns, with profiles and splits by person, and a card that counts every row."""
@@ -69,7 +65,7 @@ def build_data(
         holdout=parse_holdout(holdout_groups or ()),
         as_released=as_released,
         columns=_pairs(column),
-        answer_codes=answer_codes.value if answer_codes else "",
+        answer_codes=answer_codes,
         group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
     )
     card = build(name, source, output, options)
@@ -90,7 +86,7 @@ def build_data(
 def check_data(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Your own JSONL, CSV, parquet or `datasets` folder.")],
     column: Columns = None,
-    answer_codes: Codes = None,
+    answer_codes: Codes = "",
 ) -> None:
     """Show what each row of your own data becomes: person, questions, options and codes, and what is lost and why."""
     from rich.console import Console
@@ -98,7 +94,7 @@ def check_data(
     from cuma.data.builders.check import page, summary
     from cuma.data.builders.own import understand
 
-    found = summary(understand(file, _pairs(column), answer_codes.value if answer_codes else ""))
+    found = summary(understand(file, _pairs(column), answer_codes))
     Console().print(page(file, found))
     if not found["rows_usable"]:
         raise typer.Exit(EXIT_ERROR)

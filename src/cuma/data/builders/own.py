@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
+from datasets import Dataset, Features, Value
 from tqdm.auto import tqdm
 
+from cuma.data.builders.any_file import any_rows
 from cuma.data.builders.base import SPLITS, TASKS, Built, Ledger, Options, Task, who
 from cuma.data.builders.own_rows import GROUP, PEOPLE, PERSON, WEIGHT, Row, read_row
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
-from cuma.data.builders.reading import csv_rows, existing, json_rows, lines
+from cuma.data.builders.reading import existing, no_rows
 from cuma.errors import BenchmarkError, suggestion
 from cuma.people.profiles import FIELDS
 
@@ -66,8 +65,7 @@ def build(source: Path, options: Options) -> Built:
     understood = understand(source, options.columns)
     rows = understood.rows
     if not rows:
-        reasons = ", ".join(f"{reason}: {n}" for reason, n in understood.ledger.dropped.most_common(3))
-        raise BenchmarkError(f"{source} has no row that can be used ({reasons or 'no rows at all'}).")
+        raise no_rows(source, understood.ledger)
     check_holdout(options.holdout, (row.profile for row in rows))
     group_of = {row.person: row.group for row in rows}
     chosen = draw(group_of, options.sample, options.seed)
@@ -105,16 +103,15 @@ def understand(source: Path, columns: Mapping[str, str] | None = None) -> Unders
     """
     source, ledger = existing(source), Ledger()
     mapping = _checked(columns or {})
-    raw = _rows(source, ledger)
-    try:
-        first = next(raw)
-    except StopIteration:
-        raise BenchmarkError(f"{source} has no rows.") from None
+    ours = {theirs: our for our, theirs in mapping.items()}
+    raw = any_rows(source, ledger, lambda name: _is_known(ours.get(name, name)))
+    first = next(raw, None)
+    if first is None:
+        raise no_rows(source, ledger)
     names = tuple(first)
     missing = sorted(set(mapping.values()) - set(names))
     if missing:
         raise BenchmarkError(f"{source} lacks the column {missing[0]!r}. {suggestion(missing[0], names)}")
-    ours = {theirs: our for our, theirs in mapping.items()}
     renamed = {name: ours.get(name, name) for name in names}
     task = _task(source, set(renamed.values()))
     used = tuple(name for name, our in renamed.items() if _is_known(our))
@@ -168,41 +165,6 @@ def _all(first: dict[str, Any], rest: Iterator[dict[str, Any]], source: Path) ->
 def _chained(first: dict[str, Any], rest: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield first
     yield from rest
-
-
-def _rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    if source.is_dir():
-        return _folder_rows(source, ledger)
-    with source.open("rb") as stream:
-        if stream.read(4) == b"PAR1":
-            return _parquet_rows(source, ledger)
-    if source.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        return json_rows(source, ledger)
-    if next(lines(source, Ledger())).lstrip().startswith("{"):
-        return json_rows(source, ledger)
-    return csv_rows(source, (), ledger)
-
-
-def _parquet_rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    try:
-        with pq.ParquetFile(source) as file:
-            for batch in file.iter_batches(1024):
-                for row in batch.to_pylist():
-                    ledger.read()
-                    yield row
-    except (pa.ArrowException, OSError) as error:
-        raise BenchmarkError(f"{source} is damaged: no whole parquet file. Copy it again.") from error
-
-
-def _folder_rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    try:
-        found = load_from_disk(str(source))
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise BenchmarkError(f"{source} is no folder that `datasets` saved. Give a file, or such a folder.") from error
-    for part in found.values() if isinstance(found, DatasetDict) else [found]:
-        for row in part:
-            ledger.read()
-            yield row
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

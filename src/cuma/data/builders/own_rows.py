@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cuma.data.builders.base import Ledger, Task, message
 from cuma.errors import ProfileError
+from cuma.people.literals import NotPlain, structure
 from cuma.people.profiles import FIELDS, Profile
 
 PERSON, GROUP, WEIGHT = "person_id", "group", "weight"
@@ -17,6 +18,8 @@ PEOPLE = "n"
 """Optional column beside a distribution: how many people it is of."""
 NOT_KNOWN = "not known"
 """The group of whoever has neither a group nor a country."""
+_ROLE = re.compile(r"['\"](role|content|from|value)\\?['\"]\s*:")
+"""What a conversation that was written out has in it, even where it was cut off."""
 _SUM = 0.02
 """How far from 1 a distribution may sum to, and still be taken for rounded."""
 
@@ -46,18 +49,18 @@ def read_row(task: Task, row: dict[str, Any], number: int, ledger: Ledger) -> Ro
         values = _READ[task](row)
         profile = _profile(row, ledger)
         weight = _weight(row.get(WEIGHT))
+        person, group = (_text(_written(row.get(name), name)) for name in (PERSON, GROUP))
     except _Unusable as reason:
         ledger.drop(str(reason))
         return None
-    person = _text(row.get(PERSON))
     if not person:
         ledger.note("row without person_id, taken for a person of its own")
         person = f"row {number}"
-    return Row(values, profile, person, _text(row.get(GROUP)) or profile.country or NOT_KNOWN, weight)
+    return Row(values, profile, person, group or profile.country or NOT_KNOWN, weight)
 
 
 def _profile(row: dict[str, Any], ledger: Ledger) -> Profile:
-    given = _json(row.get("profile"))
+    given = _written(row.get("profile"), "profile")
     if isinstance(given, Mapping):
         unknown = [name for name in given if name not in FIELDS]
         if unknown:
@@ -87,17 +90,20 @@ def _weight(value: Any) -> float | None:
     return weight
 
 
-def _json(value: Any) -> Any:
-    """CSV has texts only: what looks like JSON is read as JSON."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+def _written(value: Any, what: str) -> Any:
+    """CSV has texts only: a list or an object that one writes out, as JSON or as Python prints it, is read as such."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = structure(value)
+    except NotPlain:
+        raise _Unusable(f"{what} is a list or object written as text, which cannot be read whole") from None
+    return value if found is None else found
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list | Mapping | bytes):
+        raise _Unusable("list, object or bytes where a text was expected")
     if isinstance(value, str):
         return value.strip()
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
@@ -105,10 +111,17 @@ def _text(value: Any) -> str:
 
 def _messages(value: Any, role: str, what: str) -> list[dict[str, str]]:
     """A conversation, or a text that becomes one message of `role`."""
-    value = _json(value)
+    if isinstance(value, str):
+        try:
+            value = value if (found := structure(value)) is None else found
+        except NotPlain:
+            if _ROLE.search(value):
+                raise _Unusable(f"{what} is a conversation written as text, which cannot be read whole") from None
+    if isinstance(value, Mapping) and "role" in value:
+        value = [value]
     if isinstance(value, str) and value.strip():
         return [message(role, value)]
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list | Mapping) or not value:
         raise _Unusable(f"{what} is missing or empty")
     conversation = []
     for entry in value:
@@ -141,10 +154,10 @@ def _dpo(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _question(row: dict[str, Any]) -> dict[str, Any]:
-    question = _text(row.get("question"))
+    question = _text(_written(row.get("question"), "question"))
     if not question:
         raise _Unusable("question is missing or empty")
-    options = _json(row.get("options"))
+    options = _written(row.get("options"), "options")
     if isinstance(options, str):
         options = options.split("|")
     if not isinstance(options, list):
@@ -186,7 +199,7 @@ def _survey(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _distribution(row: dict[str, Any]) -> dict[str, Any]:
-    asked, shares = _question(row), _json(row.get("distribution"))
+    asked, shares = _question(row), _written(row.get("distribution"), "distribution")
     try:
         numbers = [float(share) for share in shares]
     except (TypeError, ValueError):

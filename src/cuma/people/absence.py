@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from cuma.errors import ProfileError
+from cuma.people.literals import is_written
 
 _ABSENT = frozenset(
     {"nan", "-nan", "nat", "none", "null", "nil", "na", "n/a", "n.a", "dk", "unknown", "empty", "empty string",
@@ -84,6 +85,10 @@ def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
         return "Namibia", None
     if is_absent(text):
         return None, "a word or code for missing"
+    if is_written(text):
+        raise ProfileError(
+            f"Profile field {name!r} got a list, an object or bytes written as text. Expected one plain text or number."
+        )
     if name == "description":
         return value, None
     if match := _WHOLE.fullmatch(text):

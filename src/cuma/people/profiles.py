@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from numbers import Real
+from typing import Any
 
 import pandas as pd
 
 from cuma.errors import ProfileError, suggestion
 from cuma.people.absence import read_value
+from cuma.people.literals import NotPlain, structure
 
 Value = str | int | float | None
 
@@ -77,8 +79,11 @@ class Profile:
     def parse(cls, value: Mapping[str, Value] | str | Profile | None) -> Profile:
         """A profile from whatever a data set holds: a mapping of fields, a ready sentence, a profile, or nothing.
 
-        None, NaN, a blank text and a missing code give the empty profile, which is legal.
+        None, NaN, a blank text and a missing code give the empty profile, which is legal. A text that writes an object
+        out, as JSON or as Python prints it, is that object. Raises `ProfileError` for a list, or what cannot be read.
         """
+        if isinstance(value, str):
+            value = _object_or_sentence(value)
         if isinstance(value, Profile):
             return value
         if isinstance(value, Mapping):
@@ -138,6 +143,23 @@ _OTHER_NAMES = {
     "faith": "religion", "denomination": "religion", "church": "church_activity", "degree": "education",
 }  # fmt: skip
 """What people call a field, for the "Did you mean" of an error. Not accepted as such: a recipe maps columns by name."""
+
+
+def _object_or_sentence(text: str) -> Any:
+    try:
+        written = structure(text)
+    except NotPlain:
+        written = []
+    if written is None and not text.lstrip().startswith("{"):
+        return text
+    if isinstance(written, Mapping):
+        return written
+    if text.strip() == "[]":  # an empty object, as PHP writes it
+        return None
+    raise ProfileError(
+        "A profile is written as a list, or as an object that cannot be read whole. Expected an object of fields, as "
+        '{"country": "Japan"}, or a sentence.'
+    )
 
 
 # --- the sentence ----------------------------------------------------------------------------------------------------

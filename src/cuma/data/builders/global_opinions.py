@@ -20,14 +20,15 @@ from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
 from cuma.data.builders.base import SPLITS, TASKS, WHO, Built, Ledger, Options, Task, who
+from cuma.data.builders.delimited import csv_rows
 from cuma.data.builders.letter_conversations import in_letters
-from cuma.data.builders.literals import NotPlain, plain_literal
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out
-from cuma.data.builders.reading import csv_rows, existing
+from cuma.data.builders.reading import existing
 from cuma.data.builders.scales import is_no_answer, is_ordinal
 from cuma.data.surveys.prompts import LETTERS
 from cuma.data.surveys.survey import Question
 from cuma.errors import BenchmarkError
+from cuma.people.literals import NotPlain, plain_literal
 from cuma.people.profiles import Profile
 
 LICENCE = "CC-BY-NC-SA-4.0: not for commercial use; what is built on it is shared under the same licence."

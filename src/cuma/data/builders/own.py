@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
+from datasets import Dataset, Features, Value
 from tqdm.auto import tqdm
 
+from cuma.data.builders.any_file import any_rows
 from cuma.data.builders.base import ANSWER_CODES, SPLITS, TASKS, Built, Ledger, Options, Task, who
-from cuma.data.builders.own_columns import checked_mapping, renamed_columns, task_of, used_columns
+from cuma.data.builders.own_columns import checked_mapping, is_read, renamed_columns, task_of, used_columns
 from cuma.data.builders.own_items import Item, settle_items
 from cuma.data.builders.own_people import Row, in_common, settle_people
 from cuma.data.builders.own_rows import PEOPLE, WEIGHT, read_row
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
-from cuma.data.builders.reading import csv_rows, existing, json_rows, lines
+from cuma.data.builders.reading import existing, no_rows
 from cuma.errors import BenchmarkError, suggestion
 
 LICENCE = "yours"
@@ -65,7 +63,7 @@ def build(source: Path, options: Options) -> Built:
     understood = understand(source, options.columns, options.answer_codes)
     rows, ledger = understood.rows, understood.ledger
     if not rows:
-        raise BenchmarkError(f"{source} has no row that can be used ({_reasons(ledger)}).")
+        raise no_rows(source, ledger)
     check_holdout(options.holdout, (row.profile for row in rows))
     chosen = draw({row.person: row.group for row in rows}, options.sample, options.seed)
     rows = [row for row in rows if row.person in chosen]
@@ -135,9 +133,11 @@ def understand(source: Path, columns: Mapping[str, str] | None = None, answer_co
     if answer_codes not in ("", *ANSWER_CODES):
         raise BenchmarkError(f"Unknown answer_codes {answer_codes!r}. {suggestion(answer_codes, ANSWER_CODES)}")
     mapping = checked_mapping(columns or {})
-    whole = list(tqdm(_rows(source, ledger), desc=f"Reading {source.name}", unit=" rows", leave=False))
+    _check_kind(source)
+    read = any_rows(source, ledger, lambda name: is_read(name, mapping))
+    whole = list(tqdm(read, desc=f"Reading {source.name}", unit=" rows", leave=False))
     if not whole:
-        raise BenchmarkError(f"{source} has no rows ({_reasons(ledger)}).")
+        raise no_rows(source, ledger)
     # A row of JSON leaves out what it does not have: only all rows together have all columns.
     renamed = renamed_columns(source, tuple(dict.fromkeys(name for row in whole for name in row)), mapping)
     task = task_of(source, set(renamed.values()))
@@ -154,56 +154,18 @@ def understand(source: Path, columns: Mapping[str, str] | None = None, answer_co
     return result
 
 
-def _reasons(ledger: Ledger) -> str:
-    return ", ".join(f"{reason}: {n}" for reason, n in ledger.dropped.most_common(3)) or "none at all"
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
+def _check_kind(source: Path) -> None:
+    """Raise `BenchmarkError` for a statistics package's own file, with the way out."""
     if source.is_dir():
-        return _folder_rows(source, ledger)
+        return
     with source.open("rb") as stream:
-        head = stream.read(16)
-    if head.startswith(b"PAR1"):
-        return _parquet_rows(source, ledger)
-    if kind := _STATISTICS.get(".dta" if head.startswith(b"<stata_dta>") else source.suffix.lower()):
+        stata = stream.read(11) == b"<stata_dta>"
+    if kind := _STATISTICS.get(".dta" if stata else source.suffix.lower()):
         raise BenchmarkError(
             f"{source} is {kind}, which cuma does not read. Save it as CSV with labels in the place of codes (in R: "
             "haven::as_factor and write.csv; in pandas: read_stata or read_spss, and to_csv), one row an answer: "
             "docs/data.md shows how, under “One row a respondent”."
         )
-    if source.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        return json_rows(source, ledger)
-    if next(lines(source, Ledger())).lstrip().startswith("{"):
-        return json_rows(source, ledger)
-    return csv_rows(source, (), ledger)
-
-
-def _parquet_rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    try:
-        with pq.ParquetFile(source) as file:
-            twice = [name for name, times in Counter(file.schema_arrow.names).items() if times > 1]
-            if twice:
-                raise BenchmarkError(f"{source} has the column {twice[0]!r} twice. Take one out.")
-            for batch in file.iter_batches(1024):
-                for row in batch.to_pylist():
-                    ledger.read()
-                    yield row
-    except (pa.ArrowException, OSError) as error:
-        raise BenchmarkError(f"{source} is damaged: no whole parquet file. Copy it again.") from error
-
-
-def _folder_rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    try:
-        found = load_from_disk(str(source))
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise BenchmarkError(f"{source} is no folder that `datasets` saved. Give a file, or such a folder.") from error
-    for part in found.values() if isinstance(found, DatasetDict) else [found]:
-        for row in part:
-            ledger.read()
-            yield row
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

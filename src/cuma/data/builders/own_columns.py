@@ -63,6 +63,11 @@ def checked_mapping(columns: Mapping[str, str]) -> dict[str, str]:
     return dict(zip(names, columns.values(), strict=True))
 
 
+def is_read(name: str, mapping: Mapping[str, str]) -> bool:
+    """Whether a file's column of this name is one that a mapping, or its name, gives a meaning."""
+    return name in mapping.values() or (name not in mapping and _is_known(name))
+
+
 def _is_known(our: str) -> bool:
     return our in (*KNOWN, PERSON, GROUP, WEIGHT) or our.removeprefix("profile.") in FIELDS
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,12 +13,15 @@ from cuma.data.builders.base import ANSWER_CODES, Ledger, Task, message
 from cuma.data.builders.cell_text import cell_number, cell_text, cell_truth
 from cuma.errors import ProfileError
 from cuma.people.absence import is_absent, read_value
+from cuma.people.literals import NotPlain, structure
 from cuma.people.profiles import FIELDS, Profile
 
 PERSON, GROUP, WEIGHT = "person_id", "group", "weight"
 PEOPLE = "n"
 """Optional column beside a distribution: how many people it is of."""
 NO_PROFILE = "profile that is neither an object of texts and numbers nor a sentence"
+_ROLE = re.compile(r"['\"](role|content|from|value)\\?['\"]\s*:")
+"""What a conversation that was written out has in it, even where it was cut off."""
 _SUM = 0.02
 """How far from 1 a distribution may sum to, and still be taken for rounded."""
 
@@ -54,28 +57,29 @@ def read_row(task: Task, row: dict[str, Any], number: int, ledger: Ledger) -> Ra
     try:
         values = _READ[task](row)
         profile, absent = _profile(row, ledger)
+        person, group = _name(row, PERSON), _name(row, GROUP)
+        texts = {column: _text(row.get(column)) for column in (PERSON, GROUP, WEIGHT)}
     except _Unusable as reason:
         ledger.drop(str(reason))
         return None
     for name, why in absent:
         if why != "empty":
             ledger.note(why if name in why else f"{name}: {why}")
-    for column in (PERSON, GROUP, WEIGHT):
-        text = _text(row.get(column))
+    for column, text in texts.items():
         if text and is_absent(text) and (column != WEIGHT or cell_number(text) is None):
             ledger.note(f"{column} that is a word or code for missing, taken for none")
-    return RawRow(values, profile, absent, _name(row, PERSON), _name(row, GROUP), _text(row.get(WEIGHT)), number)
+    return RawRow(values, profile, absent, person, group, texts[WEIGHT], number)
 
 
 def _name(row: dict[str, Any], column: str) -> str:
     """An id or a label; "" where its text means that there is none."""
-    text = _text(row.get(column))
+    text = _text(_written(row.get(column), column))
     return "" if is_absent(text) else text
 
 
 def _profile(row: dict[str, Any], ledger: Ledger) -> tuple[Profile, tuple[tuple[str, str], ...]]:
     """A row's profile, from an object or a sentence and from columns, and why fields that were given are absent."""
-    given = _json(row.get("profile"))
+    given = _written(row.get("profile"), "profile")
     if isinstance(given, Mapping):
         if any(name not in FIELDS for name in given):
             ledger.note("profile with fields that cuma does not know, left out")
@@ -111,26 +115,36 @@ def _field(name: str, cell: Any, ledger: Ledger) -> tuple[str | None, str | None
         raise _Unusable(NO_PROFILE) from None
 
 
-def _json(value: Any) -> Any:
-    """CSV has texts only: what looks like JSON is read as JSON."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+def _written(value: Any, what: str) -> Any:
+    """CSV has texts only: a list or an object that one writes out, as JSON or as Python prints it, is read as such."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = structure(value)
+    except NotPlain:
+        raise _Unusable(f"{what} is a list or object written as text, which cannot be read whole") from None
+    return value if found is None else found
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list | Mapping | bytes):
+        raise _Unusable("list, object or bytes where a text was expected")
     return cell_text(value)
 
 
 def _messages(value: Any, role: str, what: str) -> list[dict[str, str]]:
     """A conversation, or a text that becomes one message of `role`."""
-    value = _json(value)
+    if isinstance(value, str):
+        try:
+            value = value if (found := structure(value)) is None else found
+        except NotPlain:
+            if _ROLE.search(value):
+                raise _Unusable(f"{what} is a conversation written as text, which cannot be read whole") from None
+    if isinstance(value, Mapping) and "role" in value:
+        value = [value]
     if isinstance(value, str) and value.strip():
         return [message(role, value)]
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list | Mapping) or not value:
         raise _Unusable(f"{what} is missing or empty")
     conversation = []
     for entry in value:
@@ -163,10 +177,10 @@ def _dpo(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _question(row: dict[str, Any]) -> dict[str, Any]:
-    question, codes = _text(row.get("question")), _name(row, "answer_codes")
+    question, codes = _text(_written(row.get("question"), "question")), _name(row, "answer_codes")
     if not question:
         raise _Unusable("question is missing or empty")
-    options = _json(row.get("options"))
+    options = _written(row.get("options"), "options")
     if isinstance(options, str):
         options = options.split("|")
     if not isinstance(options, list):
@@ -200,7 +214,7 @@ def _survey(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _distribution(row: dict[str, Any]) -> dict[str, Any]:
-    asked, shares = _question(row), _json(row.get("distribution"))
+    asked, shares = _question(row), _written(row.get("distribution"), "distribution")
     if isinstance(shares, str):
         shares = shares.split("|")
     numbers = [cell_number(_text(share)) for share in shares] if isinstance(shares, list) else [None]

@@ -61,7 +61,7 @@ def build(source: Path, options: Options) -> Built:
     metadata, files = read_metadata(folder, options.as_released)
     ledger = Ledger()
     people = read(source, metadata, ledger)
-    probe, probe_files = probe_people(folder)
+    probe, probe_files = probe_people(folder, ledger)
     profiles, profile_of = _profiles(people)
     check_holdout(options.holdout, profiles)
     unseen = np.array([held_out(profile, options.holdout) for profile in profiles], dtype=bool)[profile_of]

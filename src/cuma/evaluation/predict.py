@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from cuma.answering.letters import SurveyTokens, answer_logits, mean_over_orders, option_shares
-from cuma.data.surveys.cells import NOBODY
+from cuma.data.surveys.cells import NO_GROUP
 from cuma.data.surveys.survey import NO_ANSWER, WEIGHT, Survey
 from cuma.evaluation.answer_log import AnswerLog, distinct
 from cuma.people.profile_table import ProfileTable
@@ -169,7 +169,7 @@ def merge_gates(gates: list[pd.DataFrame], groups: Sequence[str], places: Sequen
     if not gates:
         return pd.DataFrame(columns=["group", "layer", "expert", "gate"])
     told = pd.DataFrame({"group": groups, "row": places})
-    rows = told[told["group"] != NOBODY].merge(pd.concat(gates, ignore_index=True), on="row")
+    rows = told[told["group"] != NO_GROUP].merge(pd.concat(gates, ignore_index=True), on="row")
     merged = rows.groupby(["group", "layer", "expert"], as_index=False, sort=True)
     return merged["gate"].mean().astype({"expert": "int64", "gate": "float64"})
 

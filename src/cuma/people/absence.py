@@ -54,12 +54,6 @@ def is_absent(text: str) -> bool:
     )
 
 
-def _plain_number(value: Any) -> str:
-    """Whole numbers without a point."""
-    whole = math.floor(value)
-    return str(whole if value == whole else float(value))
-
-
 def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
     """A value of the profile field `name` as clean text, or None; and then why: "empty", or what it is taken for.
 

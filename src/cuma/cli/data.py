@@ -85,9 +85,19 @@ def check_data(
     """Show what is understood of your own data, which profile fields exist, and what cannot be used and why."""
     from rich.console import Console
 
+    from cuma.data.builders import global_opinions
     from cuma.data.builders.check import page, summary
     from cuma.data.builders.own import understand
+    from cuma.data.builders.reading import existing
 
+    if published := global_opinions.check(existing(file)):
+        ledger, questions, cells = published
+        typer.echo(
+            f"GlobalOpinionQA: {questions:,} of {ledger.rows_read:,} questions usable, {cells:,} countries' shares"
+        )
+        for reason, times in {**ledger.dropped, **ledger.noted}.items():
+            typer.echo(f"  {times:>9,}  {reason}")
+        return
     found = summary(understand(file, _pairs(column)))
     Console().print(page(file, found))
     if not found["rows_usable"]:

@@ -146,8 +146,10 @@ def _task(source: Path, names: set[str]) -> Task:
         if names >= set(needed):
             return task
     forms = "; ".join("+".join(needed) for needed in FORMS.values())
+    # Where no name is known, the first line may be somebody's answers.
+    has = f"the columns {', '.join(sorted(names)[:12])}" if any(map(_is_known, names)) else "no column of a known name"
     raise BenchmarkError(
-        f"{source} has the columns {', '.join(sorted(names)[:12])}; expected messages, or one of {forms}. Map other "
+        f"{source} has {has}; expected messages, or one of {forms}. Name the columns in the first line, or map other "
         "names with --column OURS=THEIRS."
     )
 

@@ -20,12 +20,11 @@ import torch
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
-from cuma.answering.adapter_files import take_off
 from cuma.answering.materials import Materials
 from cuma.cli import app
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
-from cuma.data.surveys import load_benchmark
+from cuma.data.catalog import load_benchmark
 from cuma.data.surveys.survey import NO_ANSWER
 from cuma.errors import AdapterError, EndpointError, EndpointRequestError, RequestLimitError, RunError
 from cuma.evaluation.asking import asking_of, load_model
@@ -113,9 +112,8 @@ def alone(benchmark: str, home: Path, materials: Materials) -> Subject:
 @pytest.fixture(scope="module")
 def routed(cuma: Subject, materials: Materials) -> Iterator[LocalModel]:
     """The CuMA run's model, ready to be served."""
-    model = load_model(cuma, materials)
-    yield asking_of(model, cuma.recipes.load, materials, materials.survey)
-    take_off(model)
+    with load_model(cuma, materials) as model:
+        yield asking_of(model, cuma.recipe, materials, materials.survey)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +203,7 @@ def test_another_persons_lora_is_measured_as_the_run_it_came_from(
     shutil.copytree(home / "somebodys", repository / "snapshots" / ("0" * 40))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home))
     hub = subject_of_model("someone/lora", benchmark, "persona", home / "hub-lora", batch_size=7, revision="0" * 40)
-    assert hub.adapter == (repository / "snapshots" / ("0" * 40)).resolve()
+    assert hub.source.adapter == (repository / "snapshots" / ("0" * 40)).resolve()
     assert (hub.recipe.backbone.model_name_or_path, hub.recipe.backbone.revision) == ("smollm2-135m", None)
     assert (hub.recipe.evaluation.batch_size, hub.run.info["label"]) == (7, "lora (persona)")
     (home / "somebodys" / "adapter_model.safetensors").unlink()

@@ -227,7 +227,7 @@ def _check(
             Run.open(target)  # tells which runs are near
         raise typer.BadParameter("is needed for a model that is no run, such as gss", param_hint="--benchmark")
     if benchmark is not None:
-        from cuma.data.surveys.catalog import check_benchmark
+        from cuma.data.catalog import check_benchmark
 
         check_benchmark(benchmark)
     if against:
@@ -317,9 +317,9 @@ def _measure(name: str, subject: Subject, against: list[Path]) -> None:
         typer.echo(f"• {evaluate_gradients(subject)['sentence']}")
     elif name == "--topology":
         from cuma.evaluation.routing import evaluate_topology
-        from cuma.reports.learned import sentences
+        from cuma.reports.expert_map import topology_sentences
 
-        for sentence in sentences(evaluate_topology(subject)):
+        for sentence in topology_sentences(evaluate_topology(subject)):
             typer.echo(f"• {sentence}")
     else:
         from cuma.evaluation.differences import evaluate_differences

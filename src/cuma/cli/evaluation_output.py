@@ -115,7 +115,7 @@ def _print_choices(found: dict[str, Any]) -> None:
 
 def _shown_sides(n: dict[str, dict[str, Any]]) -> list[str]:
     """The sides with enough people to be shown: one with fewer would be a small group; shares have no people."""
-    from cuma.reports.privacy import MIN_PEOPLE, people_text
+    from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 
     few = [side for side in n if n[side].get("people", MIN_PEOPLE) < MIN_PEOPLE]
     for side in few:
@@ -143,7 +143,7 @@ def print_partial(measured: dict[str, Any]) -> None:
 
 def print_win_rate(found: dict[str, Any]) -> None:
     """The rates, and how far to trust the judge; of few people only that they are few."""
-    from cuma.reports.privacy import MIN_PEOPLE, people_text
+    from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 
     people = found["n"]["people"]
     if people < MIN_PEOPLE:

@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from peft import PeftModel
 
-from cuma.answering.adapter_files import take_off
 from cuma.answering.letters import PLAIN_TEMPLATE
 from cuma.answering.materials import Materials
 from cuma.data.surveys.cells import NOBODY
@@ -79,12 +77,8 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     sheet = sheet_of(recipe, materials.survey, materials.corpus)
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)
-    model = load_model(subject, materials)
-    try:
+    with load_model(subject, materials) as model:
         said, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
-    finally:
-        if isinstance(model, PeftModel):
-            take_off(model)  # the very backbone again, for the next run
     asked = {"prompting": subject.prompting, "answers": "logits", "samples": None}
     if materials.backbone.tokenizer.chat_template == PLAIN_TEMPLATE:
         asked["template"] = "plain"
@@ -138,9 +132,8 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
     subject.require_local()
     materials = materials or Materials.load(recipe)
     require_kind(["--partial-profiles"], recipe.data.benchmark, materials.survey, materials.corpus)
-    model = load_model(subject, materials)
     result: dict[str, Any] = {"seed": recipe.seed, "shares": list(FIELD_SHARES)}
-    try:
+    with load_model(subject, materials) as model:
         for share in FIELD_SHARES:
             survey = keep_fields(materials.survey, share, seed=recipe.seed)
             bar = f"{run.info['label']}: {share:.0%} of the fields"
@@ -152,9 +145,6 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
             for side in ("seen", "unseen"):
                 if side in scores:
                     result.setdefault(side, []).append(scores[side]["soft_emd"])
-    finally:
-        if isinstance(model, PeftModel):
-            take_off(model)
     write_json(folder / "partial.json", result)
     return result
 

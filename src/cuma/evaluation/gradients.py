@@ -17,7 +17,6 @@ from peft import PeftModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from cuma.answering.adapter_files import take_off
 from cuma.answering.letters import answer_logits, survey_loss
 from cuma.answering.materials import Materials, profile_in_prompt
 from cuma.data.surveys.prompts import letter_orders, survey_messages
@@ -58,9 +57,8 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
     require_kind(["--gradients"], recipe.data.benchmark, materials.survey, materials.corpus)
     groups = _groups(materials.survey)
     batches = {name: _batches(materials.survey, name, seed, profile_in_prompt(recipe)) for name in groups}
-    model = load_model(subject, materials)
     found: dict[str, list[list[Tensor]]] = {}
-    try:
+    with load_model(subject, materials) as model:
         asking = asking_of(model, recipe, materials, materials.survey)
         kinds = _parameters(model, recipe.adapter.target_modules, recipe.adapter.last_layers)
         with _with_gradients(kinds), materials.kept_trunk(recipe, model):
@@ -68,9 +66,6 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
                 for rows in batches[name]:
                     for kind, vector in _gradient(asking, kinds, rows).items():
                         found.setdefault(kind, [[] for _ in groups])[groups.index(name)].append(vector)
-    finally:
-        if isinstance(model, PeftModel):
-            take_off(model)
     result = _result(found, {kind: sum(p.numel() for p in ps) for kind, ps in kinds.items()}, groups, seed)
     result["questions_per_batch"] = len(next(iter(batches.values()))[0])
     write_json(folder / "gradients.json", result)

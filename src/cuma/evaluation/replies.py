@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from peft import PeftModel
 from tqdm.auto import tqdm
 
-from cuma.answering.adapter_files import take_off
 from cuma.answering.materials import Materials, load_survey, profile_in_prompt
 from cuma.data.corpus import Corpus
 from cuma.data.surveys.prompts import told_who_asks
@@ -176,13 +174,9 @@ def _on_this_machine(subject: Subject) -> Write:
     def write(rows: list[dict[str, Any]], log: AnswerLog, progress: str) -> list[str]:
         subject.require_local()
         materials = Materials.load(subject.recipe)
-        model = load_model(subject, materials)
-        try:
+        with load_model(subject, materials) as model:
             asking = asking_of(model, subject.recipe, materials, materials.survey)
             return _generated(asking, rows, log, progress)
-        finally:
-            if isinstance(model, PeftModel):
-                take_off(model)
 
     return write
 

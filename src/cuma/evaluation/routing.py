@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from peft import PeftModel
 
-from cuma.answering.adapter_files import take_off
 from cuma.answering.materials import Materials, load_survey
 from cuma.data.surveys.survey import Survey
 from cuma.errors import RunError
@@ -25,11 +23,11 @@ from cuma.evaluation.subject import Subject
 from cuma.metrics import emd
 from cuma.metrics.distance_tables import field_shares
 from cuma.metrics.pointwise import Floats
-from cuma.reports.expert_map import GateSpace, gate_space
-from cuma.reports.plots import predicted_answers, true_answers
-from cuma.reports.privacy import MIN_PEOPLE
+from cuma.privacy.small_groups import MIN_PEOPLE
+from cuma.runs.answers import predicted_answers, true_answers
 from cuma.runs.evidence import Evidence, read_evaluation
 from cuma.runs.folder import write_json
+from cuma.runs.gates import GateSpace, gate_space
 
 
 def evaluate_topology(subject: Subject, materials: Materials | None = None) -> dict[str, Any]:
@@ -56,17 +54,13 @@ def evaluate_topology(subject: Subject, materials: Materials | None = None) -> d
         raise RunError(f"{folder} has under 4 groups of {MIN_PEOPLE} people or more: too few for a topology.")
     materials = materials or Materials.load(recipe)
     found = describe(space, evidence, embeddings(materials, space.groups), seed=recipe.seed)
-    model = load_model(subject, materials)
-    try:
+    with load_model(subject, materials) as model:
         moved = answer_changes(
             materials.survey,
             changes(materials.survey, space.groups),
             lambda survey: predict(model, recipe, materials, "test", TEST_ROLES, every_order=True, survey=survey),
             progress=f"{run.info['label']}: changing profiles",
         )
-    finally:
-        if isinstance(model, PeftModel):
-            take_off(model)
     movements = [_movement(*each, space, evidence) for each in moved]
     found |= {
         "fields": _fields(movements, space, materials.survey),

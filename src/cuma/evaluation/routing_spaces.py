@@ -11,9 +11,9 @@ from scipy.spatial.distance import pdist, squareform
 
 from cuma.metrics.distance_tables import gate_distances, mantel, nearest, principal_axes, shared_neighbours, turned_to
 from cuma.metrics.pointwise import Floats
-from cuma.reports.expert_map import GateSpace, answer_distances
-from cuma.reports.plots import true_answers
+from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence
+from cuma.runs.gates import GateSpace, answer_distances
 
 NEIGHBOURS = 5
 PERMUTATIONS = 999

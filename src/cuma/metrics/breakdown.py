@@ -18,10 +18,8 @@ from cuma.metrics.sample import Item, Predictions, QuestionLike, Sample, read_pa
 from cuma.metrics.scores import PARTS, score
 from cuma.metrics.shares import Published, Told, drawn_weights, figures_of, is_shares, means_by_group, read_shares
 from cuma.metrics.truth import cell_floors
+from cuma.privacy.small_groups import MIN_PEOPLE
 
-MIN_PEOPLE = 11
-"""The fewest people whose answers are shown together. A smaller group could be recognised; nor can it be called the
-worst served, for its EMD is mostly noise."""
 MIN_QUESTIONS = 10
 """The fewest questions by which a group of unknown people can be called the worst served: of a few, one may be odd."""
 OF_ONE_GROUP = tuple(metric for metric in METRICS if metric not in BETWEEN_GROUPS)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.metrics.breakdown import MIN_PEOPLE
 from cuma.metrics.inference import interval, student_deviations
 from cuma.metrics.measure import BOUNDS
 from cuma.metrics.pointwise import Floats, brier, distributions
+from cuma.privacy.small_groups import MIN_PEOPLE
 
 DRAWS = 1000
 BINS = 10

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from cuma.metrics.breakdown import MIN_PEOPLE
 from cuma.metrics.cell_sums import CellPredictions, Cells
 from cuma.metrics.inference import GroupDraws, deviations, resample_people, student_deviations
 from cuma.metrics.measure import cell_emd, group_means, people_entropy
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import Predictions, Sample
 from cuma.metrics.spread import positions
+from cuma.privacy.small_groups import MIN_PEOPLE
 
 SIGNIFICANT = 0.05
 

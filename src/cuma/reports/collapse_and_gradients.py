@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cuma.reports.plots import true_answers
-from cuma.reports.privacy import MIN_PEOPLE
+from cuma.privacy.small_groups import MIN_PEOPLE
 from cuma.reports.tables import Side, number, shown_sides
+from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence
 
 PARTS = {"dense": "frozen weights (what a dense update would move)", "adapter": "dense adapter", "expert": "experts",

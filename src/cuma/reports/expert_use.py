@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.reports.expert_map import layer_labels, natural
+from cuma.reports.expert_map import layer_labels
 from cuma.reports.plots import series
 from cuma.reports.tables import number
 from cuma.runs.evidence import Evidence, Method
+from cuma.runs.gates import natural
 
 DEAD = 0.001
 """An expert is called unused when its mean share of the mixture stays below this in a layer."""

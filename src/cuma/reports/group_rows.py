@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cuma.metrics import emd
-from cuma.reports.plots import predicted_answers, true_answers
-from cuma.reports.privacy import hidden_groups
+from cuma.runs.answers import hidden_groups, predicted_answers, true_answers
 from cuma.runs.evidence import Evidence, Method
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cuma.reports.privacy import people_text
+from cuma.privacy.small_groups import people_text
 from cuma.runs.evidence import Evidence, Method
 
 ABSENT = "–"

@@ -11,11 +11,12 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cuma.errors import RunError
+from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.reports.group_rows import group_rows
-from cuma.reports.privacy import MIN_PEOPLE, hidden_groups, people_text
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, number, shown_sides
+from cuma.runs.answers import hidden_groups
 from cuma.runs.evidence import read_evaluation
 from cuma.runs.folder import Run, read_json, write_text
 

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from cuma.privacy.small_groups import MIN_PEOPLE
 from cuma.reports.collapse_and_gradients import collapse_rows, gradient_rows
 from cuma.reports.expert_map import topology_payload
 from cuma.reports.expert_use import health_rows, training_panels
 from cuma.reports.formats import latex_listing, latex_tables, markdown_listing, markdown_tables
 from cuma.reports.method_and_data import data_card, facts, method_card, read_from
-from cuma.reports.plots import answers_payload, curve_panels, method_entries, true_answers
-from cuma.reports.privacy import MIN_PEOPLE
+from cuma.reports.plots import answers_payload, curve_panels, method_entries
 from cuma.reports.side_tables import (
     INEQUALITY_NOTE,
     PARTIAL_NOTE,
@@ -41,6 +41,7 @@ from cuma.reports.tables import (
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
 from cuma.reports.verdict import control_sentences, headline, sentences
 from cuma.reports.world import world_payload
+from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence, read_evidence
 from cuma.runs.folder import write_text
 

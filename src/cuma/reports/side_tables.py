@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cuma.privacy.small_groups import MIN_PEOPLE, hidden, people_text
 from cuma.reports.collapse_and_gradients import estimate_text
 from cuma.reports.method_and_data import told
-from cuma.reports.plots import true_answers
-from cuma.reports.privacy import MIN_PEOPLE, hidden, people_text
-from cuma.reports.tables import MISSING, SIDES, p_text, shown_sides
+from cuma.reports.tables import MISSING, SIDES, p_text, percent, shown_sides
+from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence, Method
 
 NOT_SHOWN = "a group that is not shown"
@@ -77,7 +77,7 @@ def partial_listing(evidence: Evidence) -> Listing | None:
             if side in partial:
                 known = dict(zip(partial["shares"], partial[side], strict=True))
                 rows.append((label, side, *(estimate_text(known.get(share), 3) for share in shares)))
-    headings = ("Method", "Groups", *(f"{share:.0%}".replace("%", " %") for share in shares))
+    headings = ("Method", "Groups", *map(percent, shares))
     return (
         Listing("partial", "Soft EMD ↓ by the share of each profile that is known", headings, tuple(rows))
         if rows
@@ -153,14 +153,16 @@ def _sides(method: Method) -> list[str]:
 
 def _choice_sentence(label: str, side: str, part: Mapping[str, Any]) -> str:
     entry, chance = part["accuracy"], part["chance"]
-    text = f"On {side} groups {label} names the reply that the person preferred in {_percent(entry['value'])} of cases"
+    text = (
+        f"On {side} groups {label} names the reply that the person preferred in {percent(entry['value'], 1)} of cases"
+    )
     if entry["low"] is None:
-        return f"{text}; guessing gives {_percent(chance)}."
+        return f"{text}; guessing gives {percent(chance, 1)}."
     verdict = "not shown to be more than" if entry["low"] <= chance else "more than"
     if entry["high"] < chance:
         verdict = "less than"
-    ends = f"95 % interval {_percent(entry['low'])} to {_percent(entry['high'])}"
-    return f"{text} ({ends}): {verdict} the {_percent(chance)} of guessing."
+    ends = f"95 % interval {percent(entry['low'], 1)} to {percent(entry['high'], 1)}"
+    return f"{text} ({ends}): {verdict} the {percent(chance, 1)} of guessing."
 
 
 DIVERSITY_HEADINGS = (
@@ -202,11 +204,7 @@ def _win(found: Mapping[str, Any]) -> list[str]:
         estimate_text(found["win_rate"], 3),
         estimate_text(found["length_controlled_win_rate"], 3),
         MISSING if found["p"] is None else p_text(found["p"]),
-        _percent(found["position_consistency"]),
+        percent(found["position_consistency"], 1),
         f"{found['n']['judged']:,}",
         f"{found['n']['people']:,}",
     ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -22,7 +22,7 @@ from cuma.metrics.group_distances import (
     question_mahalanobis,
     value_space,
 )
-from cuma.reports.privacy import MIN_PEOPLE, hidden
+from cuma.privacy.small_groups import MIN_PEOPLE, hidden
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
 from cuma.runs.folder import write_json, write_text
 

@@ -13,7 +13,8 @@ import pandas as pd
 from cuma.metrics.measure import METRICS
 from cuma.metrics.pointwise import LOW_OPTION_MASS
 from cuma.metrics.scores import score_many
-from cuma.reports.privacy import people_text, too_few
+from cuma.privacy.small_groups import people_text
+from cuma.runs.answers import too_few
 from cuma.runs.evidence import Evidence, Method, read_evidence
 
 Side = Literal["seen", "unseen"]
@@ -205,6 +206,11 @@ def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
     if float(text) == 0:
         text = text.lstrip("+-")
     return text.replace("-", "−")
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """ "12 %", with a space as the page has it."""
+    return f"{100 * share:.{digits}f} %"
 
 
 def p_text(p: float) -> str:

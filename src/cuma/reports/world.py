@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from cuma.reports.group_rows import group_errors
-from cuma.reports.plots import true_answers
+from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence
 
 MIN_COUNTRIES = 5

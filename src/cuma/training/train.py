@@ -15,9 +15,9 @@ from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from peft.tuners.tuners_utils import DUMMY_TARGET_MODULES
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
-from cuma.answering.adapter_files import load_adapter, save_adapter, take_off, whole_modules
+from cuma.answering.adapter_files import load_adapter, save_adapter, taken_off_after, whole_modules
 from cuma.answering.materials import Materials
-from cuma.data.surveys.catalog import check_benchmark
+from cuma.data.catalog import check_benchmark
 from cuma.errors import CheckpointError, RunError, UnsupportedError
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
@@ -95,12 +95,9 @@ def train_run(
         stage = run.stage(folder_name)
         if folder_name not in run.info.get("stages", []):
             set_seed(recipe.seed)
-            model = _model(recipe, materials, previous)
-            try:
+            with taken_off_after(_model(recipe, materials, previous)) as model:  # for the next stage or run
                 _train_stage(recipe, run, stage, kind, model, materials, measure, resume_from_checkpoint)
-                resume_from_checkpoint = True  # what was named belongs to the first stage that was not finished
-            finally:
-                take_off(model)  # the very backbone again, for the next stage or run
+            resume_from_checkpoint = True  # what was named belongs to the first stage that was not finished
         previous = stage
     assert previous is not None
     if world.is_main_process:

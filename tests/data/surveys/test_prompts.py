@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cuma.data.surveys import BENCHMARKS, LETTERS, Question, letter_orders, load_benchmark, survey_messages
+from cuma.data.catalog import PACKAGED, load_benchmark
+from cuma.data.surveys import LETTERS, Question, letter_orders, survey_messages
 from cuma.errors import BenchmarkError
 
 QUESTION = Question("q", "Which one?", ("red", "green", "blue"), ordinal=False)
@@ -60,7 +61,7 @@ def test_no_persona_still_sets_the_system_message() -> None:
     assert survey_messages(QUESTION, order)[0]["content"]
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", PACKAGED)
 def test_every_benchmark_can_be_asked_briefly(name: str) -> None:
     for question in load_benchmark(name).questions:
         for order in letter_orders(len(question.options)):

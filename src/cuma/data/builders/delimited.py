@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -94,15 +94,16 @@ def read_layout(
 ) -> Layout:
     """Delimiter and header, by the first lines. Raises `BenchmarkError` as `csv_rows` does."""
     sample, complete = _sample(path)
-    found = [_layout(sample, complete, style, required) for style in _styles(sample)]
-    layouts = [layout for layout in found if layout is not None]
-    if not layouts:
+    wanted = set(required)
+    plain = [_layout(sample, complete, {"delimiter": delimiter}, required) for delimiter in DELIMITERS]
+    best = _best(plain, wanted)
+    if best is None or best.fit < 0.5:
+        best = _best([best, *(_layout(sample, complete, style, required) for style in _other_styles(sample))], wanted)
+    if best is None or (len(best.names) == 1 and None in plain):
         raise BenchmarkError(
             f"{path} has no header of a CSV: in its first lines a quotation mark is not closed, or nothing is named. "
             "Mend that line, or save the table as JSONL or parquet."
         )
-    wanted = set(required)
-    best = max(layouts, key=lambda one: (len(wanted & {*one.names}), len(one.names) > 1, one.fit * len(one.names)))
     missing = [name for name in required if name not in best.names]
     if missing:
         some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
@@ -115,6 +116,11 @@ def read_layout(
             raise BenchmarkError(
                 f"{path} has the column {name!r} {'twice' if times == 2 else f'{times} times'}. Keep one."
             )
+    if not best.fit:
+        raise BenchmarkError(
+            f"{path}: the header, line {best.lines}, has {len(best.names)} names, and none of the first rows as many "
+            "cells. Take out whatever stands above the header, name every column, and quote cells that hold delimiters."
+        )
     return best
 
 
@@ -133,13 +139,20 @@ def _sample(path: Path) -> tuple[list[str], bool]:
     return sample, True
 
 
-def _styles(sample: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Ways to read a CSV, the commonest first: by the standard, with \\" for a quotation mark, blanks before one."""
-    yield from ({"delimiter": delimiter} for delimiter in DELIMITERS)
+def _other_styles(sample: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Other ways than the standard's: \\" within quotation marks, blanks before them, tabs without any."""
     if any('\\"' in line for line in sample):
         yield from ({"delimiter": delimiter, "escapechar": "\\"} for delimiter in DELIMITERS)
     if any(re.search(r"[,;\t|] +\"", line) for line in sample):
         yield from ({"delimiter": delimiter, "skipinitialspace": True} for delimiter in DELIMITERS)
+    yield {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+
+
+def _best(layouts: Iterable[Layout | None], required: set[str]) -> Layout | None:
+    """The layout with most of the required columns, of these one with several columns, of these the best fit."""
+    found = [layout for layout in layouts if layout is not None]
+    rank = {id(one): (len(required & {*one.names}), len(one.names) > 1, one.fit * len(one.names)) for one in found}
+    return max(found, key=lambda one: rank[id(one)], default=None)
 
 
 def _layout(sample: list[str], complete: bool, style: dict[str, Any], required: Sequence[str]) -> Layout | None:
@@ -167,11 +180,12 @@ def _layout(sample: list[str], complete: bool, style: dict[str, Any], required: 
 
 
 def _names_nothing(cells: list[str], usual: int) -> bool:
-    """Whether a record is blank, or a title over a table of several columns."""
-    rest = [cell for cell in cells[1:] if cell.strip()]
-    if not rest and not cells[0].strip():
-        return True
-    return not rest and (len(cells) < usual or len(cells) > 2) and usual > 1
+    """Whether a record is blank, or one text over a table of several columns: a title, `sep=;`."""
+    if any(map(str.strip, cells[1:])):
+        return False
+    is_title = usual > 1 and (len(cells) < usual or len(cells) > 2)
+    is_title = is_title and (not re.search(r"[,;\t|]", cells[0]) or cells[0].startswith("sep="))
+    return is_title or not cells[0].strip()
 
 
 def _fits(cells: list[str], width: int) -> bool:

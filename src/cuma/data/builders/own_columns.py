@@ -79,16 +79,17 @@ def task_of(source: Path, names: set[str]) -> Task:
     for task, needed in FORMS.items():
         if names >= set(needed):
             return task
-    listed = f"{', '.join(sorted(names)[:12])}{', …' if len(names) > 12 else ''}"
+    listed = f"the columns {', '.join(sorted(names)[:12])}{', …' if len(names) > 12 else ''}"
+    if not any(map(_is_known, names)):  # then the first line may be no header, but somebody's answers
+        listed = f"{len(names)} columns, none of a name that cuma knows (is the first line the header?)"
     forms = "; ".join("+".join(needed) for needed in FORMS.values())
     if len(names) > 2 and not names & {column for needed in FORMS.values() for column in needed}:
         raise BenchmarkError(
-            f"{source} has the columns {listed}: one row a respondent, it seems, with a column for each question. cuma "
+            f"{source} has {listed}: one row a respondent, it seems, with a column for each question. cuma "
             "reads one row an answer: question, options, answer, beside person_id and what is known of the person. "
             "docs/data.md turns such a table round in a few lines of pandas, under “One row a respondent”. If only "
             f"names differ from {forms}, map them with --column OURS=THEIRS."
         )
     raise BenchmarkError(
-        f"{source} has the columns {listed}; expected messages, or one of {forms}. Map other names with --column "
-        "OURS=THEIRS."
+        f"{source} has {listed}; expected messages, or one of {forms}. Map other names with --column OURS=THEIRS."
     )

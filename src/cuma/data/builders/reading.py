@@ -96,7 +96,7 @@ def json_rows(path: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
     Dropped and counted: what is no object, and objects that name something twice. Raises `BenchmarkError` for a file
     that is one object, or an array too large to be read at once.
     """
-    array = _array(path, ledger)
+    array = json_array(path, ledger)
     if array is not None:
         for row in array:
             ledger.read()
@@ -115,8 +115,11 @@ def json_rows(path: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
             yield _whole_characters(usable, ledger) if "\\ud" in line.lower() else usable
 
 
-def _array(path: Path, ledger: Ledger) -> list[Any] | None:
-    """The elements of a file that is one JSON array; None: a line an object, or no JSON."""
+def json_array(path: Path, ledger: Ledger) -> list[Any] | None:
+    """The elements of a file that is one JSON array; None: it is JSONL, or no JSON.
+
+    Raises `BenchmarkError` for a file that is one object, or an array too large to be read at once.
+    """
     check_text(path)
     with path.open("rb") as stream:
         begin = stream.read(4096).decode("utf-8-sig", errors="replace").lstrip()[:1]

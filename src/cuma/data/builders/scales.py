@@ -9,9 +9,16 @@ from collections.abc import Sequence
 from cuma.data.builders.cell_text import cell_number
 
 _NO_ANSWER = re.compile(
-    r"dk|d/k|don't know|do not know|refused|refusal|refuse to answer|no answer|no response|no opinion given|unknown|"
-    r"not asked( in survey)?|not applicable|missing|declined? to answer|prefer not to (say|answer)|not available"
+    r"dk|d/k|n/a|n\.a|(don.?t|do not|doesn't|does not) know|refus(ed?|al)( to answer)?|"
+    r"no (answer|response|opinion|reply)( given)?|did not answer|non-?response|unknown|not asked( in survey)?|"
+    r"(not applicable|inap(plicable)?)( for other reasons)?|missing|declined?( to answer)?|not (available|ascertained)|"
+    r"prefer not to (say|answer)|rather not say|(can't|cannot|can not) (rate|choose|say|answer)"
 )
+_WEAK = re.compile(r"(it )?depends|not sure|unsure|undecided|vol(unteered)?|do not read")
+"""No answer only beside one of the others: "No opinion/depends"."""
+_MISSING = re.compile(r"((other )?missing|inap(plicable)?|not applicable)\s*[;:]")
+"""A survey's own names of a missing code, whatever they say behind it: "Other missing; Multiple answers Mail (EVS)"."""
+_LEADING = re.compile(r"\A[-−]?\d{1,5}\s*[.:)=]?\s+(?=\D)")
 _CODE = re.compile(r"-?\d{1,3}([.):=]| [-–])\s*(?=\D)")
 """What labels of survey software begin with: "2. Bad", "2) bad", "2 = bad"."""
 _SCALES = (
@@ -70,10 +77,15 @@ alike ("agree", "mostly agree"), a question that has them in another order is ta
 
 
 def is_no_answer(option: str) -> bool:
-    """Whether an option says only that there is no answer: "DK/Refused", "Don't know (VOL)", "Missing; Unknown"."""
-    plain = re.sub(r"\([^()]*\)", " ", re.sub(r"[´`’‘]", "'", option.casefold()))
+    """Whether an option says only that there is no answer: "DK/Refused", "-9. Refused", "Missing; Unknown"."""
+    plain = re.sub(r"[´`’‘]", "'", " ".join(option.casefold().split()))
+    plain = _LEADING.sub("", plain)
+    bare = re.sub(r"\([^()]*\)|\[[^][]*\]", " ", plain)
+    plain = (bare if re.search(r"\w", bare) else plain).strip(" ()[].-–")
+    if _MISSING.match(plain) or _NO_ANSWER.fullmatch(plain):
+        return True
     parts = [part.strip(" .-–") for part in re.split(r"[/;,]|\bor\b", plain)]
-    parts = [part for part in parts if part]
+    parts = [part for part in parts if part and not _WEAK.fullmatch(part)]
     return bool(parts) and all(_NO_ANSWER.fullmatch(part) for part in parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cuma.answering.answerer import Answerer
 from cuma.answering.letters import SurveyTokens

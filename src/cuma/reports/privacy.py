@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import pandas as pd
 
-from cuma.metrics.breakdown import MIN_PEOPLE
 from cuma.metrics.shares import N, is_shares
+from cuma.privacy.small_groups import MIN_PEOPLE
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -89,7 +89,7 @@ def build(source: Path, options: Options) -> Built:
             "columns": dict(sorted(options.columns.items())),
             "answer_codes": options.answer_codes,
             "questions_left_out": _left_out(understood),
-            "warnings": understood.warnings(),
+            "warnings": [*understood.warnings(), *_missing_splits(by_split)],
         },
     )
 
@@ -106,6 +106,14 @@ def _split(rows: list[Row], options: Options) -> dict[str, list[Row]]:
     for row in rows:
         by_split.setdefault(UNSEEN if row.person in unseen else split_of[row.unit], []).append(row)
     return by_split
+
+
+def _missing_splits(by_split: Mapping[str, list[Row]]) -> list[str]:
+    """What cannot be done with so few people, or with so many held out."""
+    missing = [] if by_split.get("train") else ["Nobody is in the training split: these data cannot be trained on."]
+    if not by_split.get("test") and not by_split.get(UNSEEN):
+        missing.append("Nobody is in the test split: these data cannot be evaluated on. Add people, or hold some out.")
+    return missing
 
 
 def _left_out(understood: Understood) -> dict[str, str]:

@@ -50,7 +50,7 @@ def settle_items(rows: list[RawRow], codes: str, ledger: Ledger) -> tuple[list[R
         by_id.setdefault(row.values["question_id"], []).append(row)
     usable, items = [], []
     for its in by_id.values():
-        item, same = _asked(its)
+        item, same = _usual_way(its)
         items.append(item)
         usable += _usable(item, same, codes, ledger)
         for reason, times in item.left_out.items():
@@ -58,7 +58,7 @@ def settle_items(rows: list[RawRow], codes: str, ledger: Ledger) -> tuple[list[R
     return sorted(usable, key=lambda row: row.number), items
 
 
-def _asked(rows: list[RawRow]) -> tuple[FileItem, list[RawRow]]:
+def _usual_way(rows: list[RawRow]) -> tuple[FileItem, list[RawRow]]:
     """The question in the words, the options and the order that most of its rows have; and the rows that ask it so."""
     ways: dict[tuple[str, tuple[str, ...]], list[RawRow]] = {}
     for row in rows:

@@ -155,7 +155,7 @@ def test_unknown_key_names_file_suggestion_and_choices(as_override: bool, tmp_pa
         ("adapter:\n  r: 0\n", ["'adapter.r'", "0", "greater than or equal to 1"]),
         (
             "adapter:\n  method: loora\n",
-            ["'adapter.method'", "'loora'", "'prefix', 'full' or 'none'"],
+            ["'adapter.method'", "'loora'", "Did you mean 'lora'? Available: cuma, dora, full, lora, none, prefix"],
         ),
         ("training:\n  learning_rate: .nan\n", ["'training.learning_rate'", "finite"]),
         ("encoder:\n  template: hello\n", ["'encoder.template'", "profile"]),

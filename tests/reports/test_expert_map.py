@@ -23,9 +23,9 @@ from cuma.reports.expert_map import (
     topology_payload,
     topology_sentences,
 )
-from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence, read_evidence
-from cuma.runs.gates import GateSpace, answer_distances, gate_space
+from cuma.runs.gate_space import GateSpace, answer_distances, gate_space
+from cuma.runs.group_answers import true_answers
 
 
 @pytest.fixture(scope="module")

@@ -150,14 +150,19 @@ def require_trained(run: Run) -> None:
 
 def _config_of(folder: Path) -> PeftConfig:
     try:
-        return PeftConfig.from_pretrained(str(folder))
+        config = PeftConfig.from_pretrained(str(folder))
     except CumaError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:  # whatever PEFT says of a file that it cannot read
-        raise AdapterError(
-            f"{folder / CONFIG_NAME} is not there, or no configuration that PEFT reads ({type(error).__name__}). Copy "
-            "or train the adapter again, or update peft."
-        ) from error
+        raise _unread(folder, type(error).__name__) from error
+    if config.peft_type is None:
+        raise _unread(folder, "no peft_type")
+    return config
+
+
+def _unread(folder: Path, why: str) -> AdapterError:
+    file = folder / CONFIG_NAME
+    return AdapterError(f"{file} is not there, or no configuration that PEFT reads ({why}). Copy the adapter again.")
 
 
 def _reads_profile(config: PeftConfig) -> bool:

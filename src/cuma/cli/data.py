@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,11 +11,8 @@ from cuma.cli.shell import EXIT_ERROR
 from cuma.data.catalog import BUILDABLE
 
 Codes = Annotated[
-    str,
-    typer.Option(
-        metavar="from_zero|from_one|options",
-        help="Own data: what numbers among the answers are. Left out: each question's column tells.",
-    ),
+    Literal["from_zero", "from_one", "options"] | None,
+    typer.Option(help="Own data: what numbers among the answers are. Left out: each question's column tells."),
 ]
 Columns = Annotated[
     list[str] | None,
@@ -49,7 +46,7 @@ def build_data(
     ] = None,
     group_by: Annotated[str, typer.Option(help="gss: the fields that make a group, as ethnicity,sex.")] = "",
     column: Columns = None,
-    answer_codes: Codes = "",
+    answer_codes: Codes = None,
     as_released: Annotated[bool, typer.Option("--as-released", help="wvb: the authors' text, its errors too.")] = False,
 ) -> None:
     """Make data sets in TRL's columns, with profiles and splits by person, and a card that counts every row."""
@@ -64,7 +61,7 @@ def build_data(
         holdout=parse_holdout(holdout_groups or ()),
         as_released=as_released,
         columns=_pairs(column),
-        answer_codes=answer_codes,
+        answer_codes=answer_codes or "",
         group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
     )
     card = build(name, source, output, options)
@@ -85,7 +82,7 @@ def build_data(
 def check_data(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Your own JSONL, CSV, parquet or `datasets` folder.")],
     column: Columns = None,
-    answer_codes: Codes = "",
+    answer_codes: Codes = None,
 ) -> None:
     """Show what each row of your own data becomes: person, questions, options and codes, and what is lost and why."""
     from rich.console import Console
@@ -103,9 +100,9 @@ def check_data(
         for reason, times in {**ledger.dropped, **ledger.noted}.items():
             typer.echo(f"  {times:>9,}  {reason}")
         return
-    found = summary(understand(file, _pairs(column), answer_codes))
-    Console().print(page(file, found))
-    if not found["rows_usable"]:
+    facts = summary(understand(file, _pairs(column), answer_codes or ""))
+    Console().print(page(file, facts))
+    if not facts["rows_usable"]:
         raise typer.Exit(EXIT_ERROR)
 
 
@@ -118,7 +115,7 @@ def measure_sparsity(
     """Is there anything to keep apart here? How far groups' answers differ, with a page and a heat map."""
     from cuma.reports.sparsity_page import sparsity
 
-    found = sparsity(folder, output or folder, permutations=permutations, seed=seed)
-    for sentence in found["summary"]:
+    result = sparsity(folder, output or folder, permutations=permutations, seed=seed)
+    for sentence in result["summary"]:
         typer.echo(sentence)
     typer.echo(f"{(output or folder) / 'sparsity.html'}")

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.answering.materials import load_survey
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.subject import Subject
 from cuma.metrics.erasure import GroupErasure, Side, erasure, within
 from cuma.metrics.estimates import entry
@@ -26,10 +24,9 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
     """Measure mean collapse and stereotyping from an evaluation's predictions; written to collapse.json beside them.
 
     Returns {"sides": {side: {"spread", "alignment", "within_ratio", "questions", "groups"}}, "alarms"}; see
-    docs/evaluation.md. Raises RunError if the subject is not evaluated yet, BenchmarkError if that was without people.
+    docs/evaluation.md. Raises RunError if the subject is not evaluated yet.
     """
     folder = subject.folder
-    require_kind(["--collapse"], subject.recipe.data.benchmark, *load_survey(subject.recipe))
     scores = read_json(folder / "scores.json")
     predictions = pd.read_parquet(folder / "predictions.parquet")
     result = collapse(predictions, scores, draws=DRAWS)
@@ -40,30 +37,30 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
 def collapse(predictions: pd.DataFrame, scores: dict[str, Any], draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
     """`evaluate_collapse` of a table of predictions and its scores.json."""
     sides, alarms = {}, []
-    for name, (people, said) in read_parts(predictions, scores["questions"]).items():
-        side = Side.of(people, said, draws, seed)
-        found = {metric: scores[name][metric] for metric in ("spread", "alignment")}
-        found |= _questions(side, scores["by_question"][name])
-        found["groups"] = {group: _group(one) for group, one in erasure(side).items()}
-        sides[name] = found
-        alarms += _alarms(name, found, {question["id"]: question["text"] for question in scores["questions"]})
+    for name, (people, predicted) in read_parts(predictions, scores["questions"]).items():
+        side = Side.of(people, predicted, draws, seed)
+        result = {metric: scores[name][metric] for metric in ("spread", "alignment")}
+        result |= _questions(side, scores["by_question"][name])
+        result["groups"] = {group: _group(one) for group, one in erasure(side).items()}
+        sides[name] = result
+        alarms += _alarms(name, result, {question["id"]: question["text"] for question in scores["questions"]})
     return {"sides": sides, "alarms": alarms}
 
 
 def _questions(side: Side, scores: dict[str, Any]) -> dict[str, Any]:
-    found = within(side)
+    variety = within(side)
     questions = {}
     for number, scale in enumerate(side.people.scales):
         if scale.id in scores:
             questions[scale.id] = {
                 "spread": scores[scale.id]["spread"],
                 "alignment": scores[scale.id]["alignment"],
-                "within_model": float(found.model[number]),
-                "within_people": float(found.people[number]),
-                "within_ratio": _estimate(found.by_question[number]),
+                "within_model": float(variety.model[number]),
+                "within_people": float(variety.people[number]),
+                "within_ratio": _estimate(variety.by_question[number]),
                 "n": scores[scale.id]["n"]["people"],
             }
-    return {"within_ratio": _estimate(found.ratio), "questions": questions}
+    return {"within_ratio": _estimate(variety.ratio), "questions": questions}
 
 
 def _group(one: GroupErasure) -> dict[str, Any]:
@@ -80,8 +77,8 @@ def _group(one: GroupErasure) -> dict[str, Any]:
     }
 
 
-def _estimate(found: tuple[float, Floats | None]) -> dict[str, Any]:
-    value, around = found
+def _estimate(estimate: tuple[float, Floats | None]) -> dict[str, Any]:
+    value, around = estimate
     return entry(value, interval(value, around))
 
 
@@ -92,15 +89,15 @@ def _known(value: float) -> float | None:
 # --- alarms ----------------------------------------------------------------------------------------------------------
 
 
-def _alarms(side: str, found: dict[str, Any], texts: dict[str, str]) -> list[dict[str, Any]]:
+def _alarms(side: str, result: dict[str, Any], texts: dict[str, str]) -> list[dict[str, Any]]:
     alarms = []
-    places: list[tuple[str | None, dict[str, Any]]] = [(None, found), *found["questions"].items()]
+    places: list[tuple[str | None, dict[str, Any]]] = [(None, result), *result["questions"].items()]
     for question, here in places:
         where = "all questions together" if question is None else f"“{texts[question]}”"
         for kind, key, text in (("spread", "spread", _SPREAD), ("within", "within_ratio", _WITHIN)):
             if here[key]["high"] is not None and here[key]["high"] < ALARM_BELOW:
                 alarms.append(_alarm(side, kind, question, None, text.format(side=side, where=where, **here[key])))
-    for group, one in found["groups"].items():
+    for group, one in result["groups"].items():
         if one["erased"]:
             sentence = _ERASED.format(side=side, group=group, toward=one["toward"], **one["margin"])
             alarms.append(_alarm(side, "erased", None, group, sentence))

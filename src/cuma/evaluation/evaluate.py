@@ -15,12 +15,11 @@ import pandas as pd
 
 from cuma.answering.letters import PLAIN_TEMPLATE
 from cuma.answering.materials import Materials
-from cuma.data.surveys.cells import NOBODY
+from cuma.data.surveys.cells import NO_GROUP
 from cuma.data.surveys.partial import keep_fields
 from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
@@ -78,11 +77,11 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)
     with load_model(subject, materials) as model:
-        said, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
-    asked = {"prompting": subject.prompting, "answers": "logits", "samples": None}
+        predicted, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
+    protocol = {"prompting": subject.prompting, "answers": "logits", "samples": None}
     if materials.backbone.tokenizer.chat_template == PLAIN_TEMPLATE:
-        asked["template"] = "plain"
-    sheet.write(folder, said, routing, asked)
+        protocol["template"] = "plain"
+    sheet.write(folder, predicted, routing, protocol)
     log.close()
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
     about = {} if run.info["kind"] == "trained" else materials.provenance()  # else it says what it was trained on
@@ -102,8 +101,8 @@ def _answers(
     log = AnswerLog(path, fingerprint(rows_fingerprint(rows), recipe.digest, adapter, recipe.evaluation.batch_size))
     kept = materials.kept_trunk(recipe, model) if sheet.repeats else contextlib.nullcontext()
     with kept:
-        said, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
-    return said, merge_gates([table[table["group"] != NOBODY] for table in gates]), log
+        predicted, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
+    return predicted, merge_gates([table[table["group"] != NO_GROUP] for table in gates]), log
 
 
 def require_one_process() -> None:
@@ -131,7 +130,6 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
         raise RunError(f"{run.path}: its model reads no profile, so nothing changes when a part of one is missing.")
     subject.require_local()
     materials = materials or Materials.load(recipe)
-    require_kind(["--partial-profiles"], recipe.data.benchmark, materials.survey, materials.corpus)
     result: dict[str, Any] = {"seed": recipe.seed, "shares": list(FIELD_SHARES)}
     with load_model(subject, materials) as model:
         for share in FIELD_SHARES:

@@ -50,7 +50,7 @@ class LocalModel:
             record: whether a mixture's gates are recorded.
         """
         mixture = record and hasattr(getattr(self.model, "base_model", None), "record_routing")
-        said: list[np.ndarray] = []
+        predicted: list[np.ndarray] = []
         gates: list[pd.DataFrame] = []
         starts = range(0, len(rows), self.batch_size)
         for start in tqdm(starts, desc=progress, unit="batch", disable=progress is None):
@@ -59,10 +59,10 @@ class LocalModel:
                 done = self._batch(rows[start : start + self.batch_size], mixture)
                 if log is not None:
                     log.put(str(start), done)
-            said += [np.array(options) for options in done["said"]]
+            predicted += [np.array(options) for options in done["said"]]
             if done["gates"] is not None:
                 gates.append(pd.DataFrame(done["gates"]))
-        return said, gates
+        return predicted, gates
 
     def _batch(self, rows: list[dict[str, Any]], record: bool) -> dict[str, Any]:
         batch = self.tokens.batch([self.tokens.prompt(row["prompt"]) for row in rows])
@@ -72,8 +72,8 @@ class LocalModel:
         gates = None
         if recorded:
             gates = _mean_gates(recorded, batch["attention_mask"], [row["group"] for row in rows]).to_dict("list")
-        said = option_shares(logits, [row["order"] for row in rows], self.tokens)
-        return {"said": [options.tolist() for options in said], "gates": gates}
+        predicted = option_shares(logits, [row["order"] for row in rows], self.tokens)
+        return {"said": [options.tolist() for options in predicted], "gates": gates}
 
 
 def predict_cells(
@@ -96,8 +96,8 @@ def predict_cells(
     """
     if not every_order:
         cells = cells.select(_one_order_each(cells))
-    said, gates = asking.answer(cells.to_list(), progress, record=every_order)
-    return merge_orders(cells.to_pandas()[["group", "question_id"]], said), merge_gates(gates)
+    predicted, gates = asking.answer(cells.to_list(), progress, record=every_order)
+    return merge_orders(cells.to_pandas()[["group", "question_id"]], predicted), merge_gates(gates)
 
 
 def for_people(cells: pd.DataFrame, survey: Survey, part: str, unsteered: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -139,11 +139,11 @@ def _forward(
     return logits, model.routing()
 
 
-def merge_orders(keys: pd.DataFrame, said: list[np.ndarray]) -> pd.DataFrame:
+def merge_orders(keys: pd.DataFrame, predicted: list[np.ndarray]) -> pd.DataFrame:
     """Each cell's distribution, the mean over the orders of the letters; keys: columns group, question_id."""
-    frame = keys.assign(said=said)
+    frame = keys.assign(predicted=predicted)
     rows = []
-    for (group, question), orders in frame.groupby(["group", "question_id"], sort=False)["said"]:
+    for (group, question), orders in frame.groupby(["group", "question_id"], sort=False)["predicted"]:
         rows.append((group, question, *mean_over_orders(list(orders))))
     return pd.DataFrame(rows, columns=["group", "question_id", "probabilities", "option_mass"])
 

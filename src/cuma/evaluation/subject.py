@@ -69,10 +69,10 @@ def subject_of_run(folder: Path, benchmark: str | None = None, prompting: Prompt
     """
     run = Run.open(folder)
     require_trained(run)
-    return Subject(run, asked(load_recipe(folder / "recipe.yaml"), benchmark, prompting))
+    return Subject(run, recipe_with(load_recipe(folder / "recipe.yaml"), benchmark, prompting))
 
 
-def asked(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) -> Recipe:
+def recipe_with(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) -> Recipe:
     """The recipe with another benchmark or prompting; a router keeps reading profiles."""
     data = recipe.data
     if benchmark is not None:
@@ -80,9 +80,9 @@ def asked(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) ->
         data = replace(data, benchmark=benchmark)
     if prompting is not None:
         routed = data.profile_in in ("router", "both")
-        told = ("prompt", "both") if prompting == "persona" else ("nowhere", "router")
+        places = ("prompt", "both") if prompting == "persona" else ("nowhere", "router")
         exemplars = SHOTS if prompting == "few_shot" else 0
-        data = replace(data, profile_in=cast(Any, told[routed]), exemplars=exemplars)
+        data = replace(data, profile_in=cast(Any, places[routed]), exemplars=exemplars)
     backbone = recipe.backbone
     if data.exemplars and not recipe.data.exemplars:  # hardly two prompts are the same
         backbone = replace(backbone, keep_frozen_layers=False)
@@ -130,7 +130,7 @@ def subject_of_model(
         "backbone": {"model_name_or_path": name, **backbone},
         "data": {"benchmark": benchmark, "profile_in": where},
     }
-    recipe = asked(build_recipe({"name": "measured", **tree}, model), benchmark, prompting)
+    recipe = recipe_with(build_recipe({"name": "measured", **tree}, model), benchmark, prompting)
     return measured_run(recipe, Path(model).name, prompting, folder, info)
 
 

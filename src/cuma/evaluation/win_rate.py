@@ -49,11 +49,11 @@ def evaluate_win_rate(
     """
     folder = subject.folder
     survey, corpus = load_survey(subject.recipe)
-    asked = {row[HASH]: row for row in prompts(survey, corpus, count, in_prompt=False, seed=seed)}
-    other = None if against is None else _replies_to(asked, _all_replies(against), against.path)
-    table = paired(_replies_to(asked, [replies_of(folder)], subject.run.path), other)
+    prompts_by_hash = {row[HASH]: row for row in prompts(survey, corpus, count, in_prompt=False, seed=seed)}
+    other = None if against is None else _replies_to(prompts_by_hash, _all_replies(against), against.path)
+    table = paired(_replies_to(prompts_by_hash, [replies_of(folder)], subject.run.path), other)
     pairs = [
-        Pair(asked[key]["prompt"], reply, reference, Profile.parse(asked[key]["profile"]))
+        Pair(prompts_by_hash[key]["prompt"], reply, reference, Profile.parse(prompts_by_hash[key]["profile"]))
         for key, reply, reference in zip(table[HASH], table["reply"], table["reference"], strict=True)
     ]
     report = judge.compare(pairs)
@@ -75,11 +75,11 @@ def check_win_rate(subject: Subject, judge: Judge, count: int, against: Run | No
         JudgeError: profiles may not be sent to the judge. BenchmarkError, RunError: there is nothing to compare with.
     """
     survey, corpus = load_survey(subject.recipe)
-    asked = prompts(survey, corpus, count, in_prompt=False, seed=seed)
-    judge.check_profiles(Profile.parse(row["profile"]) for row in asked)
-    keys = {row[HASH] for row in asked}
+    rows = prompts(survey, corpus, count, in_prompt=False, seed=seed)
+    judge.check_profiles(Profile.parse(row["profile"]) for row in rows)
+    keys = {row[HASH] for row in rows}
     other = None if against is None else _replies_to(keys, _all_replies(against), against.path)
-    paired(pd.DataFrame(asked)[[HASH, "chosen"]], other)
+    paired(pd.DataFrame(rows)[[HASH, "chosen"]], other)
 
 
 def summary(table: pd.DataFrame, scores: tuple[float | None, ...], seed: int = 0) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _all_replies(run: Run) -> list[pd.DataFrame]:
     return [replies_of(folder) for folder in folders or [run.path]]
 
 
-def _replies_to(asked: Collection[str], tables: Sequence[pd.DataFrame], run: Path) -> pd.DataFrame:
+def _replies_to(hashes: Collection[str], tables: Sequence[pd.DataFrame], run: Path) -> pd.DataFrame:
     """The replies to prompts with these hashes, from the table that has most of them; of equals, the first.
 
     Raises RunError if there are none.
@@ -134,7 +134,7 @@ def _replies_to(asked: Collection[str], tables: Sequence[pd.DataFrame], run: Pat
             f"The replies of {run} do not say which prompts they answer: an older version wrote them. Let `cuma "
             "evaluate … --replies` run on it as before; it adds what is missing and asks for nothing again."
         )
-    best = max((table[table[HASH].isin(list(asked))] for table in known), key=len)
+    best = max((table[table[HASH].isin(list(hashes))] for table in known), key=len)
     if best.empty:
         raise RunError(
             f"No reply of {run} answers a prompt that is asked here: it had another benchmark, other data, other "

@@ -54,6 +54,12 @@ def is_absent(text: str) -> bool:
     )
 
 
+def _plain_number(value: Any) -> str:
+    """Whole numbers without a point."""
+    whole = math.floor(value)
+    return str(whole if value == whole else float(value))
+
+
 def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
     """A value of the profile field `name` as clean text, or None; and then why: "empty", or what it is taken for.
 
@@ -64,8 +70,7 @@ def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
     if isinstance(value, Real) and not isinstance(value, bool):
         if not math.isfinite(value):
             return None, "not a number"
-        whole = math.floor(value)
-        value = str(whole if value == whole else float(value))
+        value = _plain_number(value)
     if not isinstance(value, str):
         raise ProfileError(
             f"Profile field {name!r} got {type(value).__name__}. Expected text or a number; None where it is unknown."

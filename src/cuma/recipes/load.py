@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from cuma.errors import RecipeError, suggestion
 from cuma.recipes import strict_yaml
+from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import IDENTITY, SECTIONS, Recipe
 
 __all__ = ["Recipe", "build_recipe", "load_recipe", "packaged_recipes"]
@@ -154,9 +155,14 @@ def _validated(kind: type, values: Mapping[str, Any], prefix: str, source: str) 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = prefix + ".".join(str(part) for part in first["loc"])
-        expected = first["msg"].replace("Input should be", "expected").replace("String should", "expected to")
+        expected = (
+            first["msg"]
+            .removeprefix("Value error, ")
+            .replace("Input should be", "expected")
+            .replace("String should", "expected to")
+        )
         raise RecipeError(
-            f"{key!r} in {source} is {first['input']!r} ({_kind(first['input'])}); {expected}."
+            f"{key!r} in {source} is {first['input']!r} ({_kind(first['input'])}); {expected.removesuffix('.')}."
         ) from error
 
 
@@ -222,35 +228,7 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
 def _require_method(recipe: Recipe, source: str) -> None:
     """What full fine-tuning, a prefix and few-shot cannot be combined with, and why."""
     method = recipe.adapter.method
-    refused = {
-        "full": [
-            (
-                recipe.backbone.dtype != "float32" and not recipe.training.bf16,
-                f"'backbone.dtype' {recipe.backbone.dtype!r} needs 'training.bf16' true: trained weights are float32",
-            ),
-            (
-                recipe.backbone.quantization is not None,
-                "set 'backbone.quantization' to null: weights in few bits cannot be trained",
-            ),
-        ],
-        "prefix": [
-            (
-                recipe.backbone.keep_frozen_layers,
-                "set 'backbone.keep_frozen_layers' to false: all layers have a prefix",
-            ),
-            (
-                recipe.training.gradient_checkpointing,
-                "set 'training.gradient_checkpointing' to false: transformers drops the prefix where it recomputes",
-            ),
-            (
-                recipe.evaluation.padding_side != "right",
-                "set 'evaluation.padding_side' to right: PEFT ignores position_ids, so padding before a question would "
-                "move it away from its prefix",
-            ),
-            ("grpo" in recipe.pipeline, "leave grpo out of 'pipeline': it pads questions on the left"),
-        ],
-    }
-    for wrong, todo in refused.get(method, []):
+    for wrong, todo in METHODS[method].conflicts(recipe):
         if wrong:
             raise RecipeError(f"{source}: 'adapter.method' is {method!r}; {todo}.")
     if recipe.data.exemplars and method != "none":

@@ -5,25 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from cuma.options.mixture import Count, MixtureOptions, NonNegative, Positive, Share, frozen
 from cuma.recipes import strict_yaml
+from cuma.recipes.methods import known_method
 
 # Strict: "8" is no number and 1 no boolean. A list is welcome where a tuple is kept.
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
 Stage = Literal["sft", "dpo", "grpo"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"]
 Steps = Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]
+if TYPE_CHECKING:
+    _Mixture = MixtureOptions
+else:
+    _Mixture = frozen(MixtureOptions)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -81,18 +83,12 @@ class EncoderSection:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class AdapterSection:
-    """What is trained. The words are PEFT's; docs/method.md explains those of the mixture."""
+class AdapterSection(_Mixture):  # type: ignore[misc]
+    """What is trained: the options of a mixture (`cuma.options.mixture`), and these."""
 
-    method: Literal["cuma", "lora", "dora", "prefix", "full", "none"] = "cuma"
+    method: Annotated[Text, AfterValidator(known_method)] = "cuma"
     """The mixture, one dense LoRA or DoRA, a trained prefix of every layer's keys and values, all weights of the
-    adapted layers, or nothing: the untouched model."""
-    r: Count = 8
-    """Rank (of each expert)."""
-    lora_alpha: Positive = 16
-    """The update is scaled by lora_alpha / r."""
-    lora_dropout: Share = 0.0
-    """Dropout on the adapter's input."""
+    adapted layers, or nothing: the untouched model (`cuma.recipes.methods`)."""
     target_modules: Names = ("q_proj", "v_proj")
     """Names of the linear layers to adapt."""
     last_layers: Count | None = 8
@@ -100,28 +96,6 @@ class AdapterSection:
     goes to all."""
     num_virtual_tokens: Count = 20
     """Length of the prefix."""
-    num_experts: Count = 8
-    """E, the experts of each adapted layer."""
-    top_k: Count = 2
-    """K, the experts used for a token; equal to num_experts: soft routing."""
-    router_input: Literal["joint", "profile", "semantic"] = "joint"
-    """What the router sees: hidden state and profile, profile only, hidden state only."""
-    share_a: bool = False
-    """One A for all experts of a layer."""
-    profile_in_experts: bool = False
-    """The experts read the profile too; with num_experts 1 a dense LoRA that is told who asks."""
-    share_router: bool = True
-    """One routing for all adapted layers with the same input."""
-    router_hidden_dim: Count | None = 256
-    """Width of the router's hidden layer; null: a linear router."""
-    profile_projection_dim: Count | None = None
-    """Width of a trainable map of the standardised profile; null: none."""
-    profile_scale: Positive | None = None
-    """RMS norm of the standardised profile; null: the method's default for the model's width."""
-    router_aux_loss_coef: NonNegative = 0.01
-    """λ, the weight of the load-balancing loss."""
-    gating: Literal["paper", "released"] = "paper"
-    """One softmax over the selected logits, or the authors' code."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from cuma.metrics.distance_tables import Mantel, gate_distances, mantel
-from cuma.reports.tables import MISSING, number, percent
-from cuma.runs.answers import true_answers
+from cuma.metrics.figures import MISSING, number, percent
 from cuma.runs.evidence import Evidence
-from cuma.runs.gates import GateSpace, answer_distances, gate_space
+from cuma.runs.gate_space import GateSpace, answer_distances, gate_space
+from cuma.runs.group_answers import true_answers
 
 SPACES = {"gates": "gate space", "answers": "people’s answers", "embeddings": "the profiles’ embeddings"}
 """Spaces of topology.json in which groups lie, in words."""
@@ -49,7 +49,7 @@ def topology_payload(evidence: Evidence) -> list[dict[str, Any]]:
     for place, method in enumerate(evidence.methods):
         space = gate_space(method, shown)
         if space is not None:
-            file = method.measured.get("topology")
+            file = method.measurements.get("topology")
             learned = None if file is None else learned_payload(file, space.groups, layer_labels(space.layers))
             entries.append(_entry(place, method.label, space, agreement(space, evidence)) | {"learned": learned})
     return entries

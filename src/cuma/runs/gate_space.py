@@ -11,8 +11,8 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from cuma.metrics import emd
 from cuma.metrics.distance_tables import MIN_GROUPS, principal_axes
-from cuma.runs.answers import true_answers
 from cuma.runs.evidence import Evidence, Method
+from cuma.runs.group_answers import true_answers
 
 
 @dataclass(frozen=True, eq=False)

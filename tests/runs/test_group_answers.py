@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cuma.runs.answers import hidden_cells, hidden_groups
+from cuma.runs.group_answers import hidden_cells, hidden_groups
 
 
 def answers(sizes: dict[str, dict[str, int]]) -> pd.DataFrame:

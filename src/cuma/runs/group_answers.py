@@ -43,19 +43,19 @@ def predicted_answers(method: Method) -> dict[tuple[str, str], np.ndarray]:
 def hidden_groups(people: pd.DataFrame) -> frozenset[str]:
     """Groups left out of every picture. `people`: one row per person × question with person, group, seen; or shares,
     one row per group × question, with n where the number of people is known. Where it is not, nothing is left out."""
-    found: set[str] = set()
+    groups: set[str] = set()
     for _, side in people.groupby("seen"):
-        found |= hidden(_sizes(side))
-    return frozenset(found)
+        groups |= hidden(_sizes(side))
+    return frozenset(groups)
 
 
 def hidden_cells(people: pd.DataFrame) -> frozenset[tuple[str, str]]:
     """(group, question_id) pairs left out: those of hidden groups, and cells that too few people answered."""
     groups = hidden_groups(people)
-    found: set[tuple[str, str]] = set()
+    cells: set[tuple[str, str]] = set()
     for (_, question), cell in people.groupby(["seen", "question_id"]):
-        found |= {(group, question) for group in hidden(_sizes(cell), groups)}
-    return frozenset(found)
+        cells |= {(group, question) for group in hidden(_sizes(cell), groups)}
+    return frozenset(cells)
 
 
 def too_few(people: pd.DataFrame) -> bool:

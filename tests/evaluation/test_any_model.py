@@ -170,7 +170,11 @@ def test_told_nothing_a_model_says_the_same_to_everybody_and_nothing_steers_it(
     alone: Subject, benchmark: str, home: Path, materials: Materials
 ) -> None:
     subject = subject_of_model("smollm2-135m", benchmark, "none", home / "nothing")
+    forwarded: list[int] = []
+    counter = materials.backbone.model.lm_head.register_forward_hook(lambda *call: forwarded.append(len(call[-1])))
     evaluate_subject(subject, materials)
+    counter.remove()
+    assert sum(forwarded) == 2, "asked once in each order of the letters, not once for each group"
     rows = table(subject)
     assert "unsteered" not in rows.columns
     for _, question in rows.groupby("question_id"):
@@ -258,6 +262,17 @@ def test_the_same_model_behind_a_server_has_the_same_scores(
     for side in ("seen", "unseen"):
         one, other = (scores(each)[side]["soft_emd"]["value"] for each in (subject, cuma))
         assert one == pytest.approx(other, abs=2e-3)
+
+
+def test_a_served_model_that_is_told_nothing_is_asked_once_a_question(
+    routed: LocalModel, benchmark: str, home: Path
+) -> None:
+    with running(ModelServer(routed)) as served:
+        server = server_of(served)
+        subject = subject_of_server(server, benchmark, "none", home / "served-nothing")
+        evaluate_server(server, subject)
+        assert len(served.bodies) == 3  # a trial, then both orders of the letters
+    assert table(subject)["group"].nunique() > 2
 
 
 def test_samples_agree_up_to_sampling_error_and_say_so(

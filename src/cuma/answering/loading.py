@@ -5,6 +5,7 @@ Chat, server, export, evaluation and lm-evaluation-harness all come through here
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from peft.utils import CONFIG_NAME
 from cuma.answering.adapter_files import load_adapter
 from cuma.errors import AdapterError, CumaError, RunError, UnsupportedError
 from cuma.models.backbones import Backbone, load_backbone
+from cuma.models.chat_template import is_plain
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import BackboneSection, Recipe
 from cuma.runs.folder import Run
@@ -26,6 +28,8 @@ from cuma.tuner.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from torch import device as Device
+
+logger = logging.getLogger(__name__)
 
 CONTROL = (
     "{} is a control: its router learnt profiles that were dealt out to the wrong groups on purpose, so that everybody "
@@ -185,10 +189,17 @@ def frozen_backbone(section: BackboneSection, device: str | Device | None = None
 
     Raises as `load_backbone`.
     """
-    reading = {"revision": section.revision, "dtype": section.dtype, "quantization": section.quantization} | instead
+    names = ("revision", "dtype", "quantization", "chat_template")
+    reading = {name: getattr(section, name) for name in names} | instead
     placed = None if device is None or str(device) == "cpu" else device
     backbone = load_backbone(section.model_name_or_path, device_map=placed, **reading)
     backbone.model.requires_grad_(False)
+    if is_plain(backbone.tokenizer):
+        logger.warning(
+            "%s has no chat template: conversations are put in plain paragraphs. If it was trained on another form, "
+            "bring that: backbone.chat_template=FILE.",
+            backbone.name,
+        )
     return backbone
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -136,7 +136,7 @@ def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
 def _names(recipe: Recipe) -> tuple[Any, ...]:
     backbone, encoder = recipe.backbone, recipe.encoder
     return (
-        (backbone.model_name_or_path, backbone.revision, backbone.dtype, backbone.quantization),
+        replace(backbone, keep_frozen_layers=False),
         (recipe.data.benchmark, recipe.data.split_seed),
         (encoder.model_name_or_path, encoder.revision, encoder.template, encoder.fields),
     )

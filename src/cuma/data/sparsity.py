@@ -13,25 +13,16 @@ from numpy.typing import NDArray
 
 from cuma.data.surveys.survey import IN_TWO_WAYS
 from cuma.errors import BenchmarkError
+from cuma.metrics.items import Item
 
 MISSING = -1
-
-
-@dataclass(frozen=True)
-class CountedQuestion:
-    """A closed question."""
-
-    id: str
-    text: str
-    options: tuple[str, ...]
-    ordinal: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """What groups answered."""
 
-    questions: tuple[CountedQuestion, ...]
+    questions: tuple[Item, ...]
     groups: tuple[str, ...]
     """Sorted."""
     group: NDArray[np.int64]
@@ -91,14 +82,14 @@ def _index(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
     return [str(name) for name in names], where.ravel()
 
 
-def _asked(table: pa.Table) -> tuple[list[CountedQuestion], NDArray[np.int64]]:
+def _asked(table: pa.Table) -> tuple[list[Item], NDArray[np.int64]]:
     """The questions, and each row's. Raises `BenchmarkError` for one that is asked in two ways."""
     found: dict[str, int] = {}
-    questions: list[CountedQuestion] = []
+    questions: list[Item] = []
     ids, texts, options, ordinal = (table[n].to_pylist() for n in ("question_id", "question", "options", "ordinal"))
     rows = []
     for row, (name, listed) in enumerate(zip(ids, options, strict=True)):
-        question = CountedQuestion(name, texts[row], tuple(listed), bool(ordinal[row]))
+        question = Item(name, texts[row], tuple(listed), bool(ordinal[row]))
         if name not in found:
             found[name] = len(questions)
             questions.append(question)
@@ -127,7 +118,7 @@ def _from_survey(table: pa.Table) -> Answers:
 
 def _from_wide(table: pa.Table, known: pa.Table) -> Answers:
     questions = [
-        CountedQuestion(row["question_id"], row["question"], tuple(row["options"]), bool(row["ordinal"]))
+        Item(row["question_id"], row["question"], tuple(row["options"]), bool(row["ordinal"]))
         for row in known.select(["question_id", "question", "options", "ordinal"]).to_pylist()
         if row["question_id"] in table.column_names
     ]

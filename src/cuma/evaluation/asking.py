@@ -11,7 +11,7 @@ from accelerate import PartialState
 from peft import PeftModel
 
 from cuma.answering.adapter_files import taken_off_after
-from cuma.answering.letters import PLAIN_TEMPLATE, SurveyTokens
+from cuma.answering.letters import SurveyTokens
 from cuma.answering.loading import put_on
 from cuma.answering.materials import Materials, profile_in_prompt
 from cuma.data.surveys.cells import survey_cells
@@ -75,14 +75,8 @@ def cells_of(recipe: Recipe, survey: Survey, part: str, roles: tuple[str, ...]) 
 
 
 def asking_of(model: Any, recipe: Recipe, materials: Materials, survey: Survey) -> LocalModel:
-    """The model with its tokens and, for a router that reads profiles, its people's embeddings.
-
-    A model without a chat template is asked in `PLAIN_TEMPLATE`.
-    """
-    tokenizer = materials.backbone.tokenizer
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
-    tokens = SurveyTokens(tokenizer, recipe.evaluation.padding_side)
+    """The model with its tokens and, for a router that reads profiles, its people's embeddings."""
+    tokens = SurveyTokens(materials.backbone.tokenizer, recipe.evaluation.padding_side)
     table = _table(model, recipe, materials)
     if table is not None:
         table = table.covering([*(group.profile for group in survey.groups), Profile()])

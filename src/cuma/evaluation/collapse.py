@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cuma.evaluation.subject import Subject
-from cuma.metrics.erasure import GroupErasure, Side, erasure, within
-from cuma.metrics.estimates import entry
-from cuma.metrics.inference import interval
-from cuma.metrics.pointwise import Floats
+from cuma.metrics.erasure import Side, erasure, within
 from cuma.metrics.sample import read_parts
 from cuma.runs.folder import read_json, write_json
 
@@ -37,53 +33,27 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
 def collapse(predictions: pd.DataFrame, scores: dict[str, Any], draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
     """`evaluate_collapse` of a table of predictions and its scores.json."""
     sides, alarms = {}, []
-    for name, (people, predicted) in read_parts(predictions, scores["questions"]).items():
-        side = Side.of(people, predicted, draws, seed)
-        result = {metric: scores[name][metric] for metric in ("spread", "alignment")}
-        result |= _questions(side, scores["by_question"][name])
-        result["groups"] = {group: _group(one) for group, one in erasure(side).items()}
-        sides[name] = result
-        alarms += _alarms(name, result, {question["id"]: question["text"] for question in scores["questions"]})
+    for name, part in read_parts(predictions, scores["questions"]).items():
+        side = Side.of(*part, draws, seed)
+        sides[name] = {metric: scores[name][metric] for metric in ("spread", "alignment")}
+        sides[name] |= {**_questions(side, scores["by_question"][name]), "groups": erasure(side)}
+        alarms += _alarms(name, sides[name], {question["id"]: question["text"] for question in scores["questions"]})
     return {"sides": sides, "alarms": alarms}
 
 
 def _questions(side: Side, scores: dict[str, Any]) -> dict[str, Any]:
     variety = within(side)
-    questions = {}
-    for number, scale in enumerate(side.people.scales):
-        if scale.id in scores:
-            questions[scale.id] = {
-                "spread": scores[scale.id]["spread"],
-                "alignment": scores[scale.id]["alignment"],
-                "within_model": float(variety.model[number]),
-                "within_people": float(variety.people[number]),
-                "within_ratio": _estimate(variety.by_question[number]),
-                "n": scores[scale.id]["n"]["people"],
-            }
-    return {"within_ratio": _estimate(variety.ratio), "questions": questions}
-
-
-def _group(one: GroupErasure) -> dict[str, Any]:
-    return {
-        "n": one.people,
-        "entropy_model": _known(one.entropy_model),
-        "entropy_people": _known(one.entropy_people),
-        "own_distance": _known(one.own_distance),
-        "toward": one.toward,
-        "toward_distance": _known(one.toward_distance),
-        "margin": _estimate(one.margin),
-        "to_average": _estimate(one.to_average),
-        "erased": one.erased,
+    questions = {
+        item.id: {
+            "spread": scores[item.id]["spread"],
+            "alignment": scores[item.id]["alignment"],
+            **of_question,
+            "n": scores[item.id]["n"]["people"],
+        }
+        for item, of_question in zip(side.people.items, variety["questions"], strict=True)
+        if item.id in scores
     }
-
-
-def _estimate(estimate: tuple[float, Floats | None]) -> dict[str, Any]:
-    value, around = estimate
-    return entry(value, interval(value, around))
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return {"within_ratio": variety["within_ratio"], "questions": questions}
 
 
 # --- alarms ----------------------------------------------------------------------------------------------------------

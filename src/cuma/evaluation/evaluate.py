@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.answering.letters import PLAIN_TEMPLATE
 from cuma.answering.materials import Materials
-from cuma.data.surveys.cells import NO_GROUP
 from cuma.data.surveys.partial import keep_fields
 from cuma.errors import RunError, UnsupportedError
-from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
+from cuma.evaluation.answer_log import AnswerLog, distinct, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
 from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
 from cuma.metrics import score
+from cuma.models.chat_template import is_plain
 from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run, write_json
 
@@ -79,7 +78,7 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     with load_model(subject, materials) as model:
         predicted, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
     protocol = {"prompting": subject.prompting, "answers": "logits", "samples": None}
-    if materials.backbone.tokenizer.chat_template == PLAIN_TEMPLATE:
+    if is_plain(materials.backbone.tokenizer):
         protocol["template"] = "plain"
     sheet.write(folder, predicted, routing, protocol)
     log.close()
@@ -93,16 +92,19 @@ def _answers(
     model: Any, subject: Subject, materials: Materials, sheet: Sheet, path: Path
 ) -> tuple[list[np.ndarray], pd.DataFrame, AnswerLog]:
     """Each row's option probabilities, routing.parquet and the log of what was answered, of a subject."""
-    recipe, rows = subject.recipe, sheet.rows
+    recipe = subject.recipe
     asking = asking_of(model, recipe, materials, materials.survey)
+    rows, places = distinct(sheet.rows, profiles=asking.table is not None)
     if asking.table is not None:
         asking = replace(asking, table=asking.table.covering(row["profile"] for row in rows))
     adapter = subject.run.info.get("adapter", {}).get("sha256")
-    log = AnswerLog(path, fingerprint(rows_fingerprint(rows), recipe.digest, adapter, recipe.evaluation.batch_size))
+    asked = (rows_fingerprint(rows), recipe.digest, adapter, recipe.evaluation.batch_size, "gates by row")
+    log = AnswerLog(path, fingerprint(*asked))
     kept = materials.kept_trunk(recipe, model) if sheet.repeats else contextlib.nullcontext()
     with kept:
         predicted, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
-    return predicted, merge_gates([table[table["group"] != NO_GROUP] for table in gates]), log
+    groups = [row["group"] for row in sheet.rows]
+    return [predicted[place] for place in places], merge_gates(gates, groups, places), log
 
 
 def require_one_process() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cuma.answering.materials import load_survey
 from cuma.errors import EndpointError
-from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
+from cuma.evaluation.answer_log import AnswerLog, distinct, fingerprint, rows_fingerprint
 from cuma.evaluation.question_sheet import sheet_of
 from cuma.evaluation.remote import How, RemoteModel, offered
 from cuma.evaluation.replies import evaluate_replies, from_server
@@ -85,7 +85,7 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
         return done
     survey, corpus = load_survey(recipe)
     sheet = sheet_of(recipe, survey, corpus)
-    rows = sheet.rows
+    rows, places = distinct(sheet.rows, profiles=server.profile_field)
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)
     endpoint = _endpoint(server)
@@ -99,7 +99,7 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
     facts: dict[str, Any] = {"prompting": subject.prompting, "answers": how, "host": endpoint.host}
     facts["samples"] = server.samples if how == "samples" else None
     facts["silent"] = sum(not row.any() for row in predicted)
-    sheet.write(folder, predicted, None, facts)
+    sheet.write(folder, [predicted[place] for place in places], None, facts)
     log.close()
     card = survey.card
     run.update(

@@ -16,8 +16,7 @@ from cuma.evaluation.replies import HASH, paired, prompts, replies_of
 from cuma.evaluation.subject import Subject
 from cuma.judge import Judge, Pair
 from cuma.metrics import length_controlled_win_rate
-from cuma.metrics.estimates import entry
-from cuma.metrics.inference import interval, p_value, student_deviations
+from cuma.metrics.inference import estimate, p_value, student_deviations
 from cuma.metrics.pointwise import Floats
 from cuma.people.profiles import Profile
 from cuma.runs.folder import Run, write_json
@@ -93,8 +92,8 @@ def summary(table: pd.DataFrame, scores: tuple[float | None, ...], seed: int = 0
     around = student_deviations(value, drawn[:, 0], len(clusters)) if len(drawn) else None
     beside = student_deviations(controlled, drawn[:, 1], len(clusters)) if len(drawn) else None
     return {
-        "win_rate": entry(value, interval(value, around), (0.0, 1.0)),
-        "length_controlled_win_rate": entry(controlled, interval(controlled, beside), (0.0, 1.0)),
+        "win_rate": estimate(value, around, (0.0, 1.0)),
+        "length_controlled_win_rate": estimate(controlled, beside, (0.0, 1.0)),
         "p": p_value(value - EVEN, around),
         "n": {"pairs": len(table), "judged": len(judged), "people": len(clusters)},
         "by_group": {

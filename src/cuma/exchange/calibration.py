@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from cuma.answering.answerer import Answerer
 from cuma.answering.letters import SurveyTokens
 from cuma.data.surveys.prompts import letter_orders, survey_messages
 from cuma.data.surveys.survey import Question
-from cuma.errors import ExportError
+from cuma.errors import ConversationError, ExportError
+from cuma.models.chat_template import conversation_tokens
 from cuma.people.literals import NotPlain, is_written, plain_json
 from cuma.people.profiles import Profile
 
@@ -86,16 +85,11 @@ def rows_of(answerer: Answerer, tasks: Sequence[Task], profile: Profile) -> list
 def _conversation(answerer: Answerer, number: int, task: Task, profile: Profile) -> TaskTokens:
     messages = answerer.messages(task.messages, profile)
     replied = messages[-1]["role"] == "assistant"
-    template: Any = answerer.tokenizer.apply_chat_template
     try:
-        prompt = template(
-            messages[:-1] if replied else messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        whole = template(messages, tokenize=True, return_dict=False) if replied else prompt
-    except TemplateError as error:
-        raise ExportError(
-            f"Conversation {number + 1} of the calibration set does not suit the chat template."
-        ) from error
+        prompt = conversation_tokens(answerer.tokenizer, messages[:-1] if replied else messages)
+        whole = conversation_tokens(answerer.tokenizer, messages, open_reply=False) if replied else prompt
+    except ConversationError as error:
+        raise ExportError(f"Conversation {number + 1} of the calibration set: {error}") from error
     if not replied:
         return TaskTokens(number, tuple(prompt), 1)
     return TaskTokens(number, tuple(whole[:-1]), len(whole) - len(prompt))

@@ -54,12 +54,6 @@ def is_absent(text: str) -> bool:
     )
 
 
-def _plain_number(value: Any) -> str:
-    """Whole numbers without a point."""
-    whole = math.floor(value)
-    return str(whole if value == whole else float(value))
-
-
 def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
     """A value of the profile field `name` as clean text, or None; and then why: "empty", or what it is taken for.
 
@@ -67,15 +61,8 @@ def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
     """
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return None, "empty"
-    if isinstance(value, Real) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            return None, "not a number"
-        value = _plain_number(value)
-    if not isinstance(value, str):
-        raise ProfileError(
-            f"Profile field {name!r} got {type(value).__name__}. Expected text or a number; None where it is unknown."
-        )
-    text = " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in value).split())
+    raw = _written_out(name, value)
+    text = " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in raw).split())
     if not text:
         return None, "empty"
     if name in ("country", "birth_country") and text == "NA":
@@ -86,8 +73,25 @@ def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
         raise ProfileError(
             f"Profile field {name!r} got a list, an object or bytes written as text. Expected one plain text or number."
         )
-    if name == "description":
-        return value, None
+    return (raw, None) if name == "description" else _in_range(name, text)
+
+
+def _written_out(name: str, value: Any) -> str:
+    """A text or number as text; "" for an infinite one."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return ""
+        whole = math.floor(value)
+        return str(whole if value == whole else float(value))
+    if isinstance(value, str):
+        return value
+    raise ProfileError(
+        f"Profile field {name!r} got {type(value).__name__}. Expected text or a number; None where it is unknown."
+    )
+
+
+def _in_range(name: str, text: str) -> tuple[str | None, str | None]:
+    """A whole number without what its tool put behind it; nothing for one that the field cannot have."""
     if match := _WHOLE.fullmatch(text):
         text = match[1]
     limit = {"age": _OLDEST, "year": _LATEST}.get(name)

@@ -136,17 +136,21 @@ def _refuse_neighbours(text: str) -> None:
             before = token.type
 
 
+def _mapping(keys: list[ast.expr | None], values: list[ast.expr]) -> dict[Any, Any]:
+    if not all(isinstance(key, ast.Constant) for key in keys):
+        raise NotPlain
+    pairs = {_value(key): _value(value) for key, value in zip(keys, values, strict=True) if key is not None}
+    if len(pairs) < len(keys):
+        raise NotPlain
+    return pairs
+
+
 def _value(node: ast.expr) -> Any:
     match node:
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_value(item) for item in items]
         case ast.Dict(keys=keys, values=values):
-            if not all(isinstance(key, ast.Constant) for key in keys):
-                raise NotPlain
-            made = {_value(key): _value(value) for key, value in zip(keys, values, strict=True) if key is not None}
-            if len(made) < len(keys):
-                raise NotPlain
-            return made
+            return _mapping(keys, values)
         case ast.Constant(value=bytes() as data):
             return data.decode("utf-8")
         case ast.Constant(value=str() | bool() | None as constant):

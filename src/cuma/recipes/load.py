@@ -142,11 +142,33 @@ def _require_known(key: Any, section: str, source: Path | str, extra: tuple[str,
 def build_recipe(tree: Mapping[str, Any], source: str) -> Recipe:
     """A recipe from sections and keys as a file has them. source: what errors call it. Raises RecipeError."""
     values = {**tree, "label": tree.get("label") or tree["name"]}
+    values["backbone"] = _with_template(values.get("backbone", {}), source)
     for name, section in SECTIONS.items():
         values[name] = _validated(section, values.get(name, {}), f"{name}.", source)
     recipe: Recipe = _validated(Recipe, values, "", source)
     _require_consistent(recipe, source)
     return recipe
+
+
+def _with_template(backbone: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """A chat template's text in the place of its file: a run needs the file no more, and its digest tells."""
+    name = backbone.get("chat_template")
+    if not isinstance(name, str) or _is_jinja(name):
+        return backbone
+    try:
+        text = Path(name).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"{source}: 'backbone.chat_template' is {name!r}, which cannot be read ({type(error).__name__}); expected "
+            "a file with a Jinja template."
+        ) from error
+    if not _is_jinja(text):
+        raise RecipeError(f"{source}: 'backbone.chat_template' is {name!r}, and that file holds no Jinja template.")
+    return {**backbone, "chat_template": text}
+
+
+def _is_jinja(text: str) -> bool:
+    return "{%" in text or "{{" in text
 
 
 def _validated(kind: type, values: Mapping[str, Any], prefix: str, source: str) -> Any:

@@ -40,6 +40,9 @@ class BackboneSection:
     """Number format of the base weights. What is trained is float32 anyway."""
     quantization: Literal["4bit", "8bit"] | None = None
     """Hold the frozen weights in fewer bits (bitsandbytes, the extra `quantized`); null: as they are."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template in place of the model's own; the run keeps its text. null: the model's own, or
+    plain paragraphs where it has none."""
     keep_frozen_layers: bool = False
     """Run the layers below the first adapter once per distinct prompt and keep the result in memory. Exact; pays when
     few prompts are asked of many people."""
@@ -255,11 +258,10 @@ class Recipe:
         """12 hexadecimal digits that change with whatever can change a result: not with name, label, description or
         trackers."""
         values = {key: value for key, value in _plain(self).items() if key not in IDENTITY}
-        values["training"] = {
-            key: value
-            for key, value in values["training"].items()
-            if key not in TRACKING and (key, value) not in ADDED.items()
-        }
+        values["training"] = {key: value for key, value in values["training"].items() if key not in TRACKING}
+        for (section, key), before in ADDED.items():
+            if values[section][key] == before:
+                del values[section][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -267,9 +269,9 @@ IDENTITY = ("name", "label", "description")
 """Keys that say which recipe this is. A recipe does not take them over from its `base`."""
 TRACKING = ("report_to", "run_name")
 """Keys of the section training that say who else gets the log. A run that is continued may be told otherwise."""
-ADDED = {"adam_beta2": 0.999}
-"""Keys of the section training that recipes did not always have, with the value that was used before. At it they leave
-the digest as it was, so that runs and evaluations made before are known again."""
+ADDED: dict[tuple[str, str], Any] = {("training", "adam_beta2"): 0.999, ("backbone", "chat_template"): None}
+"""Keys that recipes did not always have, with the value that was used before. At it they leave the digest as it was, so
+that runs and evaluations made before are known again."""
 SECTIONS: dict[str, type] = {
     "backbone": BackboneSection,
     "data": DataSection,

@@ -7,21 +7,22 @@ from typing import Any
 
 import numpy as np
 from plotly.offline import get_plotlyjs
+from scipy.stats import false_discovery_control
 from tqdm import tqdm
 
-from cuma.data.sparsity import MISSING, Answers, CountedQuestion, read_answers
+from cuma.data.sparsity import MISSING, Answers, read_answers
 from cuma.errors import BenchmarkError
 from cuma.metrics.group_distances import (
-    Permuted,
-    adjusted,
+    PermutationTest,
     chance_jsd,
     clusters,
     joint_mahalanobis,
-    pairwise_jsd,
     permutation_test,
     question_mahalanobis,
     value_space,
 )
+from cuma.metrics.items import Item
+from cuma.metrics.pointwise import pairwise_jsd
 from cuma.privacy.small_groups import MIN_PEOPLE, hidden
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
 from cuma.runs.folder import write_json, write_text
@@ -71,8 +72,8 @@ def measure(answers: Answers, permutations: int = 1000, seed: int = 0) -> dict[s
         table = _table(answers, number)
         n = table.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            jsd = pairwise_jsd(np.where(n[:, None] > 0, table / n[:, None], np.nan))
-        test = permutation_test(table, permutations, (seed, number)) if people else Permuted(0.0, 0.0, 1.0)
+            jsd = pairwise_jsd(np.where(n[:, None] > 0, table / n[:, None], np.nan).T)
+        test = permutation_test(table, permutations, (seed, number)) if people else PermutationTest(0.0, 0.0, 1.0)
         pairs = np.isfinite(jsd[np.triu_indices(size, 1)]).sum()
         if not pairs:
             continue
@@ -86,7 +87,7 @@ def measure(answers: Answers, permutations: int = 1000, seed: int = 0) -> dict[s
         per_question.append(_entry(question, table, above, square, rank))
     if not compared:
         raise BenchmarkError("No question was answered by two groups: nothing can be compared.")
-    p = adjusted([test.p for test in tests]) if people else [None] * len(tests)
+    p = false_discovery_control([test.p for test in tests]) if people else [None] * len(tests)
     for entry, test, value in zip(per_question, tests, p, strict=True):
         entry["p"] = test.p if people else None
         entry["p_adjusted"] = None if value is None else float(value)
@@ -130,9 +131,7 @@ def _table(answers: Answers, number: int) -> np.ndarray:
     return flat.reshape(size, options).astype(np.float64)
 
 
-def _entry(
-    question: CountedQuestion, table: np.ndarray, above: np.ndarray, square: np.ndarray, rank: int
-) -> dict[str, Any]:
+def _entry(question: Item, table: np.ndarray, above: np.ndarray, square: np.ndarray, rank: int) -> dict[str, Any]:
     upper = np.triu_indices(len(above), 1)
     pairs, squares = above[upper], square[upper]
     widest = int(np.nanargmax(pairs))

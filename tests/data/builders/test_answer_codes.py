@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuma.data.builders.answer_codes import read_answers
+from cuma.data.builders.answer_codes import reading_of
 
 LABELS = ["Very bad", "Bad", "So so", "Good", "Very good"]
 POINTS = ["1", "2", "3", "4", "5"]
@@ -16,7 +16,7 @@ POINTS = ["1", "2", "3", "4", "5"]
 
 def read(answers: Sequence[str], options: Sequence[str], codes: str = "") -> list[str | None]:
     """The option that each answer becomes."""
-    reading = read_answers(set(answers), options, codes)
+    reading = reading_of(set(answers), options, codes)
     places = reading.named | reading.coded
     return [options[places[answer]] if answer in places else None for answer in answers]
 
@@ -61,11 +61,11 @@ def test_a_column_tells_what_its_answers_are(answers: list[str], options: list[s
     ],
 )
 def test_what_could_be_two_things_is_not_read_until_somebody_says_it(answers: list[str], options: list[str]) -> None:
-    reading = read_answers(set(answers), options)
+    reading = reading_of(set(answers), options)
     assert reading.undecided == set(answers)
     assert not reading.named | reading.coded
     for codes in ("from_zero", "from_one"):
-        places = read_answers(set(answers), options, codes).coded
+        places = reading_of(set(answers), options, codes).coded
         assert all(place == int(answer) - (codes == "from_one") for answer, place in places.items())
         assert places
 
@@ -83,7 +83,7 @@ def test_who_says_that_answers_are_options_gets_no_index() -> None:
     answers=st.sets(st.sampled_from([*POINTS, *LABELS, "0", "6", "9", "true", "NA", "2.5"]), min_size=1),
 )
 def test_an_option_is_never_another_one(options: list[str], answers: set[str]) -> None:
-    reading = read_answers(answers, options)
+    reading = reading_of(answers, options)
     assert not reading.named.keys() & reading.coded.keys()
     for answer, place in (reading.named | reading.coded).items():
         assert 0 <= place < len(options)

@@ -37,7 +37,7 @@ class Reading:
     """Numbers that are not read, because they could be two things."""
 
 
-def read_answers(answers: Collection[str], options: Sequence[str], codes: str = "") -> Reading:
+def reading_of(answers: Collection[str], options: Sequence[str], codes: str = "") -> Reading:
     """Decide what a column's distinct answers are.
 
     codes: "from_zero", "from_one" or "options" if somebody said it; "": the answers tell, or stay undecided.

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cuma.data.builders.own import Understood
 from cuma.data.builders.own_columns import FORMS
-from cuma.data.builders.own_items import Item
+from cuma.data.builders.own_items import FileItem
 from cuma.people.profiles import FIELDS, Profile
 
 
@@ -59,7 +59,7 @@ def _commonest(values: dict[str, Counter[str]]) -> str:
     return Profile(**common).sentence
 
 
-def _question(item: Item, answers: int) -> dict[str, Any]:
+def _question(item: FileItem, answers: int) -> dict[str, Any]:
     return {
         "question_id": item.id,
         "question": item.text,
@@ -72,7 +72,7 @@ def _question(item: Item, answers: int) -> dict[str, Any]:
     }
 
 
-def _codes(item: Item) -> dict[str, str]:
+def _codes(item: FileItem) -> dict[str, str]:
     """What stands in the file → the option that it becomes, where the two differ."""
     if item.reading is None:
         return {}

@@ -268,8 +268,9 @@ class _Losses:
         """How many lines a record that is no CSV costs: its first, or all but the last if they are those of a text."""
         if width < 3:
             raise BenchmarkError(
-                f"{self.path}, line {self.feed.first}: a quotation mark is not closed, or not doubled within others; "
-                "in so narrow a table a text's lines look like rows. Mend it, or save the table as JSONL or parquet."
+                f"{self.path}, line {self.feed.first}: a quotation mark is not closed, or not doubled within others. "
+                "In a table this narrow the lines of a text look like rows. Mend it, or save the table as JSONL or "
+                "parquet."
             )
         inner = self.feed.taken[1:-1]
         rows = sum(_width(line, delimiter) == width for line in inner)

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from cuma.data.builders.any_file import any_rows
 from cuma.data.builders.base import ANSWER_CODES, SPLITS, TASKS, Built, Ledger, Options, Task, who
 from cuma.data.builders.own_columns import checked_mapping, is_read, renamed_columns, task_of, used_columns
-from cuma.data.builders.own_items import Item, settle_items
+from cuma.data.builders.own_items import FileItem, settle_items
 from cuma.data.builders.own_people import Row, in_common, settle_people
 from cuma.data.builders.own_rows import PEOPLE, WEIGHT, read_row
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
@@ -43,7 +43,7 @@ class Understood:
     """The file's columns that mean something to us."""
     unused: tuple[str, ...]
     """The others."""
-    items: list[Item] = field(default_factory=list)
+    items: list[FileItem] = field(default_factory=list)
     """The questions of a survey or of shares."""
     absent: dict[str, Counter[str]] = field(default_factory=dict)
     """Profile field → why its cell says nothing → rows."""

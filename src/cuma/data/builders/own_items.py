@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from cuma.data.builders.answer_codes import UNDECIDED, Reading, read_answers
+from cuma.data.builders.answer_codes import UNDECIDED, Reading, reading_of
 from cuma.data.builders.base import Ledger
 from cuma.data.builders.cell_text import cell_truth
 from cuma.data.builders.own_rows import RawRow
@@ -26,7 +26,7 @@ ROW_ORDERS = "answer is a number, and the question's options stand in several or
 
 
 @dataclass
-class Item:
+class FileItem:
     """A question, as it will be asked."""
 
     id: str
@@ -40,7 +40,7 @@ class Item:
     """Why rows of it cannot be used → how many."""
 
 
-def settle_items(rows: list[RawRow], codes: str, ledger: Ledger) -> tuple[list[RawRow], list[Item]]:
+def settle_items(rows: list[RawRow], codes: str, ledger: Ledger) -> tuple[list[RawRow], list[FileItem]]:
     """Every row with its question as it will be asked, less the rows that cannot be used; and the questions.
 
     rows: of the task survey or distribution. codes: what numbers are where the rows do not say it.
@@ -58,7 +58,7 @@ def settle_items(rows: list[RawRow], codes: str, ledger: Ledger) -> tuple[list[R
     return sorted(usable, key=lambda row: row.number), items
 
 
-def _asked(rows: list[RawRow]) -> tuple[Item, list[RawRow]]:
+def _asked(rows: list[RawRow]) -> tuple[FileItem, list[RawRow]]:
     """The question in the words, the options and the order that most of its rows have; and the rows that ask it so."""
     ways: dict[tuple[str, tuple[str, ...]], list[RawRow]] = {}
     for row in rows:
@@ -68,12 +68,12 @@ def _asked(rows: list[RawRow]) -> tuple[Item, list[RawRow]]:
     options = max(orders, key=lambda order: (len(orders) > 1 and is_ordinal(order), orders[order], order))
     flags = Counter(flag for row in ways[way] if (flag := row.values["ordinal"]) is not None)
     ordinal = max(flags, key=lambda flag: (flags[flag], flag)) if flags else is_ordinal(options)
-    item = Item(rows[0].values["question_id"], way[0], options, ordinal, not flags)
+    item = FileItem(rows[0].values["question_id"], way[0], options, ordinal, not flags)
     item.left_out[OTHER_WAY] += len(rows) - len(ways[way])
     return item, ways[way]
 
 
-def _usable(item: Item, rows: list[RawRow], codes: str, ledger: Ledger) -> list[RawRow]:
+def _usable(item: FileItem, rows: list[RawRow], codes: str, ledger: Ledger) -> list[RawRow]:
     """The rows that say something of the question, rewritten; the others are counted in the item."""
     refusal = _refusal(item, rows)
     if refusal:
@@ -87,7 +87,7 @@ def _usable(item: Item, rows: list[RawRow], codes: str, ledger: Ledger) -> list[
     if "answer" not in rows[0].values:
         return [_with(row, item, distribution=_shares(row, item)) for row in rows]
     given = {row.values["answer_codes"] for row in rows} - {""}
-    item.reading = read_answers({row.values["answer"] for row in rows}, item.options, *(given or {codes}))
+    item.reading = reading_of({row.values["answer"] for row in rows}, item.options, *(given or {codes}))
     _note(item, item.reading, ledger)
     usable = []
     for row in rows:
@@ -99,7 +99,7 @@ def _usable(item: Item, rows: list[RawRow], codes: str, ledger: Ledger) -> list[
     return usable
 
 
-def _refusal(item: Item, rows: list[RawRow]) -> str:
+def _refusal(item: FileItem, rows: list[RawRow]) -> str:
     """Why the whole question cannot be asked; "" if it can."""
     if len(item.options) > len(LETTERS):
         return TOO_MANY
@@ -113,7 +113,7 @@ def _refusal(item: Item, rows: list[RawRow]) -> str:
     return ""
 
 
-def _place(row: RawRow, item: Item, reading: Reading, turned: bool) -> tuple[int, str]:
+def _place(row: RawRow, item: FileItem, reading: Reading, turned: bool) -> tuple[int, str]:
     """The answer as an index into the item's options, or why there is none."""
     answer = row.values["answer"]
     if answer in reading.named:
@@ -129,17 +129,17 @@ def _place(row: RawRow, item: Item, reading: Reading, turned: bool) -> tuple[int
     return -1, "answer is missing" if is_absent(answer) else "answer is none of the options"
 
 
-def _with(row: RawRow, item: Item, **values: object) -> RawRow:
+def _with(row: RawRow, item: FileItem, **values: object) -> RawRow:
     kept = {name: row.values[name] for name in row.values if name not in ("answer_codes", "answer", "distribution")}
     return replace(row, values={**kept, "options": list(item.options), "ordinal": item.ordinal, **values})
 
 
-def _shares(row: RawRow, item: Item) -> list[float]:
+def _shares(row: RawRow, item: FileItem) -> list[float]:
     share_of = dict(zip(row.values["options"], row.values["distribution"], strict=True))
     return [share_of[option] for option in item.options]
 
 
-def _note(item: Item, reading: Reading, ledger: Ledger) -> None:
+def _note(item: FileItem, reading: Reading, ledger: Ledger) -> None:
     """Say what was guessed of a question's answers."""
     if any(
         item.options[at].casefold() != text.casefold()

@@ -29,7 +29,7 @@ _SCALES = (
      "slightly agree", "neither agree nor disagree", "neither", "neutral", "undecided", "slightly disagree",
      "somewhat disagree", "mostly disagree", "disagree", "disagree strongly", "completely disagree",
      "strongly disagree"),
-    ("excellent", "very good", "good", "fair", "average", "poor", "very poor"),
+    ("excellent", "very good", "good", "fair", "average", "poor", "bad", "very poor", "very bad"),
     ("very good", "good", "fair", "so so", "so-so", "average", "neither good nor bad", "neutral", "bad", "very bad"),
     ("very important", "rather important", "somewhat important", "fairly important", "not very important",
      "not too important", "not at all important", "not important at all"),

@@ -63,8 +63,9 @@ soak: install ## Kill 40 trainings at random and see that each ends as if nobody
 load: install ## 1,000 requests of mixed people at the server, each compared with the same one alone (about a minute)
 	@PYTHONPATH=tests $(BIN)/python -W ignore -m helpers.load $(ARGS)
 
-check: install ## Style, types, and the layers between the rooms
+check: install ## Style, types, the layers between the rooms, and the structure in numbers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/structure.py

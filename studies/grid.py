@@ -26,9 +26,9 @@ from tables import METRICS, anchors, interval, measured, paired_by_group
 
 from cuma.answering.materials import Materials
 from cuma.evaluation.evaluate import curve_point, evaluate_run
+from cuma.metrics.figures import estimate_text, p_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
-from cuma.reports.tables import p_text
 from cuma.training.train import train_run
 
 COMMON = ("adapter.last_layers=8", "seed=0")
@@ -195,14 +195,13 @@ def page(table: dict[str, Any]) -> str:
             cells += (
                 ["–", "–"] if unseen is None else [_with_ends(unseen["soft_emd"]), f"{unseen['spread']['mean']:.2f}"]
             )
-            cells += ["", ""] if test is None else [_with_ends(test, "+"), p_text(test["p_holm"])]
+            cells += ["", ""] if test is None else [_with_ends(test, sign=True), p_text(test["p_holm"])]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _with_ends(found: dict[str, float], sign: str = "") -> str:
-    text = f"{found['mean']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
-    return text.replace("-", "−")
+def _with_ends(found: dict[str, float], sign: bool = False) -> str:
+    return estimate_text({**found, "value": found["mean"]}, sign=sign)
 
 
 def recipe_of(benchmark: str, method: str, rate: str, split: int, *more: str) -> Recipe:

@@ -88,6 +88,10 @@ class UnknownModelError(ServingError):
     """A request names a model that is not served."""
 
 
+class ConversationError(CumaError, ValueError):
+    """A conversation cannot be put to a model as it is. Never contains what somebody wrote."""
+
+
 class BusyError(CumaError, RuntimeError):
     """As many requests wait already as may wait."""
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 
-from cuma.answering.adapter_files import load_adapter, save_adapter, take_off
+from cuma.answering.adapter_files import load_adapter, save_adapter, take_off, taken_off_after
 from cuma.training.train import _whole
 from helpers import tiny
 
@@ -31,3 +31,18 @@ def test_all_weights_are_trained_saved_and_taken_off(tied: bool, tmp_path: Path)
     assert not any(parameter.requires_grad for parameter in again.parameters())
     assert take_off(again) is base
     assert tiny.same(before, tiny.weights(base))
+
+
+def test_an_adapter_is_taken_off_whatever_happens() -> None:
+    base = tiny.llama()
+    before = tiny.weights(base)
+    with taken_off_after(base) as bare:
+        assert bare is base
+    with pytest.raises(KeyError):
+        fail_on(tiny.adapted(base))
+    assert tiny.same(before, tiny.weights(base))
+
+
+def fail_on(model: PeftModel) -> None:
+    with taken_off_after(model) as adapted:
+        raise KeyError(len(adapted.peft_config))

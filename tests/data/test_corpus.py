@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 from typer.testing import CliRunner
 
 from cuma.cli import app
-from cuma.data.builders.base import Options
+from cuma.data.builders.base import TASKS, Built, Ledger, Options, who
 from cuma.data.builders.build import build
+from cuma.data.builders.built_folder import write
 from cuma.data.corpus import Corpus
+from cuma.data.sparsity import read_answers
 from cuma.errors import BenchmarkError
+from cuma.people.profiles import Profile
 from cuma.runs.folder import Run
 
 COUNTRIES = ("Japan", "Peru", "Kenya", "India")
@@ -122,7 +126,28 @@ def test_folders_that_are_no_benchmark_are_named(tmp_path: Path) -> None:
 
 
 def test_a_question_asked_in_two_ways_is_refused(tmp_path: Path) -> None:
-    rows = survey_rows()
-    rows[0]["question"] = "Is it?"
-    with pytest.raises(BenchmarkError, match="in two ways"):
-        Corpus.open(built(tmp_path, rows)).survey()
+    rows = [
+        {"question_id": "q", "question": question, "options": ["Yes", "No"], "answer": 0, "ordinal": False,
+         **who(Profile(country="Peru"), person, "Peru")}
+        for person, question in (("a", "Is it?"), ("b", "Is it so?"))
+    ]  # fmt: skip
+    task = {"survey": {"train": Dataset.from_list(rows, features=TASKS["survey"])}}
+    write(Built("own", task, Ledger(), (), "", ""), tmp_path / "built", Options())
+    for read in (Corpus.open(tmp_path / "built").survey, lambda: read_answers(tmp_path / "built")):
+        with pytest.raises(BenchmarkError, match="in two ways"):
+            read()
+
+
+def test_the_first_answer_counts_for_every_reader_and_nobody_without_an_id_is_lost(tmp_path: Path) -> None:
+    rows = [
+        {"question_id": "q", "question": "Is it?", "options": ["Yes", "No"], "answer": answer, "ordinal": False,
+         **who(Profile(country=country), person, country)}
+        for person, country, answer in (
+            ("a", "Peru", 0), ("a", "Kenya", 1), (None, "Peru", 1), (None, "Kenya", 1), (None, "Kenya", 0))
+    ]  # fmt: skip
+    task = {"survey": {"train": Dataset.from_list(rows, features=TASKS["survey"])}}
+    write(Built("own", task, Ledger(), (), "", ""), tmp_path / "built", Options())
+    survey, answers = Corpus.open(tmp_path / "built").survey(), read_answers(tmp_path / "built")
+    trained = sorted(zip(survey.people["group"], survey.people["q"], strict=True))
+    shown = sorted((answers.groups[g], code) for g, code in zip(answers.group, answers.coded[:, 0], strict=True))
+    assert trained == shown == [("Kenya", 0), ("Kenya", 1), ("Peru", 0), ("Peru", 1)]

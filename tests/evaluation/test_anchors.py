@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from cuma.data.surveys import Group, Question, Survey, load_benchmark
+from cuma.data.catalog import load_benchmark
+from cuma.data.surveys import Group, Question, Survey
 from cuma.errors import BenchmarkError, ProfileError
 from cuma.evaluation.anchors import ANCHORS, anchor_predictions, one_hot_profiles
 from cuma.metrics import score_many

@@ -20,12 +20,11 @@ import torch
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
-from cuma.answering.adapter_files import take_off
 from cuma.answering.materials import Materials
 from cuma.cli import app
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
-from cuma.data.surveys import load_benchmark
+from cuma.data.catalog import load_benchmark
 from cuma.data.surveys.survey import NO_ANSWER
 from cuma.errors import AdapterError, EndpointError, EndpointRequestError, RequestLimitError, RunError
 from cuma.evaluation.asking import asking_of, load_model
@@ -113,9 +112,8 @@ def alone(benchmark: str, home: Path, materials: Materials) -> Subject:
 @pytest.fixture(scope="module")
 def routed(cuma: Subject, materials: Materials) -> Iterator[LocalModel]:
     """The CuMA run's model, ready to be served."""
-    model = load_model(cuma, materials)
-    yield asking_of(model, cuma.recipes.load, materials, materials.survey)
-    take_off(model)
+    with load_model(cuma, materials) as model:
+        yield asking_of(model, cuma.recipe, materials, materials.survey)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +170,11 @@ def test_told_nothing_a_model_says_the_same_to_everybody_and_nothing_steers_it(
     alone: Subject, benchmark: str, home: Path, materials: Materials
 ) -> None:
     subject = subject_of_model("smollm2-135m", benchmark, "none", home / "nothing")
+    forwarded: list[int] = []
+    counter = materials.backbone.model.lm_head.register_forward_hook(lambda *call: forwarded.append(len(call[-1])))
     evaluate_subject(subject, materials)
+    counter.remove()
+    assert sum(forwarded) == 2, "asked once in each order of the letters, not once for each group"
     rows = table(subject)
     assert "unsteered" not in rows.columns
     for _, question in rows.groupby("question_id"):
@@ -205,7 +207,7 @@ def test_another_persons_lora_is_measured_as_the_run_it_came_from(
     shutil.copytree(home / "somebodys", repository / "snapshots" / ("0" * 40))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home))
     hub = subject_of_model("someone/lora", benchmark, "persona", home / "hub-lora", batch_size=7, revision="0" * 40)
-    assert hub.adapter == (repository / "snapshots" / ("0" * 40)).resolve()
+    assert hub.source.adapter == (repository / "snapshots" / ("0" * 40)).resolve()
     assert (hub.recipe.backbone.model_name_or_path, hub.recipe.backbone.revision) == ("smollm2-135m", None)
     assert (hub.recipe.evaluation.batch_size, hub.run.info["label"]) == (7, "lora (persona)")
     (home / "somebodys" / "adapter_model.safetensors").unlink()
@@ -260,6 +262,17 @@ def test_the_same_model_behind_a_server_has_the_same_scores(
     for side in ("seen", "unseen"):
         one, other = (scores(each)[side]["soft_emd"]["value"] for each in (subject, cuma))
         assert one == pytest.approx(other, abs=2e-3)
+
+
+def test_a_served_model_that_is_told_nothing_is_asked_once_a_question(
+    routed: LocalModel, benchmark: str, home: Path
+) -> None:
+    with running(ModelServer(routed)) as served:
+        server = server_of(served)
+        subject = subject_of_server(server, benchmark, "none", home / "served-nothing")
+        evaluate_server(server, subject)
+        assert len(served.bodies) == 3  # a trial, then both orders of the letters
+    assert table(subject)["group"].nunique() > 2
 
 
 def test_samples_agree_up_to_sampling_error_and_say_so(

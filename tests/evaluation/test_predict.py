@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cuma.answering.letters import SurveyTokens
-from cuma.data.surveys import load_benchmark
+from cuma.data.catalog import load_benchmark
 from cuma.data.surveys.cells import survey_cells
 from cuma.data.surveys.survey import Survey
 from cuma.evaluation.predict import LocalModel, for_people, predict_cells

@@ -15,13 +15,15 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from typer.testing import CliRunner
 
+from cuma.answering.materials import load_survey
 from cuma.cli import app
+from cuma.cli.measurements import MEASUREMENTS
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
 from cuma.data.corpus import Corpus, Shares
 from cuma.errors import BenchmarkError, EndpointRequestError
-from cuma.evaluation.collapse import evaluate_collapse
 from cuma.evaluation.evaluate_server import Server, evaluate_server, subject_of_server
+from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.subject import subject_of_model
 from cuma.reports import write_report
 from cuma.runs.folder import Run, read_json
@@ -125,7 +127,7 @@ def test_a_server_that_knows_the_shares_is_found_perfect_and_goes_on_after_a_fai
     assert scores["asked"]["answers"] == "logprobs"
     assert "accuracy" not in scores["seen"]
     with pytest.raises(BenchmarkError, match=r"--collapse needs survey answers of single people, and .* has published"):
-        evaluate_collapse(subject)
+        require_kind("--collapse", MEASUREMENTS["--collapse"].kinds, "opinions", *load_survey(subject.recipe))
     few = subject_of_server(asked, str(opinions), "few_shot", tmp_path / "few")
     with pytest.raises(BenchmarkError, match="--prompting persona or none"):
         evaluate_server(asked, few)

@@ -16,8 +16,8 @@ from cuma.cli import EXIT_ERROR, app
 from cuma.cli.evaluation_output import print_win_rate
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
+from cuma.data.catalog import load_benchmark
 from cuma.data.corpus import Corpus
-from cuma.data.surveys import load_benchmark
 from cuma.errors import BenchmarkError, EndpointRequestError, InvalidVerdictsError, RunError
 from cuma.evaluation import replies
 from cuma.evaluation.answer_log import AnswerLog

@@ -117,6 +117,9 @@ def test_the_command_says_what_it_read(tmp_path: Path) -> None:
     assert "holds an adapter already" in " ".join(again.output.split())
 
 
+CONFIGS = {"top_k": {"peft_type": "CuMA"}, "alpha": {"peft_type": "CuMA", "top_k": K}, "type": {"peft_type": "LORA"}}
+
+
 def spoil(source: Path, change: str) -> None:
     config, weights = source / "adapter_config.json", source / "adapter_model.safetensors"
     tensors = load_file(weights)
@@ -131,12 +134,8 @@ def spoil(source: Path, change: str) -> None:
             tensors[name] = tensors[name][:-1].contiguous()
     elif change == "router":
         tensors = {name: tensor for name, tensor in tensors.items() if "_router_manager" not in name}
-    elif change == "top_k":
-        config.write_text(json.dumps({"peft_type": "CuMA"}))
-    elif change == "alpha":
-        config.write_text(json.dumps({"peft_type": "CuMA", "top_k": K}))
-    elif change == "type":
-        config.write_text(json.dumps({"peft_type": "LORA"}))
+    elif change in CONFIGS:
+        config.write_text(json.dumps(CONFIGS[change]))
     save_file(tensors, weights)
     if change == "damaged":
         weights.write_bytes(weights.read_bytes()[:-10])

@@ -10,6 +10,7 @@ from typing import Any
 import lm_eval
 import pytest
 import torch
+from huggingface_hub import constants
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.tasks import TaskManager
@@ -18,13 +19,15 @@ from typer.testing import CliRunner
 
 from cuma import CumaConfig, ProfileEncoder, load_backbone
 from cuma.answering.adapter_files import save_adapter
-from cuma.cli import app
+from cuma.cli import EXIT_ERROR, app
 from cuma.errors import ConfigError, UnsupportedError
 from cuma.harness.command import TARGET, TASKS, register
 from cuma.harness.cuma_lm import CumaLM
 from cuma.harness.marker import mark
 from cuma.people.profiles import Profile
 from helpers import ROOT
+from helpers.folders import LORA, PREFIX, base_folder, lora_folder, run_folder, tiny_base
+from helpers.tiny import base_logits
 
 PEOPLE = (Profile(country="Peru"), Profile(country="Mali", age=70), Profile())
 QUESTION = "May one lie to a friend?\nA. Yes\nB. No\nAnswer with one letter."
@@ -119,6 +122,62 @@ def test_a_small_local_task_runs_through_the_harness(lm: CumaLM) -> None:
 def test_a_request_that_would_be_cut_is_refused(lm: CumaLM) -> None:
     with pytest.raises(UnsupportedError, match="would cut it"):
         lm.loglikelihood(requests("loglikelihood", (mark(PEOPLE[0], "word " * 9000), "A")), disable_tqdm=True)
+
+
+# ---- the same loader as `cuma chat` ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return base_folder(tmp_path_factory.mktemp("base"), hidden_size=64, intermediate_size=128)
+
+
+def test_a_runs_revision_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "models--someone--tiny"
+    commits = ["0" * 40, "1" * 40]
+    for seed, commit in enumerate(commits):
+        base_folder(repository / "snapshots" / commit, seed=seed)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commits[0])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    words = ("backbone.model_name_or_path=someone/tiny", f"backbone.revision={commits[1]!r}")
+    run = run_folder(tmp_path / "run", *words, recipe="persona")
+    made = [CumaLM(run=str(run)), CumaLM(backbone="someone/tiny"), CumaLM(backbone="someone/tiny", revision=commits[1])]
+    logits = [base_logits(lm.model) for lm in made]
+    assert torch.equal(logits[0], base_logits(tiny_base(seed=1)))
+    assert torch.equal(logits[1], base_logits(tiny_base(seed=0)))
+    assert torch.equal(logits[2], logits[0])
+
+
+def test_a_runs_quantisation_is_kept(base: Path, tmp_path: Path) -> None:
+    words = (f"backbone.model_name_or_path={base}", "backbone.quantization=4bit")
+    run = run_folder(tmp_path / "run", *words, recipe="persona")
+    few, whole = CumaLM(run=str(run)).model, CumaLM(backbone=str(base)).model
+    assert few.model.layers[0].self_attn.q_proj.weight.dtype == torch.uint8
+    assert whole.model.layers[0].self_attn.q_proj.weight.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:.*loaded unverified")
+def test_an_adapter_that_peft_wrote_is_taken_alone_and_in_a_run(tmp_path: Path) -> None:
+    base = base_folder(tmp_path / "base")
+    adapter = lora_folder(base, tmp_path / "lora")
+    run = run_folder(tmp_path / "run", *LORA, f"backbone.model_name_or_path={base}")
+    lora_folder(base, run / "adapter")
+    made = [CumaLM(run=str(run)), CumaLM(run=str(adapter)), CumaLM(backbone=str(base), adapter=str(adapter))]
+    logits = [base_logits(lm.model) for lm in made]
+    assert all(torch.equal(each, logits[0]) for each in logits)
+    assert not torch.allclose(logits[0], base_logits(tiny_base()))
+
+
+@pytest.mark.parametrize(("recipe", "words"), [("cuma", PREFIX), ("shuffled", ()), ("persona", ("data.exemplars=3",))])
+def test_what_chat_refuses_is_refused_in_the_same_words(recipe: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", *words, recipe=recipe)
+    chat = CliRunner().invoke(app, ["chat", str(run)])
+    asked = ["run", "--model", "cuma", "--model_args", f"run={run}", "--tasks", "cuma_gss", "--limit", "1"]
+    harness = CliRunner().invoke(app, ["lm-eval", *asked])
+    assert chat.exit_code == harness.exit_code == EXIT_ERROR
+    assert chat.stderr
+    assert harness.stderr.endswith(chat.stderr)
 
 
 def test_neither_or_both_models_are_refused() -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from cuma.evaluation.routing_spaces import describe
-from cuma.reports.expert_map import gate_space
 from cuma.runs.evidence import read_evaluation
 from cuma.runs.folder import Run
+from cuma.runs.gate_space import gate_space
 
 DRAWS = 60
 """Bootstrap draws in tests; the page's own default is 1000."""

@@ -8,15 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from cuma.metrics.pairs import pairwise_jsd_sum
-
-
-@dataclass(frozen=True)
-class Item:
-    id: str
-    text: str
-    options: tuple[str, ...]
-    ordinal: bool
+from cuma.metrics.items import Item
+from cuma.metrics.pointwise import pairwise_jsd_sum
 
 
 def items(number: int, options: int = 2, ordinal: bool = True) -> tuple[Item, ...]:
@@ -70,11 +63,11 @@ def draw_world(
     return World(pd.concat(parts, ignore_index=True), truth, model)
 
 
-def predictions(world: World, said: dict[str, np.ndarray]) -> pd.DataFrame:
-    """A predictions table in which every person is told their group's distribution."""
+def predictions(world: World, shares: dict[str, np.ndarray]) -> pd.DataFrame:
+    """A predictions table in which every person gets their group's distribution."""
     pairs = zip(world.rows["question_id"], world.rows["number"], strict=True)
     table = world.rows.drop(columns="number")
-    return table.assign(probabilities=[said[item][group] for item, group in pairs], option_mass=1.0)
+    return table.assign(probabilities=[shares[item][group] for item, group in pairs], option_mass=1.0)
 
 
 def average(world: World) -> dict[str, np.ndarray]:

@@ -18,13 +18,13 @@ def choices(people: int = 60, each: int = 3, right: float = 0.5, seed: int = 0) 
     count = people * each
     answer = rng.integers(4, size=count)
     guess = np.where(rng.random(count) < right, answer, (answer + rng.integers(1, 4, size=count)) % 4)
-    said = rng.dirichlet(np.ones(4), size=count) * 0.5
-    said[np.arange(count), guess] += 0.5
+    predicted = rng.dirichlet(np.ones(4), size=count) * 0.5
+    predicted[np.arange(count), guess] += 0.5
     person = np.repeat(np.arange(people), each)
     return pd.DataFrame(
         {
             "person": person, "group": [f"group {number % 3}" for number in person], "seen": person % 3 != 2,
-            "answer": answer, "probabilities": list(said), "option_mass": rng.random(count),
+            "answer": answer, "probabilities": list(predicted), "option_mass": rng.random(count),
         }
     )  # fmt: skip
 
@@ -33,13 +33,13 @@ def test_the_figures_are_scikit_learns() -> None:
     table = choices()
     found = discrimination(table)
     for side, rows in (("seen", table[table["seen"]]), ("unseen", table[~table["seen"]])):
-        said = np.stack(rows["probabilities"].to_list())
-        guess, answer = said.argmax(1), rows["answer"].to_numpy()
+        predicted = np.stack(rows["probabilities"].to_list())
+        guess, answer = predicted.argmax(1), rows["answer"].to_numpy()
         expected = {
             "accuracy": accuracy_score(answer, guess),
             "macro_f1": f1_score(answer, guess, average="macro"),
-            "brier": brier(said, answer).mean(),
-            "ece": ece(said.max(1), guess == answer),
+            "brier": brier(predicted, answer).mean(),
+            "ece": ece(predicted.max(1), guess == answer),
             "option_mass": rows["option_mass"].mean(),
         }
         for name, value in expected.items():

@@ -8,8 +8,10 @@ import pytest
 
 from cuma.evaluation.collapse import collapse
 from cuma.metrics import break_down, emd, score
-from cuma.metrics.erasure import MIN_PEOPLE, variance_within
-from helpers.worlds import Item, World, average, draw_world, items, predictions
+from cuma.metrics.erasure import variance_within
+from cuma.metrics.items import Item
+from cuma.privacy.small_groups import MIN_PEOPLE
+from helpers.worlds import World, average, draw_world, items, predictions
 
 QUESTIONS = items(3, options=4)
 
@@ -19,8 +21,8 @@ def world() -> World:
     return draw_world(8, QUESTIONS, groups=10, people=200)
 
 
-def measured(world: World, said: dict[str, np.ndarray], questions: tuple[Item, ...] = QUESTIONS) -> dict:
-    table = predictions(world, said)
+def measured(world: World, predicted: dict[str, np.ndarray], questions: tuple[Item, ...] = QUESTIONS) -> dict:
+    table = predictions(world, predicted)
     scores = score(table, questions, draws=100)
     return collapse(table, scores | break_down(table, questions, draws=40), draws=150)
 
@@ -84,10 +86,10 @@ def test_one_answer_for_a_whole_group_is_stereotyping_however_well_groups_are_to
 def test_a_group_that_is_given_anothers_answers_is_erased_toward_it(world: World) -> None:
     ends = np.argsort(sum(shares @ np.arange(4) for shares in world.truth.values()))
     lost, taken = int(ends[0]), int(ends[-1])
-    said = {name: shares.copy() for name, shares in world.truth.items()}
-    for shares in said.values():
+    predicted = {name: shares.copy() for name, shares in world.truth.items()}
+    for shares in predicted.values():
         shares[lost] = shares[taken]
-    side = measured(world, said)["sides"]["seen"]["groups"]
+    side = measured(world, predicted)["sides"]["seen"]["groups"]
     one = side[f"group {lost:03d}"]
     assert one["erased"]
     assert one["toward"] == f"group {taken:03d}"
@@ -98,18 +100,18 @@ def test_a_group_that_is_given_anothers_answers_is_erased_toward_it(world: World
 
 def test_groups_are_compared_over_the_questions_that_both_were_asked(world: World) -> None:
     table = predictions(world, world.truth)
-    asked = {"group 001": ["q0"], "group 002": ["q1", "q2"], "group 003": ["q1"]}
+    kept = {"group 001": ["q0"], "group 002": ["q1", "q2"], "group 003": ["q1"]}
     pairs = zip(table["group"], table["question_id"], strict=True)
-    table = table[[question in asked.get(group, [question]) for group, question in pairs]]
+    table = table[[question in kept.get(group, [question]) for group, question in pairs]]
     scores = score(table, QUESTIONS, draws=0)
     side = collapse(table, scores | break_down(table, QUESTIONS, draws=20), draws=50)["sides"]["seen"]["groups"]
     assert not any(group["erased"] for group in side.values())
     answers = table.groupby(["group", "question_id"])["answer"]
-    people = {cell: np.bincount(said, minlength=4) / len(said) for cell, said in answers}
+    people = {cell: np.bincount(given, minlength=4) / len(given) for cell, given in answers}
 
     def distance(group: str, other: str, questions: list[str]) -> float:
-        said = {question: world.truth[question][int(group[-3:])] for question in questions}
-        return float(np.mean([emd(one, people[other, question], ordinal=True) for question, one in said.items()]))
+        predicted = {question: world.truth[question][int(group[-3:])] for question in questions}
+        return float(np.mean([emd(one, people[other, question], ordinal=True) for question, one in predicted.items()]))
 
     for group, found in side.items():
         shared = {

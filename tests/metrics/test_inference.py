@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import t
 
 from cuma.metrics import score, score_many
-from cuma.metrics.breakdown import group_draws
-from cuma.metrics.inference import GroupDraws, deviations, holm, interval, p_value, resample_people, student_deviations
-from cuma.metrics.sample import read_parts
+from cuma.metrics.breakdown import people_draws
+from cuma.metrics.cell_sums import PersonFigures
+from cuma.metrics.inference import GroupDraws, group_deviations, holm, interval, p_value, student_deviations
+from cuma.metrics.sample import read_parts, resample_people
 from helpers.worlds import draw_world, items, predictions, true_spread
 
 QUESTIONS = items(2)
@@ -48,8 +49,8 @@ def test_resampling_keeps_group_sizes_and_a_persons_answers_together():
     rows = world.rows.copy()
     first = rows[rows["question_id"] == "q0"].set_index("person")["answer"]
     rows.loc[rows["question_id"] == "q1", "answer"] = 1 - first.to_numpy()
-    people, said = read_parts(predictions(type(world)(rows, world.truth, world.model), world.model), QUESTIONS)["seen"]
-    counts, _ = resample_people(people, [people.features(), said.features], draws=50, seed=0)
+    people, own = read_parts(predictions(type(world)(rows, world.truth, world.model), world.model), QUESTIONS)["seen"]
+    counts, _ = resample_people(people, [people.features(), PersonFigures.of(people, own).values], draws=50, seed=0)
     np.testing.assert_allclose(counts[0], counts[3])  # q0 first option, q0 second, q1 first, q1 second, n of q0, of q1
     np.testing.assert_allclose(counts[1], counts[2])
     np.testing.assert_allclose(counts[4], np.repeat(np.diff(people.starts)[:, None], 50, axis=1))
@@ -74,7 +75,7 @@ def test_the_interval_of_a_mean_over_groups_is_the_symmetric_bootstrap_t_of_text
     errors = np.sqrt((values**2 @ drawn.times / 12 - means**2) / 12)
     studentised = np.abs(means - means.mean()) / errors
     wanted = np.quantile(studentised, 0.95) * np.sqrt(values.var() / 12)
-    low, high = interval(values.mean(), deviations(values.mean(), means, drawn))
+    low, high = interval(values.mean(), group_deviations(values.mean(), means, drawn))
     assert (high + low) / 2 == pytest.approx(values.mean())
     assert (high - low) / 2 == pytest.approx(wanted, rel=0.01)
     assert (high - low) / 2 > 2.2 * np.sqrt(values.var(ddof=1) / 12)  # Student's t, which skewness makes too narrow
@@ -84,23 +85,23 @@ def test_there_is_no_interval_without_something_to_resample():
     drawn = GroupDraws.of(9, 100, seed=0)
     values = np.random.default_rng(0).normal(size=9)
     means = values @ drawn.times / 9
-    assert deviations(0.0, means, drawn) is not None
-    assert deviations(0.0, np.zeros(100), GroupDraws.of(1, 100, seed=0)) is None
-    assert deviations(float("nan"), means, drawn) is None
+    assert group_deviations(0.0, means, drawn) is not None
+    assert group_deviations(0.0, np.zeros(100), GroupDraws.of(1, 100, seed=0)) is None
+    assert group_deviations(float("nan"), means, drawn) is None
     undefined = np.where(np.arange(100) < 6, np.nan, means)
-    assert deviations(0.0, undefined, drawn) is None
+    assert group_deviations(0.0, undefined, drawn) is None
     assert student_deviations(0.0, undefined, units=9) is None
     assert student_deviations(0.0, means, units=1) is None
     assert interval(0.0, None) is None
     assert p_value(0.0, None) is None
-    assert interval(0.3, deviations(0.3, np.full(100, 0.3), drawn)) == (0.3, 0.3)
+    assert interval(0.3, group_deviations(0.3, np.full(100, 0.3), drawn)) == (0.3, 0.3)
 
 
 def test_a_difference_that_hangs_on_one_or_two_groups_has_no_interval_and_no_p() -> None:
     for groups, differing, known in ((12, 1, False), (12, 2, False), (12, 3, True), (12, 12, True), (4, 2, True)):
         values = np.where(np.arange(groups) < differing, 0.5 + np.arange(groups) / groups, 0.0)
         drawn = GroupDraws.of(groups, 1000, seed=0)
-        around = deviations(values.mean(), values @ drawn.times / groups, drawn)
+        around = group_deviations(values.mean(), values @ drawn.times / groups, drawn)
         assert (around is not None) == known
         assert (p_value(values.mean(), around) is None) == (not known)
         if known:
@@ -114,19 +115,19 @@ def test_500_intervals_over_people_hold_the_truth_93_to_97_percent_of_the_time()
     groups, people, questions = 500, 120, items(2, options=4)
     world = draw_world(5, questions, groups, people)
     parts = read_parts(predictions(world, world.model), questions)["seen"]
-    found = group_draws(*parts, draws=300, seed=1)
+    found = people_draws(*parts, draws=300, seed=1)
     truths: dict[str, list[np.ndarray]] = {"accuracy": [], "brier": []}
     for item in questions:
-        said, truth = world.model[item.id], world.truth[item.id]
-        truths["accuracy"].append(truth[np.arange(groups), said.argmax(axis=1)])
-        truths["brier"].append((said**2).sum(axis=1) - 2 * (said * truth).sum(axis=1) + 1)
+        model, truth = world.model[item.id], world.truth[item.id]
+        truths["accuracy"].append(truth[np.arange(groups), model.argmax(axis=1)])
+        truths["brier"].append((model**2).sum(axis=1) - 2 * (model * truth).sum(axis=1) + 1)
     for metric, each in truths.items():
         wanted = np.mean(each, axis=0)
         held = []
         for number, truth in enumerate(wanted):
             one = found[f"group {number:03d}"]
             value = one.value[metric]
-            ends = interval(value, student_deviations(value, one.drawn[metric], one.units))
+            ends = interval(value, student_deviations(value, one.replicates[metric], one.units))
             held.append(ends is not None and ends[0] <= truth <= ends[1])
         assert 0.93 <= np.mean(held) <= 0.97, f"{metric}: {np.mean(held):.3f}"
 

@@ -14,9 +14,10 @@ from scipy.stats import wasserstein_distance
 from sklearn.metrics import brier_score_loss, f1_score
 
 from cuma.errors import BenchmarkError
-from cuma.metrics import METRICS, break_down, brier, ece, js_similarity, kl, normalised_entropy, score
-from cuma.metrics.measure import BETWEEN_GROUPS
-from helpers.worlds import Item, average, draw_world, items, predictions
+from cuma.metrics import METRICS, break_down, brier, compare, ece, js_similarity, kl, normalised_entropy, score
+from cuma.metrics.items import Item
+from cuma.metrics.measure import Metric
+from helpers.worlds import average, draw_world, items, predictions
 
 QUESTIONS = (*items(2, options=4), Item("q2", "Question 2?", ("yes", "no"), ordinal=False))
 
@@ -30,9 +31,9 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     for person in range(people):
         for item in QUESTIONS:
             if rng.random() < 0.8 or (person < 2 and item is QUESTIONS[0]):
-                said = rng.dirichlet(np.full(len(item.options), 0.7))
+                predicted = rng.dirichlet(np.full(len(item.options), 0.7))
                 group = "ab"[person % 2]
-                rows.append((person, group, True, item.id, int(rng.integers(len(item.options))), said, 1.0))
+                rows.append((person, group, True, item.id, int(rng.integers(len(item.options))), predicted, 1.0))
     columns = ["person", "group", "seen", "question_id", "answer", "probabilities", "option_mass"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -97,11 +98,11 @@ def test_divergences_are_scipys(table: pd.DataFrame) -> None:
     options = {item.id: len(item.options) for item in QUESTIONS}
     for (group, item), cell in table.groupby(["group", "question_id"]):
         people = np.bincount(cell["answer"], minlength=options[item]) / len(cell)
-        said = np.stack(cell["probabilities"].to_list()).mean(axis=0)
+        predicted = np.stack(cell["probabilities"].to_list()).mean(axis=0)
         own = np.stack(cell["probabilities"].to_list())
-        distance = jensenshannon(people, said)
+        distance = jensenshannon(people, predicted)
         spent = scipy_entropy(own, axis=1).mean()
-        kept = np.maximum(said, 1e-6)
+        kept = np.maximum(predicted, 1e-6)
         divergence = float((people * np.log(np.where(people > 0, people, 1) / kept)).sum())
         rows.append((group, distance**2, 1 - distance, max(divergence, 0.0), spent, spent / np.log(options[item])))
     names = ["group", "jsd", "js_similarity", "kl", "entropy", "entropy_normalised"]
@@ -154,7 +155,7 @@ def test_one_question_and_one_group_alone_have_the_scores_of_the_table_cut_down_
     group = found["by_group"]["seen"]["group 002"]
     alone = score(table[table["group"] == "group 002"], questions, draws=0)["seen"]
     for metric in METRICS:
-        if metric in BETWEEN_GROUPS:
+        if METRICS[metric].between:
             assert metric not in group
         elif metric not in ("noise_floor", "sampler_floor"):  # floors draw groups from one stream
             assert group[metric]["value"] == pytest.approx(alone[metric]["value"], abs=1e-12, nan_ok=True), metric
@@ -181,6 +182,33 @@ def test_a_tiny_group_is_never_called_the_worst(table: pd.DataFrame) -> None:
     worse.loc[tiny, "probabilities"] = pd.Series(wrong, index=worse.index[tiny])
     found = break_down(worse, items(2, options=4), draws=0)
     assert found["inequality"]["seen"]["worst_group"]["group"] != "group 001"
+
+
+# ---- the table ------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_of_the_table_is_all_that_a_new_metric_needs(
+    monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame
+) -> None:
+    toys = {
+        "toy_person": (Metric(0.0, 1.0, person=lambda shares, answers, mass: mass / 2), None),
+        "toy_cell": (Metric(0.0, 1.0, cell=lambda cells: cells.soft_emd), "soft_emd"),
+        "toy_pooled": (Metric(0.0, 1.0, pooled=lambda people: people.mean(people.emd)), "wvb_emd"),
+        "toy_between": (Metric(-1.0, 1.0, between=METRICS["alignment"].between), "alignment"),
+    }
+    questions = items(2, options=4)
+    for name, (metric, _) in toys.items():
+        monkeypatch.setitem(METRICS, name, metric)
+    found = score(table, questions, draws=60)["seen"]
+    parts = break_down(table, questions, draws=20)
+    difference = compare(table, table.assign(option_mass=0.5), questions, draws=60)["seen"]
+    for name, (metric, twin) in toys.items():
+        if twin:
+            assert found[name] == found[twin]
+        assert parts["by_question"]["seen"]["q1"][name]["value"] is not None
+        assert (name in parts["by_group"]["seen"]["group 002"]) == (metric.between is None)
+        assert difference[name]["value"] == pytest.approx(0.25 if name == "toy_person" else 0.0)
+    assert found["toy_person"]["value"] == pytest.approx(0.5)
 
 
 # ---- steerability, weights ------------------------------------------------------------------------------------------
@@ -231,10 +259,10 @@ def test_impossible_weights_are_refused(table: pd.DataFrame, weight: float) -> N
 
 def test_people_themselves_are_a_perfect_prediction(table: pd.DataFrame) -> None:
     cells = {key: rows["answer"] for key, rows in table.groupby(["group", "question_id"])}
-    told = [
+    own = [
         np.bincount(cells[key], minlength=4) / len(cells[key])
         for key in zip(table["group"], table["question_id"], strict=True)
     ]
-    found = values(table.assign(probabilities=told), items(2, options=4))
+    found = values(table.assign(probabilities=own), items(2, options=4))
     assert found["soft_emd"] == found["jsd"] == found["kl"] == 0
     assert found["js_similarity"] == found["alignment"] == 1

@@ -69,7 +69,7 @@ def test_the_sampler_floor_is_what_a_perfect_sampler_scores():
     world = draw_world(9, questions, groups=80, people=40)
     rng = np.random.default_rng(0)
     rows = predictions(world, world.truth)
-    rows["probabilities"] = [np.eye(4)[rng.choice(4, p=said)] for said in rows["probabilities"]]
+    rows["probabilities"] = [np.eye(4)[rng.choice(4, p=predicted)] for predicted in rows["probabilities"]]
     found = score(rows, questions, draws=0)["seen"]
     assert found["soft_emd"]["value"] == found["argmax_emd"]["value"]
     assert found["sampler_floor"]["value"] == pytest.approx(found["soft_emd"]["value"], rel=0.1)

@@ -11,7 +11,6 @@ import pytest
 
 from cuma.errors import BenchmarkError
 from cuma.metrics import METRICS, alignment, compare, emd, entropy, noise_floor, score, score_many, spread
-from cuma.metrics.measure import DESCRIPTIVE
 from helpers.worlds import average, draw_world, items, predictions
 
 QUESTIONS = items(2, options=4)
@@ -37,10 +36,10 @@ def test_every_metric_is_what_its_definition_says(world, table):
     for (group, item), rows in world.rows.groupby(["number", "question_id"]):
         people = np.bincount(rows["answer"], minlength=4)
         counts[item][group] = people
-        said = world.model[item][group]
-        guess = said.argmax()
+        predicted = world.model[item][group]
+        guess = predicted.argmax()
         shares = people / people.sum()
-        cells.append((emd(said, shares), emd(np.eye(4)[guess], shares), shares[guess], entropy(said)))
+        cells.append((emd(predicted, shares), emd(np.eye(4)[guess], shares), shares[guess], entropy(predicted)))
     wanted = dict(zip(("soft_emd", "argmax_emd", "accuracy", "entropy"), np.mean(cells, axis=0), strict=True))
     model, people = list(world.model.values()), list(counts.values())
     wanted["noise_floor"] = np.mean([noise_floor(table, seed=(0, i)) for i, table in enumerate(people)])
@@ -102,7 +101,7 @@ def test_differences_are_those_of_the_scores_and_paired(world, table):
 
 
 def test_a_share_of_few_questions_has_neither_interval_nor_p(table):
-    other = table.assign(probabilities=[list(reversed(said)) for said in table["probabilities"]])
+    other = table.assign(probabilities=[list(reversed(predicted)) for predicted in table["probabilities"]])
     both = score_many({"a": table, "b": other}, QUESTIONS, reference="b", draws=50)
     assert both["scores"]["a"]["seen"]["wvb_near"] == {"value": 1.0, "low": None, "high": None}
     assert both["differences"]["a"]["seen"]["wvb_near"]["p"] is None
@@ -112,7 +111,7 @@ def test_a_share_of_few_questions_has_neither_interval_nor_p(table):
 def test_a_method_compared_with_itself_differs_by_nothing(table):
     for metric, entry in compare(table, table, QUESTIONS, draws=50)["seen"].items():
         value = None if metric == "steerability" else 0.0  # nobody asked without saying who asks
-        end = None if metric in DESCRIPTIVE else value
+        end = value if METRICS[metric].interval else None
         assert (entry["value"], entry["low"], entry["high"]) == (value, end, end), metric
         assert entry["p"] == entry["p_holm"] == (None if end is None else 1.0)
 
@@ -143,9 +142,9 @@ def test_predictions_may_differ_between_people_of_a_group(world, table):
     groups = personal.assign(number=world.rows["number"].to_numpy()).groupby(["number", "question_id"])
     for (group, item), rows in groups:
         means[item][group] = np.stack(rows["probabilities"].to_list()).mean(axis=0)
-    told = score(predictions(world, means), QUESTIONS, draws=0)["seen"]
+    merged = score(predictions(world, means), QUESTIONS, draws=0)["seen"]
     for metric in ("soft_emd", "spread", "alignment"):
-        assert found[metric]["value"] == pytest.approx(told[metric]["value"], abs=1e-12)
+        assert found[metric]["value"] == pytest.approx(merged[metric]["value"], abs=1e-12)
         assert found[metric]["low"] < found[metric]["value"] < found[metric]["high"]
 
 

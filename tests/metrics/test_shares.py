@@ -11,10 +11,11 @@ import pytest
 from cuma.errors import BenchmarkError
 from cuma.metrics import break_down, compare, score, score_many
 from cuma.metrics.breakdown import MIN_QUESTIONS
-from cuma.metrics.estimates import Measured, numbers
-from cuma.metrics.inference import student_deviations
-from cuma.metrics.shares import Published, ShareTables, drawn_weights, overall
-from helpers.worlds import Item, draw_world, items, predictions
+from cuma.metrics.inference import metric_entries, student_deviations
+from cuma.metrics.items import Item
+from cuma.metrics.measure import Estimates
+from cuma.metrics.shares import GroupShares, ShareTables, draw_weights, overall
+from helpers.worlds import draw_world, items, predictions
 
 OF_SHARES = {
     "soft_emd", "argmax_emd", "jsd", "js_similarity", "kl", "entropy", "entropy_normalised", "option_mass", "spread",
@@ -35,15 +36,15 @@ def as_shares(people: pd.DataFrame, questions: tuple[Item, ...]) -> pd.DataFrame
 
 
 @pytest.fixture(scope="module")
-def asked() -> tuple[tuple[Item, ...], pd.DataFrame]:
+def data() -> tuple[tuple[Item, ...], pd.DataFrame]:
     nominal = Item("names", "Which name?", ("a", "b", "c"), ordinal=False)
     questions = (*items(2, options=4), nominal)
     world = draw_world(3, questions, groups=12, people=40, answered=0.7)
     return questions, predictions(world, world.model)
 
 
-def test_figures_are_those_of_the_people_behind_the_shares(asked: tuple[tuple[Item, ...], pd.DataFrame]) -> None:
-    questions, people = asked
+def test_figures_are_those_of_the_people_behind_the_shares(data: tuple[tuple[Item, ...], pd.DataFrame]) -> None:
+    questions, people = data
     shares = as_shares(people, questions)
     one, other = score(people, questions, draws=0)["seen"], score(shares, questions, draws=0)["seen"]
     assert set(other) == OF_SHARES | {"noise_floor"}
@@ -69,7 +70,7 @@ def test_the_worst_group_needs_enough_questions_and_people() -> None:
     shares.loc[shares["group"] == tiny, "n"] = 10
     wrong = shares["group"].isin([tiny, short])
     shares["probabilities"] = [
-        np.eye(3)[0] if bad else said for bad, said in zip(wrong, shares["probabilities"], strict=True)
+        np.eye(3)[0] if bad else own for bad, own in zip(wrong, shares["probabilities"], strict=True)
     ]
     shares = shares[~((shares["group"] == short) & (shares["question_id"] == "q0"))]
     found = break_down(shares, questions, draws=200)["inequality"]["seen"]
@@ -102,17 +103,16 @@ def test_differences_are_paired_and_other_shares_are_refused() -> None:
 
 def test_intervals_are_widened_for_the_fewer_of_questions_and_groups() -> None:
     nothing = np.zeros((0, 7))
-    assert Published((), (), nothing, np.ones((3, 7)), np.ones((3, 7))).units == 3
-    assert Published((), (), nothing, np.ones((9, 7)), np.ones((9, 7))).units == 7
-    assert Published((), (), nothing, np.ones((1, 7)), np.ones((1, 7))).units == 7  # one question is not drawn
+    assert GroupShares((), (), nothing, np.ones((3, 7)), np.ones((3, 7))).units == 3
+    assert GroupShares((), (), nothing, np.ones((9, 7)), np.ones((9, 7))).units == 7
+    assert GroupShares((), (), nothing, np.ones((1, 7)), np.ones((1, 7))).units == 7  # one question is not drawn
 
 
-def test_what_only_one_of_two_was_measured_by_is_not_compared(asked: tuple[tuple[Item, ...], pd.DataFrame]) -> None:
-    questions, people = asked
-    told = as_shares(people, questions)
-    alone = told.drop(columns="unsteered", errors="ignore")
-    told = alone.assign(unsteered=alone.groupby("question_id")["probabilities"].transform("first"))
-    found = score_many({"told": told, "alone": alone}, questions, reference="alone", draws=50)["differences"]["told"]
+def test_what_only_one_of_two_was_measured_by_is_not_compared(data: tuple[tuple[Item, ...], pd.DataFrame]) -> None:
+    questions, people = data
+    plain = as_shares(people, questions)
+    both = plain.assign(unsteered=plain.groupby("question_id")["probabilities"].transform("first"))
+    found = score_many({"both": both, "plain": plain}, questions, reference="plain", draws=50)["differences"]["both"]
     assert "steerability" not in found["seen"]
     assert found["seen"]["soft_emd"]["value"] == 0
 
@@ -124,12 +124,12 @@ def test_intervals_hold_the_mean_over_other_questions_and_groups() -> None:
     for seed in range(500):
         effects = 0.03 * rng.normal(size=(30, 1)) + 0.03 * rng.normal(size=(1, 25)) + 0.03 * rng.normal(size=(30, 25))
         there = (rng.random((30, 25)) < 2 / 3).astype(np.float64)
-        published = Published((), (), np.zeros((0, 25)), there, np.full((30, 25), np.nan))
+        shares = GroupShares((), (), np.zeros((0, 25)), there, np.full((30, 25), np.nan))
         empty = np.zeros(0, dtype=np.int64), np.zeros((0, 25)), np.zeros((0, 25))
-        figures = ShareTables(there, {"option_mass": 0.3 + effects}, ([], []), empty)
-        drawn = overall(figures, *drawn_weights(published, 300, seed))
-        value = {name: float(array[0]) for name, array in overall(figures, np.ones((30, 1)), np.ones((25, 1))).items()}
-        found = numbers(Measured(value, drawn), partial(student_deviations, units=published.units))["option_mass"]
+        tables = ShareTables(there, {"option_mass": 0.3 + effects}, ([], []), empty)
+        drawn = overall(tables, *draw_weights(shares, 300, seed))
+        value = {name: float(array[0]) for name, array in overall(tables, np.ones((30, 1)), np.ones((25, 1))).items()}
+        found = metric_entries(Estimates(value, drawn), partial(student_deviations, units=shares.units))["option_mass"]
         held.append(found["low"] <= 0.3 <= found["high"])
         width.append(found["high"] - found["low"])
     assert 0.93 <= np.mean(held) <= 0.98, np.mean(held)

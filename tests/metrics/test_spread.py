@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cuma.metrics import alignment, jsd, spread
-from cuma.metrics.pairs import pairwise_covariance, pairwise_jsd_sum
+from cuma.metrics.pointwise import pairwise_covariance, pairwise_jsd_sum
 from helpers.worlds import answer_shares
 
 
@@ -18,10 +18,10 @@ def truth() -> np.ndarray:
 
 
 def test_the_average_for_everybody_has_no_spread_and_no_alignment(truth):
-    said = np.tile(truth.mean(axis=0), (40, 1))
+    predicted = np.tile(truth.mean(axis=0), (40, 1))
     counts = sampled(truth, 50)
-    assert spread([said], [counts]) == 0.0
-    assert np.isnan(alignment([said], [counts], [True]))
+    assert spread([predicted], [counts]) == 0.0
+    assert np.isnan(alignment([predicted], [counts], [True]))
 
 
 @pytest.mark.parametrize("n", [50, 500, 50_000])
@@ -60,9 +60,9 @@ def test_alignment_is_pearsons_correlation_of_differences(truth, ordinal):
     model, counts = rng.dirichlet(np.ones(4), size=40), sampled(truth, 60)
     observed = counts / 60
     places = np.linspace(0, 1, 4)[:, None] if ordinal else np.eye(4)
-    said, real = model @ places, observed @ places
+    predicted, real = model @ places, observed @ places
     i, j = np.nonzero(~np.eye(40, dtype=bool))
-    expected = np.corrcoef((said[i] - said[j]).ravel(), (real[i] - real[j]).ravel())[0, 1]
+    expected = np.corrcoef((predicted[i] - predicted[j]).ravel(), (real[i] - real[j]).ravel())[0, 1]
     assert alignment([model], [counts], [ordinal]) == pytest.approx(expected, abs=1e-12)
 
 

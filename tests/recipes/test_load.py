@@ -91,13 +91,32 @@ def test_digest_ignores_order_comments_and_names(tmp_path: Path) -> None:
 def test_a_key_that_recipes_did_not_always_have_counts_only_where_it_changes_something() -> None:
     recipe = Recipe()
     values = {name: value for name, value in asdict(recipe).items() if name not in IDENTITY}
-    for name in (*TRACKING, *ADDED):
-        del values["training"][name]
+    for section, name in (*(("training", name) for name in TRACKING), *ADDED):
+        del values[section][name]
     before = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]  # as it was without them
     assert recipe.digest == before
-    for name, value in ADDED.items():
-        other = replace(recipe, training=replace(recipe.training, **{name: value / 2}))
-        assert other.digest != before
+    for (section, name), other in {("training", "adam_beta2"): 0.95, ("backbone", "chat_template"): "{{ 1 }}"}.items():
+        assert (section, name) in ADDED
+        changed = replace(getattr(recipe, section), **{name: other})
+        assert replace(recipe, **{section: changed}).digest != before
+
+
+def test_a_runs_recipe_holds_the_text_of_its_chat_template(tmp_path: Path) -> None:
+    text = "{%- for m in messages %}\n  <{{ m['role'] }}>: {{ m['content'] }}\n\n{%- endfor %}\t'\"\\u2028é\u2028 \n"
+    file = tmp_path / "mine.jinja"
+    file.write_text(text, encoding="utf-8")
+    recipe = load_recipe("quickstart/gss/cuma", [f"backbone.chat_template={file}"])
+    assert recipe.backbone.chat_template == text
+    (tmp_path / "kept.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    file.unlink()
+    again = load_recipe(tmp_path / "kept.yaml")
+    assert again == recipe
+    assert again.digest == recipe.digest != load_recipe("quickstart/gss/cuma").digest
+    with pytest.raises(RecipeError, match=r"mine.jinja', which cannot be read \(FileNotFoundError\)"):
+        load_recipe("quickstart/gss/cuma", [f"backbone.chat_template={file}"])
+    file.write_text("no template at all", encoding="utf-8")
+    with pytest.raises(RecipeError, match="holds no Jinja template"):
+        load_recipe("quickstart/gss/cuma", [f"backbone.chat_template={file}"])
 
 
 @pytest.mark.parametrize(
@@ -155,7 +174,7 @@ def test_unknown_key_names_file_suggestion_and_choices(as_override: bool, tmp_pa
         ("adapter:\n  r: 0\n", ["'adapter.r'", "0", "greater than or equal to 1"]),
         (
             "adapter:\n  method: loora\n",
-            ["'adapter.method'", "'loora'", "'prefix', 'full' or 'none'"],
+            ["'adapter.method'", "'loora'", "Did you mean 'lora'? Available: cuma, dora, full, lora, none, prefix"],
         ),
         ("training:\n  learning_rate: .nan\n", ["'training.learning_rate'", "finite"]),
         ("encoder:\n  template: hello\n", ["'encoder.template'", "profile"]),

@@ -16,13 +16,14 @@ from peft import get_peft_model
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cuma.answering.materials import Materials
-from cuma.data.surveys.prompts import NOBODY, as_persona
+from cuma.data.surveys.prompts import NO_PERSONA, as_persona
 from cuma.errors import BenchmarkError, RecipeError
 from cuma.people.profiles import Profile
 from cuma.recipes.load import load_recipe, packaged_recipes
 from cuma.recipes.schema import Recipe
+from cuma.training.adapter_configs import adapter_config
 from cuma.training.stages import dpo_config, sft_config, stage_rows
-from cuma.training.train import adapter_config, train_run
+from cuma.training.train import train_run
 from helpers.judging import prefers, serving
 from helpers.paper import write_base, write_benchmark
 
@@ -110,7 +111,7 @@ def test_a_row_of_wvb_is_one_persons_letter_with_their_whole_profile(name: str, 
 def test_what_a_wvb_prompt_tells_of_the_person_is_what_the_recipe_says(where: str, router: str, small: Any) -> None:
     name = "paper/qwen3-8b/wvb/cuma-r8"
     recipe, materials = small(name, f"data.profile_in={where}", f"adapter.router_input={router}")
-    told = [row["prompt"][0]["content"] != NOBODY for row in stage_rows("sft", recipe, materials)]
+    told = [row["prompt"][0]["content"] != NO_PERSONA for row in stage_rows("sft", recipe, materials)]
     assert all(told) if where in ("both", "prompt") else not any(told)
     countries = {group.id for group in materials.survey.groups}
     prompts = [str(row["prompt"]) for row in stage_rows("sft", recipe, materials)]
@@ -120,7 +121,7 @@ def test_what_a_wvb_prompt_tells_of_the_person_is_what_the_recipe_says(where: st
 def test_fields_that_are_left_out_are_not_in_a_wvb_prompt(small: Any) -> None:
     recipe, materials = small("paper/qwen3-8b/wvb/cuma-r8", "training.profile_dropout=1.0")
     rows = stage_rows("sft", recipe, materials)
-    assert {row["prompt"][0]["content"] for row in rows} == {NOBODY}
+    assert {row["prompt"][0]["content"] for row in rows} == {NO_PERSONA}
     assert not any(Profile.parse(profile) for profile in rows["profile"])
 
 

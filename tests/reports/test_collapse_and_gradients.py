@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cuma.reports.collapse_and_gradients import collapse_rows, estimate_text, gradient_rows
+from cuma.reports.collapse_and_gradients import collapse_rows, gradient_rows
 from cuma.runs.evidence import Evidence, read_evidence
 
 
@@ -36,13 +36,7 @@ def test_alarms_and_erased_groups_are_told(evidence: Evidence) -> None:
 
 def test_cosines_are_those_of_the_groups_that_are_left(evidence: Evidence) -> None:
     (row,) = gradient_rows(evidence)
-    found = evidence.methods[0].measured["gradients"]
+    found = evidence.methods[0].measurements["gradients"]
     assert len(row["cosines"]) == len(row["parts"]) == 3
     assert row["groups"] == found["groups"][:-1]
     assert row["cosines"][0][2][4] == pytest.approx(found["dense"]["cosine"][2][4], abs=1e-3)
-
-
-def test_estimates_as_text() -> None:
-    assert estimate_text({"value": 0.123, "low": -0.1, "high": 0.3}) == "0.12 [−0.10, 0.30]"
-    assert estimate_text({"value": 0.123, "low": None, "high": None}) == "0.12"
-    assert estimate_text({"value": None, "low": None, "high": None}) == estimate_text(None) == "–"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,16 +15,17 @@ import pytest
 from cuma.evaluation.routing_spaces import describe
 from cuma.metrics.distance_tables import Mantel
 from cuma.reports.expert_map import (
-    GateSpace,
     agreement,
     agreement_sentence,
-    answer_distances,
-    gate_space,
     layer_labels,
+    learned_payload,
+    mantel_of,
     topology_payload,
+    topology_sentences,
 )
-from cuma.reports.plots import true_answers
 from cuma.runs.evidence import Evidence, read_evidence
+from cuma.runs.gate_space import GateSpace, answer_distances, gate_space
+from cuma.runs.group_answers import true_answers
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +134,58 @@ def test_distances_between_answers_are_mean_emds_of_what_both_answered(evidence:
             expected = np.mean([abs(shares[one, q][0] - shares[other, q][0]) for q in both])
             assert table[i, j] == pytest.approx(expected)
     assert np.isnan(answer_distances([*groups, "nobody"], evidence)[-1, 0])
+
+
+@pytest.fixture(scope="module")
+def topology(four_runs: list[Path]) -> dict[str, Any]:
+    run = next(run for run in four_runs if run.name == "cuma")
+    return dict(json.loads(next(run.glob("evaluations/*/topology.json")).read_text()))
+
+
+def layers(topology: dict[str, Any]) -> list[str]:
+    return [row["layer"] for row in topology["layers"]]
+
+
+def test_a_group_that_may_not_be_shown_is_nowhere(topology: dict[str, Any]) -> None:
+    hidden = topology["groups"][0]
+    shown = topology["groups"][:0:-1]  # another order, without the first
+    payload = learned_payload(topology, shown, layers(topology))
+    assert hidden not in json.dumps(payload)
+    size = len(shown)
+    for space in ("gates", "answers", "embeddings"):
+        near = payload["neighbours"][space]
+        assert sorted(near) == list(range(size))
+        for new, others in near.items():
+            old = topology["groups"].index(shown[new])
+            named = [
+                topology["groups"][i] for i in topology["neighbours"][space][old] if topology["groups"][i] != hidden
+            ]
+            assert [shown[i] for i in others] == named
+    assert all(0 <= change["group"] < size for change in payload["changes"])
+    made = {shown[change["group"]] for change in payload["changes"]}
+    assert made == {topology["groups"][c["group"]] for c in topology["counterfactuals"]} - {hidden}
+    assert {shown[i] for i in payload["unchanged"]} == made
+
+
+def test_a_group_that_was_not_measured_has_no_place(topology: dict[str, Any]) -> None:
+    payload = learned_payload(topology, [*topology["groups"], "Atlantis"], layers(topology))
+    assert payload["maps"]["answers"]["positions"][-1] is None
+    assert payload["maps"]["answers"]["positions"][0] == topology["maps"]["answers"]["positions"][0]
+
+
+def test_sentences_follow_the_numbers(topology: dict[str, Any]) -> None:
+    changed = deepcopy(topology)
+    test = next(t for t in changed["mantel"] if (t["of"], t["with"]) == ("gates", "embeddings"))
+    for correlation, words in ((0.9, "more than chance"), (0.0, "what chance alone"), (-0.9, "less than chance")):
+        test["found"] |= {"correlation": correlation, "low": -0.2, "high": 0.2}
+        assert words in topology_sentences(changed)[0]
+    test["found"] = None
+    changed["twins"] = {"n": 0, "correlation": None}
+    assert len(topology_sentences(changed)) == len(topology_sentences(topology)) - 2
+    assert mantel_of(changed, "gates", "embeddings") is None
+
+
+def test_no_sentence_claims_a_cause(topology: dict[str, Any]) -> None:
+    assert not any(
+        word in " ".join(topology_sentences(topology)) for word in ("because", "cause", "therefore", "leads to")
+    )

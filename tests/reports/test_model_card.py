@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from cuma.metrics import score
+from cuma.metrics.figures import number
 from cuma.recipes.load import load_recipe
 from cuma.reports.model_card import write_model_card
-from cuma.reports.tables import number
 from helpers import ROOT
 from helpers.synthetic import METHODS, QUESTIONS, Population, population, write_run
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cuma.errors import RunError
+from cuma.metrics.figures import MISSING
 from cuma.reports import write_report
 from cuma.reports.side_tables import (
     NOT_SHOWN,
@@ -19,7 +20,6 @@ from cuma.reports.side_tables import (
     partial_listing,
     reply_listings,
 )
-from cuma.reports.tables import MISSING
 from cuma.runs.evidence import read_evidence
 from helpers.synthetic import DRAWS, METHODS, Population, population, write_run
 

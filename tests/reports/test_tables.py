@@ -17,7 +17,7 @@ from cuma.errors import CumaError
 from cuma.metrics import compare, score
 from cuma.metrics.measure import METRICS
 from cuma.reports import comparison_table, markdown_table, rich_table
-from cuma.reports.tables import cell_text, number, shown_columns
+from cuma.reports.tables import cell_text, shown_columns
 from cuma.runs.evidence import read_evidence
 from helpers.synthetic import METHODS, QUESTIONS
 
@@ -136,13 +136,6 @@ def test_a_run_twice_other_questions_and_no_evaluation_are_refused(
         comparison_table([other])
     with pytest.raises(CumaError, match="at least one"):
         comparison_table([])
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(-0.0001, "0.000"), (0.0004, "0.000"), (-0.25, "−0.250"), (0.25, "+0.250"), (float("nan"), "–")]
-)
-def test_numbers_are_printed_plainly(value: float, text: str) -> None:
-    assert number(value, sign=True) == text
 
 
 def test_the_reference_is_chosen_or_named(runs: Sequence[Path]) -> None:

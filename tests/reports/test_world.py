@@ -8,9 +8,9 @@ import pytest
 
 from cuma.data.surveys.wvs import load_wvs
 from cuma.reports.group_rows import group_errors
-from cuma.reports.plots import true_answers
 from cuma.reports.world import OTHER_NAMES, atlas, countries_of, country_of, world_payload
 from cuma.runs.evidence import Evidence, read_evidence
+from cuma.runs.group_answers import true_answers
 from helpers.synthetic import COUNTRIES, METHODS, countries, write_run
 
 

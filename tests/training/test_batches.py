@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cuma.answering.letters import SurveyTokens, survey_loss
-from cuma.data.surveys import load_benchmark
+from cuma.data.catalog import load_benchmark
 from cuma.data.surveys.answers import survey_answers
 from cuma.data.surveys.cells import survey_cells
 from cuma.models.backbones import load_backbone

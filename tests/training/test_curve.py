@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cuma.cli import app
-from cuma.data.surveys import load_benchmark
+from cuma.data.catalog import load_benchmark
 from cuma.recipes.load import load_recipe
 from cuma.runs.folder import Run
 from cuma.training.train import _measure

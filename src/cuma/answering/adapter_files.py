@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False, needs_s
         folder: the adapter's.
         is_trainable: whether it is to be trained on.
         needs_sums: it must have a manifest; without one an adapter of ours is not whole. False, for what PEFT or TRL
-            wrote: where there is one, it is checked.
+            may have written: where there is one, it is checked.
 
     Raises:
         AdapterError: a file differs from its sum, or the tensors are not exactly those of the method, or not finite.
@@ -79,6 +81,16 @@ def take_off(model: PeftModel) -> Any:
     if not model.active_peft_config.is_prompt_learning:  # a prefix never was a part of the backbone
         model.unload()
     return base.eval()
+
+
+@contextmanager
+def taken_off_after(model: Any) -> Iterator[Any]:
+    """The model within the context; afterwards its adapter, if it has one, is off the backbone again."""
+    try:
+        yield model
+    finally:
+        if isinstance(model, PeftModel):
+            take_off(model)
 
 
 def whole_modules(base: Any, last_layers: int | None) -> list[str]:

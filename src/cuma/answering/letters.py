@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cuma.data.surveys.prompts import LETTERS
 from cuma.errors import BenchmarkError
+from cuma.models.chat_template import conversation_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,44 +28,30 @@ NO_TOKEN = -1
 """Pads answer tokens."""
 
 
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}"
-    "{% if add_generation_prompt %}Answer:\n{% endif %}"
-)
-"""For measuring models that come without a chat template: what is said, paragraph by paragraph, then "Answer:"."""
-
-
 class SurveyTokens:
     """Tokenises prompts and pads batches.
 
     Attributes:
         padding_side: "left" or "right"; results do not depend on it.
-        takes_system: whether the chat template knows system messages; where not, they open the person's first message.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, padding_side: str = "left") -> None:
         """Args:
-            tokenizer: with a chat template.
+            tokenizer: the model's.
             padding_side: "left" or "right".
 
         Raises:
-            BenchmarkError: no chat template, or a letter is not one token.
+            BenchmarkError: another padding side.
         """
-        if tokenizer.chat_template is None:
-            raise BenchmarkError("the tokenizer has no chat template. Use an instruction-tuned model, or set one.")
         if padding_side not in ("left", "right"):
             raise BenchmarkError(f"padding_side is {padding_side!r}; allowed: 'left', 'right'.")
         self.tokenizer = tokenizer
         self.padding_side = padding_side
-        self.takes_system = _takes_system(tokenizer)
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a conversation up to where the answer's first token goes."""
-        said = list(messages)
-        if not self.takes_system and said[0]["role"] == "system":
-            said = [{**said[1], "content": f"{said[0]['content']}\n\n{said[1]['content']}"}, *said[2:]]
-        return self.tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True, return_dict=False)
+        """Token ids of a conversation up to where the answer's first token goes. Raises ConversationError."""
+        return conversation_tokens(self.tokenizer, messages)
 
     def letters(self, count: int) -> list[int]:
         """Token ids of the first `count` answer letters, as they stand at the start of an answer.
@@ -98,19 +85,6 @@ class SurveyTokens:
         last = torch.full_like(lengths, width - 1) if self.padding_side == "left" else lengths - 1
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "last": last}
-
-
-def _takes_system(tokenizer: Any) -> bool:
-    """Some templates, Gemma's among them, refuse system messages."""
-    from jinja2 import TemplateError
-
-    try:
-        tokenizer.apply_chat_template(
-            [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], tokenize=False
-        )
-    except TemplateError:
-        return False
-    return True
 
 
 def answer_logits(model: Any, batch: Mapping[str, Tensor], **conditioning: Any) -> tuple[Tensor, Any]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor
 
+from cuma.answering.loading import frozen_backbone
+from cuma.data.catalog import is_folder, load_benchmark
 from cuma.data.corpus import Corpus
-from cuma.data.surveys.catalog import is_folder, load_benchmark
 from cuma.data.surveys.survey import Survey
 from cuma.errors import BenchmarkError
-from cuma.models.backbones import BACKBONES, Backbone, load_backbone
+from cuma.models.backbones import BACKBONES, Backbone
 from cuma.models.trunk import FrozenTrunk
 from cuma.people.encoder import ProfileEncoder
 from cuma.people.profile_table import ProfileTable
@@ -47,14 +48,7 @@ class Materials:
             BackboneError, BenchmarkError: something is not there; the text says how to get it.
         """
         survey, corpus = load_survey(recipe)
-        backbone = load_backbone(
-            recipe.backbone.model_name_or_path,
-            revision=recipe.backbone.revision,
-            dtype=recipe.backbone.dtype,
-            quantization=recipe.backbone.quantization,
-        )
-        backbone.model.requires_grad_(False)
-        return cls(backbone, survey, partial(_table, recipe, survey), _names(recipe), corpus)
+        return cls(frozen_backbone(recipe.backbone), survey, partial(_table, recipe, survey), _names(recipe), corpus)
 
     @cached_property
     def table(self) -> ProfileTable:
@@ -142,7 +136,7 @@ def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
 def _names(recipe: Recipe) -> tuple[Any, ...]:
     backbone, encoder = recipe.backbone, recipe.encoder
     return (
-        (backbone.model_name_or_path, backbone.revision, backbone.dtype, backbone.quantization),
+        replace(backbone, keep_frozen_layers=False),
         (recipe.data.benchmark, recipe.data.split_seed),
         (encoder.model_name_or_path, encoder.revision, encoder.template, encoder.fields),
     )

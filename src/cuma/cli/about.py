@@ -28,10 +28,9 @@ def _listed(what: Listed) -> list[tuple[str, str]]:
 
         return [(name, load_recipe(name).description) for name in packaged_recipes()]
     if what is Listed.BENCHMARKS:
-        from cuma.data.builders.build import FROM_FILES
-        from cuma.data.surveys.catalog import BENCHMARKS
+        from cuma.data.catalog import FROM_FILES, PACKAGED
 
-        packaged = [(name, "packaged: nothing to download") for name in BENCHMARKS]
+        packaged = [(name, "packaged: nothing to download") for name in PACKAGED]
         return packaged + [(name, f"cuma data build, from {text}") for name, text in FROM_FILES.items()]
     from cuma.models.backbones import BACKBONES
 

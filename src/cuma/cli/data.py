@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cuma.cli.shell import EXIT_ERROR
+from cuma.data.catalog import BUILDABLE
 
-
-class Buildable(StrEnum):
-    """What `cuma data build` can build."""
-
-    GSS = "gss"
-    WVS = "wvs"
-    WVB = "wvb"
-    COMMUNITY = "community"
-    PRISM = "prism"
-    GLOBAL_OPINIONS = "global_opinions"
-    OWN = "own"
-
-
+Codes = Annotated[
+    Literal["from_zero", "from_one", "options"] | None,
+    typer.Option(help="Own data: what numbers among the answers are. Left out: each question's column tells."),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option("--column", metavar="OURS=THEIRS", help="Own data: a column of another name, as profile.age=AGE."),
@@ -33,11 +24,14 @@ def _pairs(texts: list[str] | None) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts or []]
     if not all(ours and equals and theirs for ours, equals, theirs in pairs):
         raise typer.BadParameter("takes OURS=THEIRS, such as answer=q1_answer", param_hint="--column")
-    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+    names = [ours.strip() for ours, _, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise typer.BadParameter(f"maps two columns to {twice[0]}; give one", param_hint="--column")
+    return dict(zip(names, (theirs.strip() for _, _, theirs in pairs), strict=True))
 
 
 def build_data(
-    name: Annotated[Buildable, typer.Argument(help="Which benchmark.", show_choices=True)],
+    name: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"One of {', '.join(BUILDABLE)}.")],
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     source: Annotated[
         Path | None, typer.Option(help="The file or folder that you obtained; gss and wvs need none.")
@@ -52,6 +46,7 @@ def build_data(
     ] = None,
     group_by: Annotated[str, typer.Option(help="gss: the fields that make a group, as ethnicity,sex.")] = "",
     column: Columns = None,
+    answer_codes: Codes = None,
     as_released: Annotated[bool, typer.Option("--as-released", help="wvb: the authors' text, its errors too.")] = False,
 ) -> None:
     """Make data sets in TRL's columns, with profiles and splits by person, and a card that counts every row."""
@@ -66,13 +61,19 @@ def build_data(
         holdout=parse_holdout(holdout_groups or ()),
         as_released=as_released,
         columns=_pairs(column),
+        answer_codes=answer_codes or "",
         group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
     )
-    card = build(name.value, source, output, options)
+    card = build(name, source, output, options)
     typer.echo(f"Licence: {card['licence']}")
     typer.echo(f"{card['rows_read']:,} rows read, {card['rows_kept']:,} used")
-    for reason, times in {**card["dropped"], **card["noted"]}.items():
-        typer.echo(f"  {times:>9,}  {reason}")
+    for what in ("dropped", "noted"):
+        for reason, times in card[what].items():
+            typer.echo(f"  {times:>9,}  {what}: {reason}")
+    for question, reason in card.get("questions_left_out", {}).items():
+        typer.echo(f"Left out: {question}: {reason}")
+    for warning in card.get("warnings", ()):
+        typer.echo(f"Warning: {warning}")
     for split, sizes in card["splits"].items():
         typer.echo(f"{split:11} {sizes['people']:,} people, {sizes['groups']:,} groups, {sizes['answers']:,} answers")
     typer.echo(f"{output}  Next: cuma data sparsity {output}" if "survey" in card["tasks"] else f"{output}")
@@ -81,16 +82,27 @@ def build_data(
 def check_data(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Your own JSONL, CSV, parquet or `datasets` folder.")],
     column: Columns = None,
+    answer_codes: Codes = None,
 ) -> None:
-    """Show what is understood of your own data, which profile fields exist, and what cannot be used and why."""
+    """Show what each row of your own data becomes: person, questions, options and codes, and what is lost and why."""
     from rich.console import Console
 
+    from cuma.data.builders import global_opinions
     from cuma.data.builders.check import page, summary
     from cuma.data.builders.own import understand
+    from cuma.data.builders.reading import existing
 
-    found = summary(understand(file, _pairs(column)))
-    Console().print(page(file, found))
-    if not found["rows_usable"]:
+    if published := global_opinions.check(existing(file)):
+        ledger, questions, cells = published
+        typer.echo(
+            f"GlobalOpinionQA: {questions:,} of {ledger.rows_read:,} questions usable, {cells:,} countries' shares"
+        )
+        for reason, times in {**ledger.dropped, **ledger.noted}.items():
+            typer.echo(f"  {times:>9,}  {reason}")
+        return
+    facts = summary(understand(file, _pairs(column), answer_codes or ""))
+    Console().print(page(file, facts))
+    if not facts["rows_usable"]:
         raise typer.Exit(EXIT_ERROR)
 
 
@@ -103,7 +115,7 @@ def measure_sparsity(
     """Is there anything to keep apart here? How far groups' answers differ, with a page and a heat map."""
     from cuma.reports.sparsity_page import sparsity
 
-    found = sparsity(folder, output or folder, permutations=permutations, seed=seed)
-    for sentence in found["summary"]:
+    result = sparsity(folder, output or folder, permutations=permutations, seed=seed)
+    for sentence in result["summary"]:
         typer.echo(sentence)
     typer.echo(f"{(output or folder) / 'sparsity.html'}")

@@ -43,8 +43,8 @@ def main() -> None:
     app()
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(value: bool) -> None:
+    if value:
         from cuma import __version__
 
         typer.echo(__version__)

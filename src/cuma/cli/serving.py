@@ -136,18 +136,18 @@ def resolve(
     from cuma.exchange.people_index import People
     from cuma.people.profiles import Profile
 
-    found = People.open(folder).nearest(Profile.read(profile))
-    typer.echo(f"{found.folder}\t{found.distance:.4f}")
+    nearest = People.open(folder).nearest(Profile.read(profile))
+    typer.echo(f"{nearest.folder}\t{nearest.distance:.4f}")
 
 
 def _cost(report: dict[str, Any]) -> str:
     """What the export costs, in one line."""
     if report["exact"]:
         return "Exact: this router looks at the person alone."
-    told = [f"KL {cost['kl']:.4f} nats" + ("" if cost["emd"] is None else f", EMD {cost['emd']:.4f}")
+    costs = [f"KL {cost['kl']:.4f} nats" + ("" if cost["emd"] is None else f", EMD {cost['emd']:.4f}")
             for cost in (report["cost"], report["held_out"]) if cost]  # fmt: skip
-    also = f"; on tasks left out of the averaging: {told[1]}" if len(told) > 1 else ""
-    return f"Approximate: gates fixed at their means cost {told[0]}{also}. Details: export.json"
+    also = f"; on tasks left out of the averaging: {costs[1]}" if len(costs) > 1 else ""
+    return f"Approximate: gates fixed at their means cost {costs[0]}{also}. Details: export.json"
 
 
 def _find(run: str) -> None:

@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from cuma.data.builders.built_folder import CARD
 from cuma.data.builders.person_splits import UNSEEN
-from cuma.data.surveys.survey import NO_ANSWER, WEIGHT, Group, Question, Role, Survey
+from cuma.data.surveys.survey import IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, Question, Role, Survey
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import FIELDS, Profile
 
@@ -127,7 +127,9 @@ def _people(splits: DatasetDict) -> pd.DataFrame:
     # Held out by another field than the group's, a group has people on both sides.
     both = whole["group"].isin(set(whole["group"][whole["split"] != UNSEEN])) & (whole["split"] == UNSEEN)
     whole["label"] = whole["group"].where(~both, whole["group"].map(HELD_OUT.format))
-    whole["person_id"] = whole["person_id"].fillna(whole["label"])  # a row that is about a whole group
+    # Without an id, an answer is a person's of their own; any other row is about a whole group.
+    own = "row " + pd.Series(whole.index.astype(str), index=whole.index)
+    whole["person_id"] = whole["person_id"].fillna(own if "answer" in whole else whole["label"])
     return whole
 
 
@@ -146,9 +148,7 @@ def _questions(splits: Mapping[str, Dataset] | None) -> tuple[Question, ...]:
         for row in rows.select_columns(["question_id", "question", "options", "ordinal"]):
             asked = Question(row["question_id"], row["question"], tuple(row["options"]), row["ordinal"])
             if found.setdefault(asked.id, asked) != asked:
-                raise BenchmarkError(
-                    f"The question {asked.id!r} is asked in two ways. Give each way a question_id of its own."
-                )
+                raise BenchmarkError(IN_TWO_WAYS.format(asked.id))
     return tuple(found.values())
 
 

@@ -11,26 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cuma.data.surveys.survey import IN_TWO_WAYS
 from cuma.errors import BenchmarkError
+from cuma.metrics.items import Item
 
 MISSING = -1
-
-
-@dataclass(frozen=True)
-class CountedQuestion:
-    """A closed question."""
-
-    id: str
-    text: str
-    options: tuple[str, ...]
-    ordinal: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """What groups answered."""
 
-    questions: tuple[CountedQuestion, ...]
+    questions: tuple[Item, ...]
     groups: tuple[str, ...]
     """Sorted."""
     group: NDArray[np.int64]
@@ -90,37 +82,43 @@ def _index(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
     return [str(name) for name in names], where.ravel()
 
 
-def _asked(table: pa.Table) -> tuple[list[CountedQuestion], NDArray[np.int64]]:
-    """The questions, and each row's. A question with other options under the same id is another question."""
-    found: dict[tuple[str, tuple[str, ...]], int] = {}
-    questions: list[CountedQuestion] = []
+def _asked(table: pa.Table) -> tuple[list[Item], NDArray[np.int64]]:
+    """The questions, and each row's. Raises `BenchmarkError` for one that is asked in two ways."""
+    found: dict[str, int] = {}
+    questions: list[Item] = []
     ids, texts, options, ordinal = (table[n].to_pylist() for n in ("question_id", "question", "options", "ordinal"))
     rows = []
     for row, (name, listed) in enumerate(zip(ids, options, strict=True)):
-        key = (name, tuple(listed))
-        if key not in found:
-            found[key] = len(questions)
-            questions.append(CountedQuestion(name, texts[row], key[1], bool(ordinal[row])))
-        rows.append(found[key])
+        question = Item(name, texts[row], tuple(listed), bool(ordinal[row]))
+        if name not in found:
+            found[name] = len(questions)
+            questions.append(question)
+        elif questions[found[name]] != question:
+            raise BenchmarkError(IN_TWO_WAYS.format(name))
+        rows.append(found[name])
     return questions, np.array(rows, dtype=np.int64)
 
 
 def _from_survey(table: pa.Table) -> Answers:
+    """One row a person, who is in the group of their first row and gave their first answer to a question."""
     questions, asked = _asked(table)
     groups, group = _index(table["group"])
-    people, person = _index(table["person_id"])
+    ids = table["person_id"].to_pylist()
+    people, person = np.unique([f"row {row}" if name is None else f"id {name}" for row, name in enumerate(ids)],
+                               return_inverse=True)  # fmt: skip
     coded = np.full((len(people), len(questions)), MISSING, dtype=np.int64)
     answer = np.array(table["answer"].fill_null(MISSING).to_pylist(), dtype=np.int64)
     sizes = np.array([len(question.options) for question in questions])
-    coded[person, asked] = np.where(answer < sizes[asked], answer, MISSING)
+    backwards = slice(None, None, -1)  # what is written last, stays
+    coded[person[backwards], asked[backwards]] = np.where(answer < sizes[asked], answer, MISSING)[backwards]
     group_of = np.zeros(len(people), dtype=np.int64)
-    group_of[person] = group
+    group_of[person[backwards]] = group[backwards]
     return Answers(tuple(questions), tuple(groups), group_of, coded, None)
 
 
 def _from_wide(table: pa.Table, known: pa.Table) -> Answers:
     questions = [
-        CountedQuestion(row["question_id"], row["question"], tuple(row["options"]), bool(row["ordinal"]))
+        Item(row["question_id"], row["question"], tuple(row["options"]), bool(row["ordinal"]))
         for row in known.select(["question_id", "question", "options", "ordinal"]).to_pylist()
         if row["question_id"] in table.column_names
     ]
@@ -136,7 +134,7 @@ def _from_distributions(table: pa.Table) -> Answers:
     questions, asked = _asked(table)
     groups, group = _index(table["group"])
     shares = [np.full((len(groups), len(question.options)), np.nan) for question in questions]
-    for row, values in enumerate(table["distribution"].to_pylist()):
-        shares[asked[row]][group[row]] = values
+    for row, values in reversed(list(enumerate(table["distribution"].to_pylist()))):
+        shares[asked[row]][group[row]] = values  # a group's first row stays
     nobody = np.zeros((0, len(questions)), dtype=np.int64)
     return Answers(tuple(questions), tuple(groups), np.zeros(0, dtype=np.int64), nobody, tuple(shares))

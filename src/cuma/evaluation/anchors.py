@@ -60,16 +60,16 @@ def anchor_predictions(name: str, survey: Survey, embeddings: Floats | None = No
     seen = np.array([group.role == "seen" for group in survey.groups])
     people = survey.people[survey.people["part"] == "test"]
     tables = []
-    for question, said in zip(survey.questions, shares, strict=True):
-        asked = people[people[question.id] != NO_ANSWER]
-        group = asked["group"].map(index).to_numpy(dtype=np.int64)
-        table = pd.DataFrame({"person": asked["person"].to_numpy(dtype=np.int64), "group": asked["group"].to_numpy()})
+    for question, predicted in zip(survey.questions, shares, strict=True):
+        rows = people[people[question.id] != NO_ANSWER]
+        group = rows["group"].map(index).to_numpy(dtype=np.int64)
+        table = pd.DataFrame({"person": rows["person"].to_numpy(dtype=np.int64), "group": rows["group"].to_numpy()})
         table["seen"] = seen[group]
         table["question_id"] = question.id
-        table["answer"] = asked[question.id].to_numpy(dtype=np.int64)
-        table["probabilities"] = list(said[group])
+        table["answer"] = rows[question.id].to_numpy(dtype=np.int64)
+        table["probabilities"] = list(predicted[group])
         table["option_mass"] = 1.0
-        tables.append(table[np.isfinite(said[group]).all(axis=1)])
+        tables.append(table[np.isfinite(predicted[group]).all(axis=1)])
     return pd.concat(tables).sort_values("person", kind="stable", ignore_index=True)
 
 
@@ -206,10 +206,10 @@ def _tuned(survey: Survey, fit: Callable[[float], Shares]) -> Shares:
 
 def _validation_emd(questions: tuple[Question, ...], shares: Shares, tables: list[Floats]) -> float:
     cells = []
-    for question, said, table in zip(questions, shares, tables, strict=True):
-        asked = table.sum(axis=1) > 0
-        people = table[asked] / table[asked].sum(axis=1, keepdims=True)
-        cells.append(emd(said[asked], people, question.ordinal))
+    for question, predicted, table in zip(questions, shares, tables, strict=True):
+        answered = table.sum(axis=1) > 0
+        people = table[answered] / table[answered].sum(axis=1, keepdims=True)
+        cells.append(emd(predicted[answered], people, question.ordinal))
     return float(np.concatenate(cells).mean())
 
 

@@ -74,6 +74,25 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def distinct(rows: Sequence[dict[str, Any]], *, profiles: bool) -> tuple[list[dict[str, Any]], list[int]]:
+    """The rows that differ in what a model is told, and the place among them of each row's own.
+
+    A model that is told nothing is so asked once a question and order, not once for each group.
+
+    profiles: whether the model reads each row's profile, beside its prompt.
+    """
+    first: dict[str, int] = {}
+    differing: list[dict[str, Any]] = []
+    places: list[int] = []
+    for row in rows:
+        key = repr((row["prompt"], row["order"], row.get("profile") if profiles else None))
+        if key not in first:
+            first[key] = len(differing)
+            differing.append(row)
+        places.append(first[key])
+    return differing, places
+
+
 def rows_fingerprint(rows: Sequence[dict[str, Any]]) -> str:
     """`fingerprint` of prompts and profiles, in their order."""
     return fingerprint([[row["question_id"], row["order"], row["prompt"], row.get("profile")] for row in rows])

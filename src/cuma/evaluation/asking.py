@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
 from accelerate import PartialState
 from peft import PeftModel
 
-from cuma.answering.adapter_files import load_adapter
-from cuma.answering.letters import PLAIN_TEMPLATE, SurveyTokens
+from cuma.answering.adapter_files import taken_off_after
+from cuma.answering.letters import SurveyTokens
+from cuma.answering.loading import put_on
 from cuma.answering.materials import Materials, profile_in_prompt
 from cuma.data.surveys.cells import survey_cells
 from cuma.data.surveys.exemplars import Exemplars
@@ -25,14 +28,17 @@ TEST_ROLES = ("seen", "test")
 """Groups whose test people are predicted: those trained on, and those held out whole."""
 
 
-def load_model(subject: Subject, materials: Materials) -> Any:
-    """The subject's model: the shared backbone, with the adapter if it has one, on the accelerator if there is one."""
+@contextmanager
+def load_model(subject: Subject, materials: Materials) -> Iterator[Any]:
+    """The subject's model: the shared backbone, with the adapter if it has one, on the accelerator if there is one.
+
+    After the context it is the very backbone again, for the next run.
+    """
     base = materials.backbone.model
     if subject.recipe.backbone.quantization is None:  # bitsandbytes places what it quantises
         base.to(PartialState().device)
-    if subject.adapter is None:
-        return base.eval()
-    return load_adapter(base, subject.adapter, needs_sums="adapter" not in subject.run.info).eval()
+    with taken_off_after(put_on(base, subject.source)) as model:
+        yield model
 
 
 def steers(recipe: Recipe) -> bool:
@@ -69,14 +75,8 @@ def cells_of(recipe: Recipe, survey: Survey, part: str, roles: tuple[str, ...]) 
 
 
 def asking_of(model: Any, recipe: Recipe, materials: Materials, survey: Survey) -> LocalModel:
-    """The model with its tokens and, for a router that reads profiles, its people's embeddings.
-
-    A model without a chat template is asked in `PLAIN_TEMPLATE`.
-    """
-    tokenizer = materials.backbone.tokenizer
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
-    tokens = SurveyTokens(tokenizer, recipe.evaluation.padding_side)
+    """The model with its tokens and, for a router that reads profiles, its people's embeddings."""
+    tokens = SurveyTokens(materials.backbone.tokenizer, recipe.evaluation.padding_side)
     table = _table(model, recipe, materials)
     if table is not None:
         table = table.covering([*(group.profile for group in survey.groups), Profile()])

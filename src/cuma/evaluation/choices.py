@@ -56,14 +56,16 @@ def _rows(number: int, choice: dict[str, Any], in_prompt: bool) -> list[dict[str
 def write_choices(choices: list[dict[str, Any]]) -> Write:
     """What writes discrimination.json and .parquet from what was said to `choice_rows`."""
 
-    def write(folder: Path, said: list[np.ndarray], routing: pd.DataFrame | None, asked: Mapping[str, Any]) -> None:
+    def write(
+        folder: Path, predicted: list[np.ndarray], routing: pd.DataFrame | None, protocol: Mapping[str, Any]
+    ) -> None:
         table = pd.DataFrame([{name: choice[name] for name in ABOUT} for choice in choices])
         table["person"] = pd.factorize(table["person"])[0]  # a running number, not the data's own id
-        orders = len(said) // len(choices)
-        answers = [mean_over_orders(said[start : start + orders]) for start in range(0, len(said), orders)]
+        orders = len(predicted) // len(choices)
+        answers = [mean_over_orders(predicted[start : start + orders]) for start in range(0, len(predicted), orders)]
         table["probabilities"] = [shares for shares, _ in answers]
         table["option_mass"] = [mass for _, mass in answers]
-        write_json(folder / f"{TASK}.json", {**discrimination(table), "asked": dict(asked)})
+        write_json(folder / f"{TASK}.json", {**discrimination(table), "asked": dict(protocol)})
         write_parquet(folder / f"{TASK}.parquet", table)  # last: it marks the evaluation as done
 
     return write

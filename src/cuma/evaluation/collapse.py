@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from cuma.answering.materials import load_survey
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.subject import Subject
-from cuma.metrics.erasure import GroupErasure, Side, erasure, within
-from cuma.metrics.estimates import entry
-from cuma.metrics.inference import interval
-from cuma.metrics.pointwise import Floats
+from cuma.metrics.erasure import Side, erasure, within
 from cuma.metrics.sample import read_parts
 from cuma.runs.folder import read_json, write_json
 
@@ -26,10 +20,9 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
     """Measure mean collapse and stereotyping from an evaluation's predictions; written to collapse.json beside them.
 
     Returns {"sides": {side: {"spread", "alignment", "within_ratio", "questions", "groups"}}, "alarms"}; see
-    docs/evaluation.md. Raises RunError if the subject is not evaluated yet, BenchmarkError if that was without people.
+    docs/evaluation.md. Raises RunError if the subject is not evaluated yet.
     """
     folder = subject.folder
-    require_kind(["--collapse"], subject.recipe.data.benchmark, *load_survey(subject.recipe))
     scores = read_json(folder / "scores.json")
     predictions = pd.read_parquet(folder / "predictions.parquet")
     result = collapse(predictions, scores, draws=DRAWS)
@@ -40,67 +33,41 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
 def collapse(predictions: pd.DataFrame, scores: dict[str, Any], draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
     """`evaluate_collapse` of a table of predictions and its scores.json."""
     sides, alarms = {}, []
-    for name, (people, said) in read_parts(predictions, scores["questions"]).items():
-        side = Side.of(people, said, draws, seed)
-        found = {metric: scores[name][metric] for metric in ("spread", "alignment")}
-        found |= _questions(side, scores["by_question"][name])
-        found["groups"] = {group: _group(one) for group, one in erasure(side).items()}
-        sides[name] = found
-        alarms += _alarms(name, found, {question["id"]: question["text"] for question in scores["questions"]})
+    for name, part in read_parts(predictions, scores["questions"]).items():
+        side = Side.of(*part, draws, seed)
+        sides[name] = {metric: scores[name][metric] for metric in ("spread", "alignment")}
+        sides[name] |= {**_questions(side, scores["by_question"][name]), "groups": erasure(side)}
+        alarms += _alarms(name, sides[name], {question["id"]: question["text"] for question in scores["questions"]})
     return {"sides": sides, "alarms": alarms}
 
 
 def _questions(side: Side, scores: dict[str, Any]) -> dict[str, Any]:
-    found = within(side)
-    questions = {}
-    for number, scale in enumerate(side.people.scales):
-        if scale.id in scores:
-            questions[scale.id] = {
-                "spread": scores[scale.id]["spread"],
-                "alignment": scores[scale.id]["alignment"],
-                "within_model": float(found.model[number]),
-                "within_people": float(found.people[number]),
-                "within_ratio": _estimate(found.by_question[number]),
-                "n": scores[scale.id]["n"]["people"],
-            }
-    return {"within_ratio": _estimate(found.ratio), "questions": questions}
-
-
-def _group(one: GroupErasure) -> dict[str, Any]:
-    return {
-        "n": one.people,
-        "entropy_model": _known(one.entropy_model),
-        "entropy_people": _known(one.entropy_people),
-        "own_distance": _known(one.own_distance),
-        "toward": one.toward,
-        "toward_distance": _known(one.toward_distance),
-        "margin": _estimate(one.margin),
-        "to_average": _estimate(one.to_average),
-        "erased": one.erased,
+    variety = within(side)
+    questions = {
+        item.id: {
+            "spread": scores[item.id]["spread"],
+            "alignment": scores[item.id]["alignment"],
+            **of_question,
+            "n": scores[item.id]["n"]["people"],
+        }
+        for item, of_question in zip(side.people.items, variety["questions"], strict=True)
+        if item.id in scores
     }
-
-
-def _estimate(found: tuple[float, Floats | None]) -> dict[str, Any]:
-    value, around = found
-    return entry(value, interval(value, around))
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return {"within_ratio": variety["within_ratio"], "questions": questions}
 
 
 # --- alarms ----------------------------------------------------------------------------------------------------------
 
 
-def _alarms(side: str, found: dict[str, Any], texts: dict[str, str]) -> list[dict[str, Any]]:
+def _alarms(side: str, result: dict[str, Any], texts: dict[str, str]) -> list[dict[str, Any]]:
     alarms = []
-    places: list[tuple[str | None, dict[str, Any]]] = [(None, found), *found["questions"].items()]
+    places: list[tuple[str | None, dict[str, Any]]] = [(None, result), *result["questions"].items()]
     for question, here in places:
         where = "all questions together" if question is None else f"“{texts[question]}”"
         for kind, key, text in (("spread", "spread", _SPREAD), ("within", "within_ratio", _WITHIN)):
             if here[key]["high"] is not None and here[key]["high"] < ALARM_BELOW:
                 alarms.append(_alarm(side, kind, question, None, text.format(side=side, where=where, **here[key])))
-    for group, one in found["groups"].items():
+    for group, one in result["groups"].items():
         if one["erased"]:
             sentence = _ERASED.format(side=side, group=group, toward=one["toward"], **one["margin"])
             alarms.append(_alarm(side, "erased", None, group, sentence))

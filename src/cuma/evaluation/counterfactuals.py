@@ -52,13 +52,13 @@ def changes(survey: Survey, groups: Sequence[str]) -> list[Change]:
         for field, value in profiles[name].fields.items():
             values.setdefault(field, set()).add(value)
     values.pop("description", None)
-    found = []
+    every = []
     for name in spread_out(groups, MAX_GROUPS):
         for field, before in profiles[name].fields.items():
             if field in values:
                 others = spread_out(sorted(values[field] - {before}), MAX_VALUES)
-                found += [_change(name, profiles[name], field, after) for after in (None, *others)]
-    return found
+                every += [_change(name, profiles[name], field, after) for after in (None, *others)]
+    return every
 
 
 def _change(group: str, profile: Profile, field: str, after: str | None) -> Change:
@@ -86,10 +86,10 @@ def answer_changes(
     survey: Survey, wanted: Sequence[Change], answer: Answer, progress: str | None = None
 ) -> list[tuple[Change, pd.DataFrame, pd.DataFrame]]:
     """Each change with the group's cells and routing under it."""
-    found = []
+    results = []
     for round_ in tqdm(list(rounds(wanted)), desc=progress, unit="change", disable=progress is None):
         cells, routing = answer(changed_survey(survey, round_))
         for change in round_:
             own = routing[routing["group"] == change.group] if len(routing) else routing
-            found.append((change, cells[cells["group"] == change.group], own))
-    return found
+            results.append((change, cells[cells["group"] == change.group], own))
+    return results

@@ -8,9 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cuma.answering.materials import load_survey
 from cuma.errors import RunError
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.subject import Subject
 from cuma.metrics import score_many
 from cuma.runs.folder import Run, read_json, write_json
@@ -29,7 +27,6 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
         BenchmarkError: it was evaluated on other people.
     """
     folder = subject.folder
-    require_kind(["--against"], subject.recipe.data.benchmark, *load_survey(subject.recipe))
     scores = read_json(folder / "scores.json")
     tables = {THIS: pd.read_parquet(folder / "predictions.parquet")}
     for other in others:
@@ -37,10 +34,10 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
         if run.info["name"] in tables:
             raise RunError(f"Two of the other runs are called {run.info['name']!r}. Compare with one of them.")
         tables[run.info["name"]] = pd.read_parquet(_evaluation(run, scores) / "predictions.parquet")
-    found = score_many(tables, scores["questions"], reference=THIS, draws=draws, seed=seed)["differences"]
+    results = score_many(tables, scores["questions"], reference=THIS, draws=draws, seed=seed)["differences"]
     differences = {
         name: {side: {metric: _turned(entry) for metric, entry in metrics.items()} for side, metrics in sides.items()}
-        for name, sides in found.items()
+        for name, sides in results.items()
     }
     about = {"run": subject.run.info["name"], "n": scores["n"], "draws": draws, "seed": seed}
     result = {**about, "differences": differences}

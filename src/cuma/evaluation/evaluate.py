@@ -12,21 +12,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from peft import PeftModel
 
-from cuma.answering.adapter_files import take_off
-from cuma.answering.letters import PLAIN_TEMPLATE
 from cuma.answering.materials import Materials
-from cuma.data.surveys.cells import NOBODY
 from cuma.data.surveys.partial import keep_fields
 from cuma.errors import RunError, UnsupportedError
-from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
+from cuma.evaluation.answer_log import AnswerLog, distinct, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
 from cuma.metrics import score
+from cuma.models.chat_template import is_plain
 from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run, write_json
 
@@ -79,16 +75,12 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     sheet = sheet_of(recipe, materials.survey, materials.corpus)
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)
-    model = load_model(subject, materials)
-    try:
-        said, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
-    finally:
-        if isinstance(model, PeftModel):
-            take_off(model)  # the very backbone again, for the next run
-    asked = {"prompting": subject.prompting, "answers": "logits", "samples": None}
-    if materials.backbone.tokenizer.chat_template == PLAIN_TEMPLATE:
-        asked["template"] = "plain"
-    sheet.write(folder, said, routing, asked)
+    with load_model(subject, materials) as model:
+        predicted, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
+    protocol = {"prompting": subject.prompting, "answers": "logits", "samples": None}
+    if is_plain(materials.backbone.tokenizer):
+        protocol["template"] = "plain"
+    sheet.write(folder, predicted, routing, protocol)
     log.close()
     seconds = {**run.info.get("seconds", {}), "evaluate": round(time.monotonic() - started, 1)}
     about = {} if run.info["kind"] == "trained" else materials.provenance()  # else it says what it was trained on
@@ -100,16 +92,19 @@ def _answers(
     model: Any, subject: Subject, materials: Materials, sheet: Sheet, path: Path
 ) -> tuple[list[np.ndarray], pd.DataFrame, AnswerLog]:
     """Each row's option probabilities, routing.parquet and the log of what was answered, of a subject."""
-    recipe, rows = subject.recipe, sheet.rows
+    recipe = subject.recipe
     asking = asking_of(model, recipe, materials, materials.survey)
+    rows, places = distinct(sheet.rows, profiles=asking.table is not None)
     if asking.table is not None:
         asking = replace(asking, table=asking.table.covering(row["profile"] for row in rows))
     adapter = subject.run.info.get("adapter", {}).get("sha256")
-    log = AnswerLog(path, fingerprint(rows_fingerprint(rows), recipe.digest, adapter, recipe.evaluation.batch_size))
+    asked = (rows_fingerprint(rows), recipe.digest, adapter, recipe.evaluation.batch_size, "gates by row")
+    log = AnswerLog(path, fingerprint(*asked))
     kept = materials.kept_trunk(recipe, model) if sheet.repeats else contextlib.nullcontext()
     with kept:
-        said, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
-    return said, merge_gates([table[table["group"] != NOBODY] for table in gates]), log
+        predicted, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
+    groups = [row["group"] for row in sheet.rows]
+    return [predicted[place] for place in places], merge_gates(gates, groups, places), log
 
 
 def require_one_process() -> None:
@@ -137,10 +132,8 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
         raise RunError(f"{run.path}: its model reads no profile, so nothing changes when a part of one is missing.")
     subject.require_local()
     materials = materials or Materials.load(recipe)
-    require_kind(["--partial-profiles"], recipe.data.benchmark, materials.survey, materials.corpus)
-    model = load_model(subject, materials)
     result: dict[str, Any] = {"seed": recipe.seed, "shares": list(FIELD_SHARES)}
-    try:
+    with load_model(subject, materials) as model:
         for share in FIELD_SHARES:
             survey = keep_fields(materials.survey, share, seed=recipe.seed)
             bar = f"{run.info['label']}: {share:.0%} of the fields"
@@ -152,9 +145,6 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
             for side in ("seen", "unseen"):
                 if side in scores:
                     result.setdefault(side, []).append(scores[side]["soft_emd"])
-    finally:
-        if isinstance(model, PeftModel):
-            take_off(model)
     write_json(folder / "partial.json", result)
     return result
 

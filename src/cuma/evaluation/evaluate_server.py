@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from cuma.answering.materials import load_survey
 from cuma.errors import EndpointError
-from cuma.evaluation.answer_log import AnswerLog, fingerprint, rows_fingerprint
+from cuma.evaluation.answer_log import AnswerLog, distinct, fingerprint, rows_fingerprint
 from cuma.evaluation.question_sheet import sheet_of
 from cuma.evaluation.remote import How, RemoteModel, offered
 from cuma.evaluation.replies import evaluate_replies, from_server
-from cuma.evaluation.subject import Prompting, Subject, asked, measured_run
+from cuma.evaluation.subject import Prompting, Subject, measured_run, recipe_with
 from cuma.models.endpoint import Endpoint
 from cuma.recipes.load import build_recipe
 from cuma.recipes.schema import Recipe
@@ -85,7 +85,7 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
         return done
     survey, corpus = load_survey(recipe)
     sheet = sheet_of(recipe, survey, corpus)
-    rows = sheet.rows
+    rows, places = distinct(sheet.rows, profiles=server.profile_field)
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)
     endpoint = _endpoint(server)
@@ -95,11 +95,11 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
     )
     log = AnswerLog(folder / "answers.jsonl", asked_about)
     remote = RemoteModel(endpoint, how, server.samples, server.workers, server.profile_field)
-    said = remote.answer(rows, log, f"{run.info['label']}: answering ({how})")
+    predicted = remote.answer(rows, log, f"{run.info['label']}: answering ({how})")
     facts: dict[str, Any] = {"prompting": subject.prompting, "answers": how, "host": endpoint.host}
     facts["samples"] = server.samples if how == "samples" else None
-    facts["silent"] = sum(not row.any() for row in said)
-    sheet.write(folder, said, None, facts)
+    facts["silent"] = sum(not row.any() for row in predicted)
+    sheet.write(folder, [predicted[place] for place in places], None, facts)
     log.close()
     card = survey.card
     run.update(
@@ -129,8 +129,8 @@ def _endpoint(server: Server) -> Endpoint:
 
 
 def _check_sending(endpoint: Endpoint, server: Server, prompting: Prompting) -> None:
-    told = prompting != "none" or server.profile_field
-    if not told or server.send_profiles or endpoint.is_local:
+    personal = prompting != "none" or server.profile_field
+    if not personal or server.send_profiles or endpoint.is_local:
         return
     what = "people's own answers" if prompting == "few_shot" and not server.profile_field else "people's profiles"
     raise EndpointError(
@@ -149,7 +149,7 @@ def _recipe(server: Server, benchmark: str, prompting: Prompting) -> Recipe:
         "data": {"benchmark": benchmark, "profile_in": "router" if routed else "nowhere"},
     }
     recipe = build_recipe(tree, server.model)
-    return asked(recipe, benchmark, prompting)
+    return recipe_with(recipe, benchmark, prompting)
 
 
 def _about(server: Server) -> dict[str, object]:

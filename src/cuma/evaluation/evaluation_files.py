@@ -25,7 +25,7 @@ def write_evaluation(
     predictions: pd.DataFrame,
     survey: Survey,
     routing: pd.DataFrame | None = None,
-    asked: Mapping[str, Any] | None = None,
+    protocol: Mapping[str, Any] | None = None,
 ) -> None:
     """Write predictions.parquet, routing.parquet (mixtures only) and scores.json into the run.
 
@@ -35,9 +35,9 @@ def write_evaluation(
         predictions: in the form of predictions.parquet.
         survey: the benchmark.
         routing: from `predict_cells`; empty or None: no file.
-        asked: how the answers came about; None: they are not a model's.
+        protocol: how the answers came about; None: they are not a model's.
     """
-    scores = all_scores(predictions, survey.name, survey.questions, survey.weighted, asked)
+    scores = all_scores(predictions, survey.name, survey.questions, survey.weighted, protocol)
     write_answers(run.evaluation(survey.name, digest), predictions, scores, routing, seen_groups(survey))
 
 
@@ -65,24 +65,24 @@ def all_scores(
     benchmark: str,
     questions: Sequence[Question],
     weighted: bool,
-    asked: Mapping[str, Any] | None = None,
+    protocol: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """scores.json: every metric, overall, by question and by group (docs/evaluation.md)."""
     scores = {"benchmark": benchmark, **score(predictions, questions)}
     parts = break_down(predictions, questions)
     for side, inequality in parts.pop("inequality").items():
         scores[side] |= inequality
-    scores |= {**parts, "weighted": weighted, "asked": asked}
+    scores |= {**parts, "weighted": weighted, "asked": protocol}
     scores["questions"] = [asdict(question) for question in questions]
     return scores
 
 
-def people_rows(rows: Sequence[Mapping[str, Any]], said: list[Any], steered: int, survey: Survey) -> pd.DataFrame:
+def people_rows(rows: Sequence[Mapping[str, Any]], predicted: list[Any], steered: int, survey: Survey) -> pd.DataFrame:
     """predictions.parquet from the answers to rows, of which the first `steered` say who asks and the others do not."""
     keys = pd.DataFrame({name: [row[name] for row in rows] for name in ("group", "question_id")})
-    told = merge_orders(keys[:steered], said[:steered])
-    alone = merge_orders(keys[steered:], said[steered:]) if len(rows) > steered else None
-    return for_people(told, survey, "test", alone)
+    steered_cells = merge_orders(keys[:steered], predicted[:steered])
+    alone = merge_orders(keys[steered:], predicted[steered:]) if len(rows) > steered else None
+    return for_people(steered_cells, survey, "test", alone)
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:

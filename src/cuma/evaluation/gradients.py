@@ -17,17 +17,16 @@ from peft import PeftModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from cuma.answering.adapter_files import take_off
 from cuma.answering.letters import answer_logits, survey_loss
 from cuma.answering.materials import Materials, profile_in_prompt
 from cuma.data.surveys.prompts import letter_orders, survey_messages
 from cuma.data.surveys.survey import NO_ANSWER, Survey
 from cuma.errors import BenchmarkError, UnsupportedError
 from cuma.evaluation.asking import asking_of, load_model
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.predict import LocalModel
 from cuma.evaluation.subject import Subject
 from cuma.metrics.cosines import Cosines
+from cuma.metrics.figures import estimate_text
 from cuma.runs.folder import write_json
 
 N_BATCHES = 3
@@ -49,29 +48,24 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
     Returns what docs/evaluation.md says of gradients.json.
 
     Raises:
-        BenchmarkError: fewer than two groups have enough training people, or the benchmark has no people.
+        BenchmarkError: fewer than two groups have enough training people.
         UnsupportedError: the frozen weights are quantised, and have no gradient.
     """
     folder, recipe = subject.folder, subject.recipe
     subject.require_local()
     materials = materials or Materials.load(recipe)
-    require_kind(["--gradients"], recipe.data.benchmark, materials.survey, materials.corpus)
     groups = _groups(materials.survey)
     batches = {name: _batches(materials.survey, name, seed, profile_in_prompt(recipe)) for name in groups}
-    model = load_model(subject, materials)
-    found: dict[str, list[list[Tensor]]] = {}
-    try:
+    vectors: dict[str, list[list[Tensor]]] = {}
+    with load_model(subject, materials) as model:
         asking = asking_of(model, recipe, materials, materials.survey)
         kinds = _parameters(model, recipe.adapter.target_modules, recipe.adapter.last_layers)
         with _with_gradients(kinds), materials.kept_trunk(recipe, model):
             for name in tqdm(groups, desc=f"{subject.run.info['label']}: gradients", unit="group"):
                 for rows in batches[name]:
                     for kind, vector in _gradient(asking, kinds, rows).items():
-                        found.setdefault(kind, [[] for _ in groups])[groups.index(name)].append(vector)
-    finally:
-        if isinstance(model, PeftModel):
-            take_off(model)
-    result = _result(found, {kind: sum(p.numel() for p in ps) for kind, ps in kinds.items()}, groups, seed)
+                        vectors.setdefault(kind, [[] for _ in groups])[groups.index(name)].append(vector)
+    result = _result(vectors, {kind: sum(p.numel() for p in ps) for kind, ps in kinds.items()}, groups, seed)
     result["questions_per_batch"] = len(next(iter(batches.values()))[0])
     write_json(folder / "gradients.json", result)
     return result
@@ -83,8 +77,8 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
 def _groups(survey: Survey) -> list[str]:
     """Seen groups with a training person for every batch, the largest first, then by name."""
     trained = survey.people[survey.people["part"] == "train"]
-    asked = trained[(trained[[question.id for question in survey.questions]] != NO_ANSWER).any(axis=1)]
-    sizes = asked["group"].value_counts()
+    respondents = trained[(trained[[question.id for question in survey.questions]] != NO_ANSWER).any(axis=1)]
+    sizes = respondents["group"].value_counts()
     names = [group.id for group in survey.groups if group.role == "seen" and sizes.get(group.id, 0) >= N_BATCHES]
     names = sorted(names, key=lambda name: (-sizes[name], name))[:MAX_GROUPS]
     if len(names) < 2:
@@ -132,7 +126,7 @@ def _batches(survey: Survey, group: str, seed: int, in_prompt: bool) -> list[lis
 def _parameters(model: nn.Module, targets: Sequence[str], last_layers: int | None) -> dict[str, list[nn.Parameter]]:
     """Kind → its parameters. Without an adapter: the weights that the recipe's adapter would sit on."""
     named = dict(model.named_parameters())
-    found: dict[str, list[nn.Parameter]] = {kind: [] for kind in KINDS}
+    by_kind: dict[str, list[nn.Parameter]] = {kind: [] for kind in KINDS}
     for name, parameter in named.items():
         kind = next((kind for kind, mark in _MARKS.items() if mark in name), None)
         if kind is None and name.endswith(".base_layer.weight"):
@@ -140,12 +134,12 @@ def _parameters(model: nn.Module, targets: Sequence[str], last_layers: int | Non
         elif kind is None and (".lora_" in name or ".modules_to_save." in name or "prompt_encoder" in name):
             kind = "adapter"
         if kind is not None:
-            found[kind].append(parameter)
-    if not found["dense"]:
-        found["dense"] = _would_be_adapted(model, targets, last_layers)
-    if not all(parameter.is_floating_point() for parameter in found["dense"]):
+            by_kind[kind].append(parameter)
+    if not by_kind["dense"]:
+        by_kind["dense"] = _would_be_adapted(model, targets, last_layers)
+    if not all(parameter.is_floating_point() for parameter in by_kind["dense"]):
         raise UnsupportedError("quantised weights have no gradient. Measure with backbone.quantization=null.")
-    return {kind: parameters for kind, parameters in found.items() if parameters}
+    return {kind: parameters for kind, parameters in by_kind.items() if parameters}
 
 
 def _would_be_adapted(model: nn.Module, targets: Sequence[str], last_layers: int | None) -> list[nn.Parameter]:
@@ -216,9 +210,9 @@ def _vector(parameters: Sequence[nn.Parameter]) -> Tensor:
 
 
 def _result(
-    found: Mapping[str, list[list[Tensor]]], sizes: Mapping[str, int], groups: list[str], seed: int
+    vectors: Mapping[str, list[list[Tensor]]], sizes: Mapping[str, int], groups: list[str], seed: int
 ) -> dict[str, Any]:
-    stacked = {kind: np.stack([torch.stack(batches).numpy() for batches in found[kind]]) for kind in found}
+    stacked = {kind: np.stack([torch.stack(batches).numpy() for batches in vectors[kind]]) for kind in vectors}
     cosines = {kind: Cosines.of(gradients, seed) for kind, gradients in stacked.items()}
     result: dict[str, Any] = {"seed": seed, "n_batches": N_BATCHES, "groups": groups, "n_groups": len(groups)}
     for kind in KINDS:
@@ -252,7 +246,4 @@ def _sentence(result: Mapping[str, Any]) -> str:
 
 
 def _shown(entry: Mapping[str, Any]) -> str:
-    if entry["value"] is None:
-        return "nothing but noise"
-    ends = "" if entry["low"] is None else f" [{entry['low']:.2f}, {entry['high']:.2f}]"
-    return f"{entry['value']:.2f}{ends}"
+    return "nothing but noise" if entry["value"] is None else estimate_text(entry, 2)

@@ -1,4 +1,4 @@
-"""What an evaluation can compare with on a benchmark, and which further measures that allows."""
+"""What an evaluation can compare with on a benchmark."""
 
 from __future__ import annotations
 
@@ -17,14 +17,6 @@ WORDS: dict[Kind | None, str] = {
     "choices": "choices among replies",
     None: "nothing to compare answers with",
 }
-NEEDS: dict[str, tuple[Kind, ...]] = {
-    "--partial-profiles": ("answers",),
-    "--collapse": ("answers",),
-    "--gradients": ("answers",),
-    "--topology": ("answers",),
-    "--against": ("answers", "shares"),
-}
-"""A measure's option → the kinds of benchmark that it can be taken on."""
 
 
 def kind_of(survey: Survey, corpus: Corpus | None) -> Kind | None:
@@ -36,10 +28,16 @@ def kind_of(survey: Survey, corpus: Corpus | None) -> Kind | None:
     return "choices" if corpus is not None and choices_of(corpus) else None
 
 
-def require_kind(measures: Collection[str], benchmark: str, survey: Survey, corpus: Corpus | None) -> None:
-    """Raises BenchmarkError for the first of the measures that cannot be taken on a benchmark of its kind."""
+def require_kind(option: str, kinds: Collection[Kind], benchmark: str, survey: Survey, corpus: Corpus | None) -> None:
+    """Raises BenchmarkError if a measurement cannot be taken on a benchmark of this kind.
+
+    Args:
+        option: the measurement's.
+        kinds: those on which it can be taken.
+        benchmark: its name.
+        survey, corpus: what it consists of.
+    """
     kind = kind_of(survey, corpus)
-    for measure in measures:
-        if kind not in NEEDS[measure]:
-            needed = " or ".join(WORDS[each] for each in NEEDS[measure])
-            raise BenchmarkError(f"{measure} needs {needed}, and {benchmark} has {WORDS[kind]}.")
+    if kind not in kinds:
+        needed = " or ".join(WORDS[each] for each in kinds)
+        raise BenchmarkError(f"{option} needs {needed}, and {benchmark} has {WORDS[kind]}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,9 @@ import torch
 from tqdm.auto import tqdm
 
 from cuma.answering.letters import SurveyTokens, answer_logits, mean_over_orders, option_shares
+from cuma.data.surveys.cells import NO_GROUP
 from cuma.data.surveys.survey import NO_ANSWER, WEIGHT, Survey
-from cuma.evaluation.answer_log import AnswerLog
+from cuma.evaluation.answer_log import AnswerLog, distinct
 from cuma.people.profile_table import ProfileTable
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class LocalModel:
         *,
         record: bool = True,
     ) -> tuple[list[np.ndarray], list[pd.DataFrame]]:
-        """Probability of each option (not letter, not renormalised) of each row, and the gates of each batch.
+        """Probability of each option (not letter, not renormalised) of each row, and the gates of each batch: columns
+        row (its place among `rows`), layer, expert, gate.
 
         The answer does not depend on batch size, padding side or the order of rows beyond rounding (1e-5).
 
@@ -50,7 +53,7 @@ class LocalModel:
             record: whether a mixture's gates are recorded.
         """
         mixture = record and hasattr(getattr(self.model, "base_model", None), "record_routing")
-        said: list[np.ndarray] = []
+        predicted: list[np.ndarray] = []
         gates: list[pd.DataFrame] = []
         starts = range(0, len(rows), self.batch_size)
         for start in tqdm(starts, desc=progress, unit="batch", disable=progress is None):
@@ -59,10 +62,11 @@ class LocalModel:
                 done = self._batch(rows[start : start + self.batch_size], mixture)
                 if log is not None:
                     log.put(str(start), done)
-            said += [np.array(options) for options in done["said"]]
+            predicted += [np.array(options) for options in done["said"]]
             if done["gates"] is not None:
-                gates.append(pd.DataFrame(done["gates"]))
-        return said, gates
+                table = pd.DataFrame(done["gates"])
+                gates.append(table.assign(row=start + table.pop("row")))
+        return predicted, gates
 
     def _batch(self, rows: list[dict[str, Any]], record: bool) -> dict[str, Any]:
         batch = self.tokens.batch([self.tokens.prompt(row["prompt"]) for row in rows])
@@ -71,9 +75,9 @@ class LocalModel:
         logits, recorded = _forward(self.model, batch, conditioning, record)
         gates = None
         if recorded:
-            gates = _mean_gates(recorded, batch["attention_mask"], [row["group"] for row in rows]).to_dict("list")
-        said = option_shares(logits, [row["order"] for row in rows], self.tokens)
-        return {"said": [options.tolist() for options in said], "gates": gates}
+            gates = _mean_gates(recorded, batch["attention_mask"]).to_dict("list")
+        predicted = option_shares(logits, [row["order"] for row in rows], self.tokens)
+        return {"said": [options.tolist() for options in predicted], "gates": gates}
 
 
 def predict_cells(
@@ -96,8 +100,10 @@ def predict_cells(
     """
     if not every_order:
         cells = cells.select(_one_order_each(cells))
-    said, gates = asking.answer(cells.to_list(), progress, record=every_order)
-    return merge_orders(cells.to_pandas()[["group", "question_id"]], said), merge_gates(gates)
+    rows, places = distinct(cells.to_list(), profiles=asking.table is not None)
+    predicted, gates = asking.answer(rows, progress, record=every_order)
+    keys = cells.to_pandas()[["group", "question_id"]]
+    return merge_orders(keys, [predicted[place] for place in places]), merge_gates(gates, keys["group"], places)
 
 
 def for_people(cells: pd.DataFrame, survey: Survey, part: str, unsteered: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -139,30 +145,32 @@ def _forward(
     return logits, model.routing()
 
 
-def merge_orders(keys: pd.DataFrame, said: list[np.ndarray]) -> pd.DataFrame:
+def merge_orders(keys: pd.DataFrame, predicted: list[np.ndarray]) -> pd.DataFrame:
     """Each cell's distribution, the mean over the orders of the letters; keys: columns group, question_id."""
-    frame = keys.assign(said=said)
+    frame = keys.assign(predicted=predicted)
     rows = []
-    for (group, question), orders in frame.groupby(["group", "question_id"], sort=False)["said"]:
+    for (group, question), orders in frame.groupby(["group", "question_id"], sort=False)["predicted"]:
         rows.append((group, question, *mean_over_orders(list(orders))))
     return pd.DataFrame(rows, columns=["group", "question_id", "probabilities", "option_mass"])
 
 
-def _mean_gates(recorded: dict[str, torch.Tensor], mask: torch.Tensor, groups: list[str]) -> pd.DataFrame:
+def _mean_gates(recorded: dict[str, torch.Tensor], mask: torch.Tensor) -> pd.DataFrame:
     tables = []
     for layer, gates in recorded.items():
         weight = mask.unsqueeze(-1).to(gates)
         mean = ((gates * weight).sum(1) / weight.sum(1)).cpu().numpy()
-        table = pd.DataFrame(mean).assign(group=groups, layer=layer)
-        tables.append(table.melt(id_vars=["group", "layer"], var_name="expert", value_name="gate"))
+        table = pd.DataFrame(mean).assign(row=range(len(mask)), layer=layer)
+        tables.append(table.melt(id_vars=["row", "layer"], var_name="expert", value_name="gate"))
     return pd.concat(tables, ignore_index=True)
 
 
-def merge_gates(gates: list[pd.DataFrame]) -> pd.DataFrame:
-    """Mean gate of every group, layer and expert over its batches."""
+def merge_gates(gates: list[pd.DataFrame], groups: Sequence[str], places: Sequence[int]) -> pd.DataFrame:
+    """Mean gate of every group, layer and expert. groups, places: of each row, and which of the `distinct` it is."""
     if not gates:
         return pd.DataFrame(columns=["group", "layer", "expert", "gate"])
-    merged = pd.concat(gates, ignore_index=True).groupby(["group", "layer", "expert"], as_index=False, sort=True)
+    told = pd.DataFrame({"group": groups, "row": places})
+    rows = told[told["group"] != NO_GROUP].merge(pd.concat(gates, ignore_index=True), on="row")
+    merged = rows.groupby(["group", "layer", "expert"], as_index=False, sort=True)
     return merged["gate"].mean().astype({"expert": "int64", "gate": "float64"})
 
 

@@ -72,9 +72,11 @@ def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
     cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
     rows = cells + (unsteered_rows(survey.questions) if steers(recipe) else [])
 
-    def write(folder: Path, said: list[np.ndarray], routing: pd.DataFrame | None, asked: Mapping[str, Any]) -> None:
-        predictions = people_rows(rows, said, len(cells), survey)
-        scores = all_scores(predictions, survey.name, survey.questions, survey.weighted, asked)
+    def write(
+        folder: Path, predicted: list[np.ndarray], routing: pd.DataFrame | None, protocol: Mapping[str, Any]
+    ) -> None:
+        predictions = people_rows(rows, predicted, len(cells), survey)
+        scores = all_scores(predictions, survey.name, survey.questions, survey.weighted, protocol)
         write_answers(folder, predictions, scores, routing, seen_groups(survey))
 
     return Sheet(survey.name, rows, write, repeats=True)
@@ -90,27 +92,29 @@ def _shares_sheet(recipe: Recipe, name: str, shares: Shares) -> Sheet:
     table = shares.table[shares.table["question_id"].isin(list(questions))].reset_index(drop=True)
     if table.empty:
         raise BenchmarkError(f"{name}: no test question has at most {len(LETTERS)} options, one letter each.")
-    told = [
+    steered = [
         row
         for group, question, profile in table[["group", "question_id", "profile"]].itertuples(index=False)
         for row in _share_rows(group, questions[question], Profile.parse(profile), in_prompt)
         if steers(recipe)
     ]
-    rows = told + unsteered_rows(questions.values())
+    rows = steered + unsteered_rows(questions.values())
     left_out = len(shares.questions) - len(questions)
 
-    def write(folder: Path, said: list[np.ndarray], routing: pd.DataFrame | None, asked: Mapping[str, Any]) -> None:
+    def write(
+        folder: Path, predicted: list[np.ndarray], routing: pd.DataFrame | None, protocol: Mapping[str, Any]
+    ) -> None:
         keys = pd.DataFrame({name: [row[name] for row in rows] for name in ("group", "question_id")})
-        alone = merge_orders(keys[len(told) :], said[len(told) :]).drop(columns="group")
+        alone = merge_orders(keys[len(steered) :], predicted[len(steered) :]).drop(columns="group")
         predictions = table.drop(columns="profile")
-        if told:
-            cells = merge_orders(keys[: len(told)], said[: len(told)])
+        if steered:
+            cells = merge_orders(keys[: len(steered)], predicted[: len(steered)])
             predictions = predictions.merge(cells, on=["group", "question_id"], validate="one_to_one")
             unsteered = alone.set_index("question_id")["probabilities"]
             predictions["unsteered"] = predictions["question_id"].map(unsteered)
         else:
             predictions = predictions.merge(alone, on="question_id", validate="many_to_one")
-        facts = {**asked, "questions_with_too_many_options": left_out}
+        facts = {**protocol, "questions_with_too_many_options": left_out}
         scores = all_scores(predictions, name, tuple(questions.values()), False, facts)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
 

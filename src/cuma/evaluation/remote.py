@@ -65,9 +65,9 @@ class RemoteModel:
                 if log.get(str(number)) is None and not future.cancelled() and future.exception() is None:
                     log.put(str(number), future.result())
             bar.close()
-        said = [np.array(log.get(str(number))) for number in range(len(rows))]
-        self._check(said)
-        return said
+        predicted = [np.array(log.get(str(number))) for number in range(len(rows))]
+        self._check(predicted)
+        return predicted
 
     def _row(self, row: dict[str, Any]) -> list[float]:
         count = len(row["order"])
@@ -84,12 +84,12 @@ class RemoteModel:
 
     def _logprobs(self, prompt: list[dict[str, str]], count: int, extra: dict[str, Any]) -> list[float]:
         answer = self.endpoint.complete(prompt, LOGPROBS | extra)
-        found = letters_in(answer, count)
-        if found is None:
+        shares = letters_in(answer, count)
+        if shares is None:
             raise EndpointError(
                 f"The model at {self.endpoint.host} gave log-probabilities before, and now none. Say --answers samples."
             )
-        return found
+        return shares
 
     def _sampled(self, prompt: list[dict[str, str]], count: int, extra: dict[str, Any]) -> list[float]:
         counts, replies = [0.0] * count, 0
@@ -102,12 +102,12 @@ class RemoteModel:
                     counts[letter] += 1
         return [number / self.samples for number in counts]
 
-    def _check(self, said: Sequence[np.ndarray]) -> None:
-        silent = sum(not row.any() for row in said)
-        if silent > SILENT_SHARE * max(COUNTED_AS, len(said)):
+    def _check(self, predicted: Sequence[np.ndarray]) -> None:
+        silent = sum(not row.any() for row in predicted)
+        if silent > SILENT_SHARE * max(COUNTED_AS, len(predicted)):
             raise EndpointError(
-                f"{silent} of {len(said)} answers of the model at {self.endpoint.host} hold no letter; allowed are "
-                f"{SILENT_SHARE:.0%}. Does it answer with one letter when it is told to?"
+                f"{silent} of {len(predicted)} answers of the model at {self.endpoint.host} hold no letter; allowed "
+                f"are {SILENT_SHARE:.0%}. Does it answer with one letter when it is told to?"
             )
 
 
@@ -144,9 +144,9 @@ def letters_in(answer: Any, count: int) -> list[float] | None:
     logprobs = answer.choices[0].logprobs
     if logprobs is None or not logprobs.content or not logprobs.content[0].top_logprobs:
         return None
-    found = [0.0] * count
+    shares = [0.0] * count
     for token in logprobs.content[0].top_logprobs:
         place = LETTERS.find(token.token.strip()) if token.token.strip() else -1
         if 0 <= place < count and len(token.token.strip()) == 1:
-            found[place] += math.exp(token.logprob)
-    return found
+            shares[place] += math.exp(token.logprob)
+    return shares

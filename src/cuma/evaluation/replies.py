@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from peft import PeftModel
 from tqdm.auto import tqdm
 
-from cuma.answering.adapter_files import take_off
 from cuma.answering.materials import Materials, load_survey, profile_in_prompt
 from cuma.data.corpus import Corpus
 from cuma.data.surveys.prompts import told_who_asks
@@ -68,22 +66,22 @@ def evaluate_replies(subject: Subject, count: int, write: Write | None = None, s
     folder = subject.run.evaluation(survey.name, subject.recipe.digest)
     rows = prompts(survey, corpus, count, in_prompt=profile_in_prompt(subject.recipe), seed=seed)
     adapter = subject.run.info.get("adapter", {}).get("sha256")
-    told = [{name: value for name, value in row.items() if name != HASH} for row in rows]
-    asked = fingerprint(told, subject.recipe.digest, adapter, MAX_TOKENS)
-    if (folder / "replies.json").is_file() and read_json(folder / "replies.json")["asked"] == asked:
+    content = [{name: value for name, value in row.items() if name != HASH} for row in rows]
+    digest = fingerprint(content, subject.recipe.digest, adapter, MAX_TOKENS)
+    if (folder / "replies.json").is_file() and read_json(folder / "replies.json")["asked"] == digest:
         table = replies_of(folder)
         hashes = [row[HASH] for row in rows]
         if HASH not in table or table[HASH].tolist() != hashes:
             write_parquet(folder / "replies.parquet", table.assign(**{HASH: hashes}))
         return read_json(folder / "replies.json")
-    log = AnswerLog(folder / "replies.jsonl", asked)
+    log = AnswerLog(folder / "replies.jsonl", digest)
     label = f"{subject.run.info['label']}: replying"
-    said = (write or _on_this_machine(subject))(rows, log, label)
+    replies = (write or _on_this_machine(subject))(rows, log, label)
     about = [{name: row[name] for name in ABOUT} for row in rows]
-    table = pd.DataFrame(about).assign(reply=said)
+    table = pd.DataFrame(about).assign(reply=replies)
     table["person"] = pd.factorize(table["person"])[0]  # a running number, not the data's own id; -1: a whole group
     write_parquet(folder / "replies.parquet", table)
-    result = {**diversity(said, seed=seed), "seed": seed, "max_tokens": MAX_TOKENS, "asked": asked}
+    result = {**diversity(replies, seed=seed), "seed": seed, "max_tokens": MAX_TOKENS, "asked": digest}
     write_json(folder / "replies.json", result)
     log.close()
     return result
@@ -100,14 +98,14 @@ def prompts(survey: Survey, corpus: Corpus | None, count: int, *, in_prompt: boo
     if not rows:
         raise BenchmarkError(f"{survey.name} has no test people to reply to.")
     drawn = sorted(np.random.default_rng([seed, 5]).permutation(len(rows))[:count].tolist())
-    found = []
+    drawn_rows = []
     for number in drawn:
         row = rows[number]
         profile = Profile.parse(row["profile"])
         prompt = told_who_asks(row["prompt"], profile.sentence if in_prompt else "")
         key = _hash(row["prompt"], profile)
-        found.append({**row, "row": number, "prompt": prompt, "profile": profile.fields, HASH: key})
-    return found
+        drawn_rows.append({**row, "row": number, "prompt": prompt, "profile": profile.fields, HASH: key})
+    return drawn_rows
 
 
 def _hash(prompt: Any, profile: Profile) -> str:
@@ -176,13 +174,9 @@ def _on_this_machine(subject: Subject) -> Write:
     def write(rows: list[dict[str, Any]], log: AnswerLog, progress: str) -> list[str]:
         subject.require_local()
         materials = Materials.load(subject.recipe)
-        model = load_model(subject, materials)
-        try:
+        with load_model(subject, materials) as model:
             asking = asking_of(model, subject.recipe, materials, materials.survey)
             return _generated(asking, rows, log, progress)
-        finally:
-            if isinstance(model, PeftModel):
-                take_off(model)
 
     return write
 
@@ -191,7 +185,7 @@ def _generated(asking: LocalModel, rows: list[dict[str, Any]], log: AnswerLog, p
     """Greedy replies, batch by batch, padded on the left."""
     tokenizer = asking.tokens.tokenizer
     table = None if asking.table is None else asking.table.covering(row["profile"] for row in rows)
-    said: list[str] = []
+    replies: list[str] = []
     for start in tqdm(range(0, len(rows), asking.batch_size), desc=progress, unit="batch"):
         done = log.get(str(start))
         if done is None:
@@ -207,8 +201,8 @@ def _generated(asking: LocalModel, rows: list[dict[str, Any]], log: AnswerLog, p
             new = out[:, batch["input_ids"].shape[1] :]
             done = [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
             log.put(str(start), done)
-        said += done
-    return said
+        replies += done
+    return replies
 
 
 def from_server(endpoint: Endpoint, workers: int, profile_field: bool = False) -> Write:

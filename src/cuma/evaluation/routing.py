@@ -11,25 +11,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from peft import PeftModel
 
-from cuma.answering.adapter_files import take_off
-from cuma.answering.materials import Materials, load_survey
+from cuma.answering.materials import Materials
 from cuma.data.surveys.survey import Survey
 from cuma.errors import RunError
 from cuma.evaluation.asking import TEST_ROLES, load_model, predict
 from cuma.evaluation.counterfactuals import Change, answer_changes, changes
-from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.routing_spaces import describe
 from cuma.evaluation.subject import Subject
 from cuma.metrics import emd
 from cuma.metrics.distance_tables import field_shares
 from cuma.metrics.pointwise import Floats
-from cuma.reports.expert_map import GateSpace, gate_space
-from cuma.reports.plots import predicted_answers, true_answers
-from cuma.reports.privacy import MIN_PEOPLE
+from cuma.privacy.small_groups import MIN_PEOPLE
 from cuma.runs.evidence import Evidence, read_evaluation
 from cuma.runs.folder import write_json
+from cuma.runs.gate_space import GateSpace, gate_space
+from cuma.runs.group_answers import predicted_answers, true_answers
 
 
 def evaluate_topology(subject: Subject, materials: Materials | None = None) -> dict[str, Any]:
@@ -46,8 +43,6 @@ def evaluate_topology(subject: Subject, materials: Materials | None = None) -> d
         RunError: the run is not evaluated, is no mixture, or has under 4 groups that may be shown.
     """
     run, recipe, folder = subject.run, subject.recipe, subject.folder
-    survey, corpus = (materials.survey, materials.corpus) if materials else load_survey(recipe)
-    require_kind(["--topology"], recipe.data.benchmark, survey, corpus)
     if not (folder / "routing.parquet").is_file():
         raise RunError(f"{folder} has no routing: its model has no experts, so there is no topology to measure.")
     evidence = read_evaluation(run, folder)
@@ -55,27 +50,23 @@ def evaluate_topology(subject: Subject, materials: Materials | None = None) -> d
     if space is None:
         raise RunError(f"{folder} has under 4 groups of {MIN_PEOPLE} people or more: too few for a topology.")
     materials = materials or Materials.load(recipe)
-    found = describe(space, evidence, embeddings(materials, space.groups), seed=recipe.seed)
-    model = load_model(subject, materials)
-    try:
+    result = describe(space, evidence, embeddings(materials, space.groups), seed=recipe.seed)
+    with load_model(subject, materials) as model:
         moved = answer_changes(
             materials.survey,
             changes(materials.survey, space.groups),
             lambda survey: predict(model, recipe, materials, "test", TEST_ROLES, every_order=True, survey=survey),
             progress=f"{run.info['label']}: changing profiles",
         )
-    finally:
-        if isinstance(model, PeftModel):
-            take_off(model)
     movements = [_movement(*each, space, evidence) for each in moved]
-    found |= {
+    result |= {
         "fields": _fields(movements, space, materials.survey),
         "counterfactuals": movements,
         "unchanged": _unchanged({movement["group"] for movement in movements}, space, evidence),
         "twins": _twins([change for change, _, _ in moved], movements, space, evidence, materials.survey),
     }
-    write_json(folder / "topology.json", found)
-    return found
+    write_json(folder / "topology.json", result)
+    return result
 
 
 def embeddings(materials: Materials, groups: Sequence[str]) -> Floats:
@@ -89,10 +80,10 @@ def _movement(
 ) -> dict[str, Any]:
     """How far one change moves the gates (share of the mixture) and the answers (mean soft EMD)."""
     number = space.groups.index(change.group)
-    said = {row.question_id: np.asarray(row.probabilities) for row in cells.itertuples()}
+    predicted = {row.question_id: np.asarray(row.probabilities) for row in cells.itertuples()}
     before = predicted_answers(evidence.methods[0])
     ordinal = {question["id"]: question["ordinal"] for question in evidence.questions}
-    apart = [emd(p, before[change.group, q], ordinal[q]) for q, p in said.items() if (change.group, q) in before]
+    apart = [emd(p, before[change.group, q], ordinal[q]) for q, p in predicted.items() if (change.group, q) in before]
     table = routing.pivot_table(index="layer", columns="expert", values="gate", fill_value=0.0)
     gates = table.reindex(index=space.layers, columns=range(space.gates.shape[2]), fill_value=0.0).to_numpy()
     return {
@@ -103,18 +94,21 @@ def _movement(
         "gates_moved": float(np.abs(gates - space.gates[number]).sum() / (2 * len(gates))),
         "answers_moved": float(np.mean(apart)),
         "gates": np.round(gates.mean(axis=0), 4).tolist(),
-        "answers": {question: np.round(p, 4).tolist() for question, p in said.items()},
+        "answers": {question: np.round(p, 4).tolist() for question, p in predicted.items()},
     }
 
 
 def _unchanged(groups: set[int], space: GateSpace, evidence: Evidence) -> dict[str, Any]:
     """Gates and answers of the groups whose profiles were changed, as they are."""
     before = predicted_answers(evidence.methods[0])
-    found = {}
+    facts = {}
     for number in sorted(groups):
         answers = {q: np.round(p, 4).tolist() for (group, q), p in before.items() if group == space.groups[number]}
-        found[str(number)] = {"gates": np.round(space.gates[number].mean(axis=0), 4).tolist(), "answers": answers}
-    return found
+        facts[str(number)] = {
+            "gates": np.round(space.gates[number].mean(axis=0), 4).tolist(),
+            "answers": answers,
+        }
+    return facts
 
 
 def _fields(movements: Sequence[dict[str, Any]], space: GateSpace, survey: Survey) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from scipy.spatial.distance import pdist, squareform
 
 from cuma.metrics.distance_tables import gate_distances, mantel, nearest, principal_axes, shared_neighbours, turned_to
 from cuma.metrics.pointwise import Floats
-from cuma.reports.expert_map import GateSpace, answer_distances
-from cuma.reports.plots import true_answers
 from cuma.runs.evidence import Evidence
+from cuma.runs.gate_space import GateSpace, answer_distances
+from cuma.runs.group_answers import true_answers
 
 NEIGHBOURS = 5
 PERMUTATIONS = 999
@@ -94,20 +94,20 @@ def _filled(groups: Sequence[str], ids: Sequence[str], shares: dict[tuple[str, s
 
 def _mantel(tables: dict[str, Floats], names: tuple[str, str, str | None], seed: int) -> dict[str, Any]:
     first, second, given = names
-    found = mantel(tables[first], tables[second], None if given is None else tables[given], PERMUTATIONS, seed)
-    return {"of": first, "with": second, "given": given, "found": None if found is None else asdict(found)}
+    test = mantel(tables[first], tables[second], None if given is None else tables[given], PERMUTATIONS, seed)
+    return {"of": first, "with": second, "given": given, "found": None if test is None else asdict(test)}
 
 
 def _layer(number: int, space: GateSpace, spaces: Spaces, seed: int) -> dict[str, Any]:
     gates = gate_distances(space.gates[:, number : number + 1])
     others = {name: spaces.distances[name] for name in ("answers", "embeddings")}
-    found = {name: mantel(gates, other, None, PERMUTATIONS, seed) for name, other in others.items()}
-    return {"layer": space.layers[number], **{name: f and asdict(f) for name, f in found.items()}}
+    tests = {name: mantel(gates, other, None, PERMUTATIONS, seed) for name, other in others.items()}
+    return {"layer": space.layers[number], **{name: f and asdict(f) for name, f in tests.items()}}
 
 
 def _maps(spaces: Spaces) -> dict[str, Any]:
     """Two principal axes of every space; the answers' and the embeddings' maps are turned to lie like the gates'."""
     axes = {name: principal_axes(vectors) for name, vectors in spaces.vectors.items()}
     target = axes["gates"][0]
-    places = {name: found[0] if name == "gates" else turned_to(found[0], target) for name, found in axes.items()}
+    places = {name: own[0] if name == "gates" else turned_to(own[0], target) for name, own in axes.items()}
     return {name: {"positions": np.round(places[name], 5).tolist(), "explained": list(axes[name][1])} for name in axes}

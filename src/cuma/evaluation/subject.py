@@ -11,7 +11,8 @@ from typing import Any, Literal, cast
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
-from cuma.data.surveys.catalog import check_benchmark
+from cuma.answering.loading import Source, require_trained
+from cuma.data.catalog import check_benchmark
 from cuma.errors import AdapterError, RunError
 from cuma.models.backbones import BACKBONES
 from cuma.models.hub import locate
@@ -49,21 +50,14 @@ class Subject:
             raise RunError(f"{self.run.path} is not evaluated like this yet. Run `cuma evaluate` on it first.")
         return own
 
-    def require_local(self) -> None:
-        """Raises RunError for a model behind a server."""
-        if "server" in self.run.info:
-            raise RunError(
-                f"{self.run.path} measures a model behind a server: its weights are not here. To go on with its "
-                "answers, give --endpoint, --model and --benchmark again."
-            )
-
     @property
-    def adapter(self) -> Path | None:
-        """The adapter's folder; None for an untouched model."""
-        elsewhere = self.run.info.get("adapter")
-        if elsewhere is not None:
-            return Path(elsewhere["folder"])
-        return None if self.recipe.adapter.method == "none" else self.run.adapter
+    def source(self) -> Source:
+        """What is loaded. Raises as `require_local`."""
+        return Source.of_run(self.run, self.recipe)
+
+    def require_local(self) -> None:
+        """Raises RunError for a model behind a server, UnsupportedError for an anchor."""
+        Source.of_run(self.run, self.recipe)
 
 
 def subject_of_run(folder: Path, benchmark: str | None = None, prompting: Prompting | None = None) -> Subject:
@@ -74,12 +68,11 @@ def subject_of_run(folder: Path, benchmark: str | None = None, prompting: Prompt
         BenchmarkError: there is no such benchmark.
     """
     run = Run.open(folder)
-    if run.info["status"] not in ("trained", "evaluated"):
-        raise RunError(f"{folder} is not trained yet (status {run.info['status']!r}). Run `cuma train` on it first.")
-    return Subject(run, asked(load_recipe(folder / "recipe.yaml"), benchmark, prompting))
+    require_trained(run)
+    return Subject(run, recipe_with(load_recipe(folder / "recipe.yaml"), benchmark, prompting))
 
 
-def asked(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) -> Recipe:
+def recipe_with(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) -> Recipe:
     """The recipe with another benchmark or prompting; a router keeps reading profiles."""
     data = recipe.data
     if benchmark is not None:
@@ -87,9 +80,9 @@ def asked(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) ->
         data = replace(data, benchmark=benchmark)
     if prompting is not None:
         routed = data.profile_in in ("router", "both")
-        told = ("prompt", "both") if prompting == "persona" else ("nowhere", "router")
+        places = ("prompt", "both") if prompting == "persona" else ("nowhere", "router")
         exemplars = SHOTS if prompting == "few_shot" else 0
-        data = replace(data, profile_in=cast(Any, told[routed]), exemplars=exemplars)
+        data = replace(data, profile_in=cast(Any, places[routed]), exemplars=exemplars)
     backbone = recipe.backbone
     if data.exemplars and not recipe.data.exemplars:  # hardly two prompts are the same
         backbone = replace(backbone, keep_frozen_layers=False)
@@ -126,30 +119,27 @@ def subject_of_model(
     name, where = model, "nowhere"
     kept = Path(model) if model in BACKBONES else locate(model, backbone.get("revision"), BACKBONES).folder
     if (kept / CONFIG_NAME).is_file():
-        config = PeftConfig.from_pretrained(str(kept))
-        name, info = _of_adapter(kept, config)
-        backbone = {**backbone, "revision": config.revision}
-        if isinstance(config, CumaConfig):
-            tree |= _mixture(config)
-            where = "router" if config.needs_profile else "nowhere"
-        elif config.is_prompt_learning:
-            reading["padding_side"] = "right"  # PEFT ignores position_ids
+        source = Source.of_adapter(kept)
+        name, backbone = source.backbone.model_name_or_path, {**backbone, "revision": source.backbone.revision}
+        info = {"adapter": _about(kept, source.config)}
+        reading["padding_side"] = source.padding_side
+        if isinstance(source.config, CumaConfig):
+            tree |= _mixture(source.config)
+            where = "router" if source.config.needs_profile else "nowhere"
     tree |= {
         "backbone": {"model_name_or_path": name, **backbone},
         "data": {"benchmark": benchmark, "profile_in": where},
     }
-    recipe = asked(build_recipe({"name": "measured", **tree}, model), benchmark, prompting)
+    recipe = recipe_with(build_recipe({"name": "measured", **tree}, model), benchmark, prompting)
     return measured_run(recipe, Path(model).name, prompting, folder, info)
 
 
-def _of_adapter(folder: Path, config: PeftConfig) -> tuple[str, dict[str, Any]]:
-    if not config.base_model_name_or_path:
-        raise AdapterError(f"{folder}/{CONFIG_NAME} names no base model. Write it there: base_model_name_or_path.")
+def _about(folder: Path, config: PeftConfig) -> dict[str, str]:
+    """What the run of an adapter from elsewhere records of it."""
     weights = folder / SAFETENSORS_WEIGHTS_NAME
     if not weights.is_file():
         raise AdapterError(f"{folder} has no {SAFETENSORS_WEIGHTS_NAME}. Pickled weights are refused; save it anew.")
-    about = {"folder": str(folder.resolve()), "peft_type": str(config.peft_type.value), "sha256": sha256(weights)}
-    return config.base_model_name_or_path, {"adapter": about}
+    return {"folder": str(folder.resolve()), "peft_type": str(config.peft_type.value), "sha256": sha256(weights)}
 
 
 def _mixture(config: CumaConfig) -> dict[str, Any]:

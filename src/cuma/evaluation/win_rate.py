@@ -16,8 +16,7 @@ from cuma.evaluation.replies import HASH, paired, prompts, replies_of
 from cuma.evaluation.subject import Subject
 from cuma.judge import Judge, Pair
 from cuma.metrics import length_controlled_win_rate
-from cuma.metrics.estimates import entry
-from cuma.metrics.inference import interval, p_value, student_deviations
+from cuma.metrics.inference import estimate, p_value, student_deviations
 from cuma.metrics.pointwise import Floats
 from cuma.people.profiles import Profile
 from cuma.runs.folder import Run, write_json
@@ -49,11 +48,11 @@ def evaluate_win_rate(
     """
     folder = subject.folder
     survey, corpus = load_survey(subject.recipe)
-    asked = {row[HASH]: row for row in prompts(survey, corpus, count, in_prompt=False, seed=seed)}
-    other = None if against is None else _replies_to(asked, _all_replies(against), against.path)
-    table = paired(_replies_to(asked, [replies_of(folder)], subject.run.path), other)
+    prompts_by_hash = {row[HASH]: row for row in prompts(survey, corpus, count, in_prompt=False, seed=seed)}
+    other = None if against is None else _replies_to(prompts_by_hash, _all_replies(against), against.path)
+    table = paired(_replies_to(prompts_by_hash, [replies_of(folder)], subject.run.path), other)
     pairs = [
-        Pair(asked[key]["prompt"], reply, reference, Profile.parse(asked[key]["profile"]))
+        Pair(prompts_by_hash[key]["prompt"], reply, reference, Profile.parse(prompts_by_hash[key]["profile"]))
         for key, reply, reference in zip(table[HASH], table["reply"], table["reference"], strict=True)
     ]
     report = judge.compare(pairs)
@@ -75,11 +74,11 @@ def check_win_rate(subject: Subject, judge: Judge, count: int, against: Run | No
         JudgeError: profiles may not be sent to the judge. BenchmarkError, RunError: there is nothing to compare with.
     """
     survey, corpus = load_survey(subject.recipe)
-    asked = prompts(survey, corpus, count, in_prompt=False, seed=seed)
-    judge.check_profiles(Profile.parse(row["profile"]) for row in asked)
-    keys = {row[HASH] for row in asked}
+    rows = prompts(survey, corpus, count, in_prompt=False, seed=seed)
+    judge.check_profiles(Profile.parse(row["profile"]) for row in rows)
+    keys = {row[HASH] for row in rows}
     other = None if against is None else _replies_to(keys, _all_replies(against), against.path)
-    paired(pd.DataFrame(asked)[[HASH, "chosen"]], other)
+    paired(pd.DataFrame(rows)[[HASH, "chosen"]], other)
 
 
 def summary(table: pd.DataFrame, scores: tuple[float | None, ...], seed: int = 0) -> dict[str, Any]:
@@ -93,8 +92,8 @@ def summary(table: pd.DataFrame, scores: tuple[float | None, ...], seed: int = 0
     around = student_deviations(value, drawn[:, 0], len(clusters)) if len(drawn) else None
     beside = student_deviations(controlled, drawn[:, 1], len(clusters)) if len(drawn) else None
     return {
-        "win_rate": entry(value, interval(value, around), (0.0, 1.0)),
-        "length_controlled_win_rate": entry(controlled, interval(controlled, beside), (0.0, 1.0)),
+        "win_rate": estimate(value, around, (0.0, 1.0)),
+        "length_controlled_win_rate": estimate(controlled, beside, (0.0, 1.0)),
         "p": p_value(value - EVEN, around),
         "n": {"pairs": len(table), "judged": len(judged), "people": len(clusters)},
         "by_group": {
@@ -123,7 +122,7 @@ def _all_replies(run: Run) -> list[pd.DataFrame]:
     return [replies_of(folder) for folder in folders or [run.path]]
 
 
-def _replies_to(asked: Collection[str], tables: Sequence[pd.DataFrame], run: Path) -> pd.DataFrame:
+def _replies_to(hashes: Collection[str], tables: Sequence[pd.DataFrame], run: Path) -> pd.DataFrame:
     """The replies to prompts with these hashes, from the table that has most of them; of equals, the first.
 
     Raises RunError if there are none.
@@ -134,7 +133,7 @@ def _replies_to(asked: Collection[str], tables: Sequence[pd.DataFrame], run: Pat
             f"The replies of {run} do not say which prompts they answer: an older version wrote them. Let `cuma "
             "evaluate … --replies` run on it as before; it adds what is missing and asks for nothing again."
         )
-    best = max((table[table[HASH].isin(list(asked))] for table in known), key=len)
+    best = max((table[table[HASH].isin(list(hashes))] for table in known), key=len)
     if best.empty:
         raise RunError(
             f"No reply of {run} answers a prompt that is asked here: it had another benchmark, other data, other "

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from cuma.answering.answerer import Answerer
 from cuma.answering.letters import SurveyTokens
 from cuma.data.surveys.prompts import letter_orders, survey_messages
 from cuma.data.surveys.survey import Question
-from cuma.errors import ExportError
+from cuma.errors import ConversationError, ExportError
+from cuma.models.chat_template import conversation_tokens
+from cuma.people.literals import NotPlain, is_written, plain_json
 from cuma.people.profiles import Profile
 
 FORMS = (
@@ -86,16 +85,11 @@ def rows_of(answerer: Answerer, tasks: Sequence[Task], profile: Profile) -> list
 def _conversation(answerer: Answerer, number: int, task: Task, profile: Profile) -> TaskTokens:
     messages = answerer.messages(task.messages, profile)
     replied = messages[-1]["role"] == "assistant"
-    template: Any = answerer.tokenizer.apply_chat_template
     try:
-        prompt = template(
-            messages[:-1] if replied else messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        whole = template(messages, tokenize=True, return_dict=False) if replied else prompt
-    except TemplateError as error:
-        raise ExportError(
-            f"Conversation {number + 1} of the calibration set does not suit the chat template."
-        ) from error
+        prompt = conversation_tokens(answerer.tokenizer, messages[:-1] if replied else messages)
+        whole = conversation_tokens(answerer.tokenizer, messages, open_reply=False) if replied else prompt
+    except ConversationError as error:
+        raise ExportError(f"Conversation {number + 1} of the calibration set: {error}") from error
     if not replied:
         return TaskTokens(number, tuple(prompt), 1)
     return TaskTokens(number, tuple(whole[:-1]), len(whole) - len(prompt))
@@ -103,31 +97,42 @@ def _conversation(answerer: Answerer, number: int, task: Task, profile: Profile)
 
 def _read(file: Path) -> list[Task]:
     try:
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = file.read_text(encoding="utf-8-sig")  # a line ends with "\\n" only: texts may hold U+2028 and its like
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"Cannot read {file} ({type(error).__name__}). Give a JSONL file in UTF-8.") from error
-    if not lines:
+    if not text.strip():
         raise ExportError(f"{file} is empty. Its lines should look like {FORMS}.")
-    return [_task(line, f"line {number} of {file}") for number, line in enumerate(lines, 1)]
+    lines = enumerate(text.split("\n"), 1)
+    return [_task(line, f"line {number} of {file}") for number, line in lines if line.strip()]
 
 
 def _task(line: str, where: str) -> Task:
     """One line. Errors say which, and what was expected; they never repeat the line."""
     try:
-        row = json.loads(line)
+        row = plain_json(line)
         if "question" in row:
-            options = tuple(str(option) for option in row["options"])
+            options = tuple(map(_text, row["options"]))
             letter_orders(len(options))  # 2 to 10
             return Task(
-                question=Question("calibration", str(row["question"]), options, bool(row.get("ordinal", False)))
+                question=Question("calibration", _text(row["question"]), options, bool(row.get("ordinal", False)))
             )
         if "messages" in row:
-            messages = tuple({"role": str(m["role"]), "content": str(m["content"])} for m in row["messages"])
+            messages = tuple({"role": _text(m["role"]), "content": _text(m["content"])} for m in row["messages"])
         else:
             said = [("user", row["prompt"]), ("assistant", row.get("completion"))]
-            messages = tuple({"role": role, "content": str(text)} for role, text in said if text is not None)
+            messages = tuple({"role": role, "content": _text(text)} for role, text in said if text is not None)
         if not messages:
             raise ValueError
-    except (ValueError, KeyError, TypeError) as error:
+    except (NotPlain, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{where} is not understood. Expected {FORMS}.") from error
     return Task(messages)
+
+
+def _text(value: Any) -> str:
+    """A text, or a number as one; a list or an object is none, nor is a conversation that was written out."""
+    if value is None or isinstance(value, list | dict):
+        raise NotPlain
+    text = str(value)
+    if text.lstrip().startswith("[") and is_written(text):
+        raise NotPlain
+    return text

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cuma.answering.adapter_files import save_adapter, take_off
+from cuma.answering.adapter_files import save_adapter, taken_off_after
 from cuma.errors import AdapterError
 from cuma.models.backbones import load_backbone
 from cuma.tuner.config import CumaConfig
@@ -71,12 +71,9 @@ def import_reference(
     linears = {name for name, module in backbone.named_modules() if isinstance(module, nn.Linear)}
     found = _sorted(tensors, linears)
     config = _config(settings, found, backbone, top_k)
-    model = get_peft_model(backbone, config)
-    try:
+    with taken_off_after(get_peft_model(backbone, config)) as model:
         _fill(model, found)
         save_adapter(model, output_dir)
-    finally:
-        take_off(model)
     return config
 
 

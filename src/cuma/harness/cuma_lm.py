@@ -14,17 +14,12 @@ from typing import Any
 import torch
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
-from peft import PeftConfig, PeftModel
 
-from cuma.answering.adapter_files import load_adapter
+from cuma.answering.answerer import Answerers, Source
 from cuma.errors import ConfigError, UnsupportedError
 from cuma.harness.marker import unmark
-from cuma.models.backbones import load_backbone
-from cuma.people.encoder import ProfileEncoder
 from cuma.people.profiles import Profile
-from cuma.recipes.load import load_recipe
-from cuma.runs.folder import Run
-from cuma.tuner.config import CumaConfig
+from cuma.recipes.schema import BackboneSection
 
 
 class CumaLM(HFLM):
@@ -41,30 +36,39 @@ class CumaLM(HFLM):
         backbone: str | None = None,
         adapter: str | None = None,
         dtype: str | None = None,
+        revision: str | None = None,
+        quantization: str | None = None,
+        encoder: str | None = None,
+        device: str | None = None,
         batch_size: int | str = 8,
         **options: Any,
     ) -> None:
         """Args:
-            run: a run's folder; says backbone and adapter itself.
+            run: a run's folder, or an adapter's; says backbone and adapter itself.
             backbone: a name that `cuma list backbones` shows, a local folder, or a Hub id.
             adapter: an adapter's folder on that backbone; None: the untouched model.
             dtype: number format of the base weights; None: the recipe's, or float32.
+            revision: of the backbone on the Hub; None: the recipe's, or the default one.
+            quantization: "4bit" or "8bit"; None: as the recipe says, or none.
+            encoder: the sentence encoder, for an adapter that does not say which it was trained with.
+            device: None: the GPU if there is one.
             batch_size: requests at once, or "auto".
             options: further ones of the harness's own "hf" model type, such as max_length.
 
         Raises:
             ConfigError: neither run nor backbone, or both.
-            UnsupportedError: the run is a control whose profiles were exchanged.
+            UnsupportedError: a run or an adapter that cannot answer people, in the words of `cuma chat`.
         """
-        name, folder, number_format = _parts(run, backbone, adapter, dtype)
-        loaded = load_backbone(name, dtype=number_format)
-        model = loaded.model if folder is None else load_adapter(loaded.model, folder)
-        self._encoder = _encoder_of(model)
+        given = {"dtype": dtype, "revision": revision, "quantization": quantization}
+        instead = {name: value for name, value in given.items() if value is not None}
+        loader = Answerers(device=device, encoder=encoder, **instead)
+        answerer = loader.load(_source(run, backbone, adapter))
+        self._encoder = answerer.encoder
         self._people: dict[Profile, int] = {Profile(): 0}
         self._one_for_all = 0
         """The person of requests that come without one among their tokens: `loglikelihood_rolling`'s."""
         super().__init__(
-            pretrained=model.eval(), tokenizer=loaded.tokenizer, backend="causal", batch_size=batch_size, **options
+            pretrained=answerer.model, tokenizer=answerer.tokenizer, backend="causal", batch_size=batch_size, **options
         )
 
     @property
@@ -156,29 +160,13 @@ class CumaLM(HFLM):
         return max(len(self.tokenizer), int(self.config.vocab_size))
 
 
-def _parts(
-    run: str | None, backbone: str | None, adapter: str | None, dtype: str | None
-) -> tuple[str, Path | None, str]:
-    """Backbone, adapter's folder and number format."""
+def _source(run: str | None, backbone: str | None, adapter: str | None) -> Source:
     if (run is None) == (backbone is None):
         raise ConfigError("--model cuma needs either run=FOLDER or backbone=NAME (with adapter=FOLDER, or without).")
-    if run is None:
-        return str(backbone), None if adapter is None else Path(adapter), dtype or "float32"
-    opened = Run.open(run)
-    recipe = load_recipe(opened.path / "recipe.yaml")
-    if recipe.data.shuffle_profiles:
-        raise UnsupportedError(
-            f"{run} is a control: its profiles were exchanged between the survey's groups, so nobody else can ask it."
-        )
-    folder = None if recipe.adapter.method == "none" else opened.adapter
-    return recipe.backbone.model_name_or_path, folder, dtype or recipe.backbone.dtype
-
-
-def _encoder_of(model: Any) -> ProfileEncoder | None:
-    """The encoder that the adapter was trained with; None for a model whose router reads no profile."""
-    if not isinstance(model, PeftModel):
-        return None
-    config: PeftConfig = model.peft_config[model.active_adapter]
-    if not isinstance(config, CumaConfig) or not config.needs_profile:
-        return None
-    return ProfileEncoder.from_spec(config.profile_encoder)
+    if backbone is None:
+        return Source.read(str(run))
+    if adapter is None:
+        return Source(Path(backbone), None, BackboneSection(model_name_or_path=backbone), "prompt")
+    source = Source.read(adapter)
+    same = source.backbone.model_name_or_path == backbone  # else the revision that it names is of another model
+    return source if same else replace(source, backbone=BackboneSection(model_name_or_path=backbone))

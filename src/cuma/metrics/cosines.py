@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cuma.metrics.estimates import entry
-from cuma.metrics.inference import GroupDraws, deviations, interval
-from cuma.metrics.pointwise import Floats
+from cuma.metrics.inference import GroupDraws, estimate, group_deviations, known
+from cuma.metrics.pointwise import Floats, ratio
 
 DRAWS = 1000
 BOUNDS = {"between": (-1.0, 1.0), "within": (-1.0, 1.0), "agreement": (-np.inf, np.inf), "conflicting": (0.0, 1.0)}
@@ -26,7 +25,7 @@ class Cosines:
     """between: mean cosine of two batches of different groups; within: of one group; agreement: between / within, the
     cosine that is left when the noise of batches is taken out (Spearman's correction for attenuation); conflicting:
     share of pairs of groups whose mean gradients have a negative cosine."""
-    drawn: dict[str, Floats]
+    replicates: dict[str, Floats]
     """The same over draws of groups, [B]."""
     draws: GroupDraws
 
@@ -41,32 +40,31 @@ class Cosines:
         between = _known_mean(pairs)
         apart = ~np.eye(batches, dtype=bool).ravel()
         within = _known_mean(np.stack([pairs[group, group][apart] for group in range(groups)]))
-        drawn = GroupDraws.of(groups, draws, seed)
+        group_draws = GroupDraws.of(groups, draws, seed)
         once = np.ones((groups, 1))
         value = {name: float(array[0]) for name, array in _figures(matrix, between, within, once).items()}
-        return cls(matrix, value, _figures(matrix, between, within, drawn.times), drawn)
+        return cls(matrix, value, _figures(matrix, between, within, group_draws.times), group_draws)
 
     def entries(self) -> dict[str, Any]:
         """In the form of gradients.json."""
-        found: dict[str, Any] = {"cosine": [[_known(value) for value in row] for row in self.matrix]}
+        entries: dict[str, Any] = {"cosine": [[known(value) for value in row] for row in self.matrix]}
         for name, value in self.value.items():
-            around = deviations(value, self.drawn[name], self.draws)
-            found[name] = entry(value, interval(value, around), BOUNDS[name])
-        return found
+            deviations = group_deviations(value, self.replicates[name], self.draws)
+            entries[name] = estimate(value, deviations, BOUNDS[name])
+        return entries
 
     def minus(self, other: Cosines) -> dict[str, Any]:
         """The difference of agreement, paired: both were drawn with one seed. Parameters with noisier gradients have
         lower cosines between groups, but no lower agreement."""
         value = self.value["agreement"] - other.value["agreement"]
-        drawn = self.drawn["agreement"] - other.drawn["agreement"]
-        return entry(value, interval(value, deviations(value, drawn, self.draws)))
+        replicates = self.replicates["agreement"] - other.replicates["agreement"]
+        return estimate(value, group_deviations(value, replicates, self.draws))
 
 
 def _known_mean(values: Floats) -> Floats:
     """The mean over the last axis of what is not NaN; NaN where nothing is."""
-    known = np.isfinite(values)
-    count = known.sum(axis=-1)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan)
+    there = np.isfinite(values)
+    return ratio(np.where(there, values, 0.0).sum(axis=-1), there.sum(axis=-1))
 
 
 def _cosine(vectors: NDArray[Any]) -> Floats:
@@ -85,17 +83,11 @@ def _figures(matrix: Floats, between: Floats, within: Floats, times: Floats) -> 
     return {
         "between": others,
         "within": same,
-        "agreement": np.where(same > 0, others / np.where(same > 0, same, 1.0), np.nan),
+        "agreement": ratio(others, same),
         "conflicting": _mean(np.where(np.isnan(matrix), np.nan, matrix < 0)[first, second], pairs),
     }
 
 
 def _mean(values: Floats, weight: Floats) -> Floats:
     there = np.isfinite(values)[:, None] * weight
-    total = there.sum(axis=0)
-    summed = (np.nan_to_num(values)[:, None] * there).sum(axis=0)
-    return np.where(total > 0, summed / np.where(total > 0, total, 1.0), np.nan)
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return ratio((np.nan_to_num(values)[:, None] * there).sum(axis=0), there.sum(axis=0))

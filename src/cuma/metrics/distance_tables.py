@@ -1,4 +1,4 @@
-"""How one set of things (groups) lies in several spaces: do distances agree, who is near whom, what explains the place.
+"""Distances between groups in several spaces: whether they agree, who is near whom, which profile fields explain them.
 
 Used for the router: groups in gate space beside groups by their answers and by their profiles' embeddings.
 """
@@ -19,9 +19,9 @@ from scipy.stats import rankdata
 from cuma.metrics.pointwise import Floats
 
 MIN_GROUPS = 4
-"""Below this many groups a comparison of distances has nothing to say."""
+"""Distances between fewer groups are not compared."""
 MAX_FIELDS = 10
-"""Fields whose shares are worked out; there are 2^F subsets of F fields."""
+"""The most fields whose shares are computed; there are 2^F subsets of F fields."""
 ROUNDING = 1e-12
 
 
@@ -158,8 +158,8 @@ def field_shares(fields: Mapping[str, Floats], vectors: Floats) -> dict[str, flo
         vectors: what is to be explained.
 
     Returns:
-        field → share. None where nothing varies, without fields or with over 10, and where the fields tell nearly every
-        group apart (columns ≥ G - 2), so that they would explain anything.
+        field → share. None where nothing varies, without fields or with over 10, and where the fields differ between
+        nearly all groups (columns ≥ G - 2), so that they would explain anything.
     """
     target = vectors - vectors.mean(axis=0)
     total = float((target**2).sum())

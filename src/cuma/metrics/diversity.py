@@ -35,7 +35,7 @@ def words(text: str) -> list[str]:
 
 def blocks(texts: Sequence[str], budget: int = BUDGET, seed: int = 0) -> list[Block]:
     """Texts in a random order, dealt into blocks of exactly `budget` tokens; a text may be cut at a block's end."""
-    found: list[Block] = []
+    full: list[Block] = []
     block: Block = []
     room = budget
     for place in np.random.default_rng(seed).permutation(len(texts)):
@@ -45,9 +45,9 @@ def blocks(texts: Sequence[str], budget: int = BUDGET, seed: int = 0) -> list[Bl
             block.append(part)
             room -= len(part)
             if not room:
-                found.append(block)
+                full.append(block)
                 block, room = [], budget
-    return found
+    return full
 
 
 def self_bleu(texts: Sequence[Sequence[str]]) -> float:
@@ -74,12 +74,12 @@ def _grams(text: Sequence[str], n: int) -> list[tuple[str, ...]]:
 
 def _two_largest(counts: list[Counter]) -> dict[tuple[str, ...], tuple[int, int, int]]:
     """n-gram → how often the text with most of it has it, which text that is, and how often the next one has it."""
-    found: dict[tuple[str, ...], tuple[int, int, int]] = {}
+    largest: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for place, own in enumerate(counts):
         for gram, count in own.items():
-            best, whose, next_best = found.get(gram, (0, -1, 0))
-            found[gram] = (count, place, best) if count > best else (best, whose, max(next_best, count))
-    return found
+            best, whose, next_best = largest.get(gram, (0, -1, 0))
+            largest[gram] = (count, place, best) if count > best else (best, whose, max(next_best, count))
+    return largest
 
 
 def _bleu(place: int, own: list[Counter], most: list[dict], lengths: list[int]) -> float:
@@ -98,14 +98,14 @@ def _bleu(place: int, own: list[Counter], most: list[dict], lengths: list[int]) 
 
 def diversity(texts: Sequence[str], budget: int = BUDGET, seed: int = 0) -> dict[str, Any]:
     """Distinct-1, Distinct-2 and Self-BLEU: {"distinct_1": {"value", "low", "high"}, …, "budget", "blocks"}."""
-    dealt = blocks(texts, budget, seed)
+    parts = blocks(texts, budget, seed)
     measures: dict[str, Callable[[Block], float]] = {
         "distinct_1": lambda block: distinct_n(block, 1),
         "distinct_2": lambda block: distinct_n(block, 2),
         "self_bleu": self_bleu,
     }
-    found: dict[str, Any] = {name: mean_over([measure(block) for block in dealt]) for name, measure in measures.items()}
-    return {**found, "budget": budget, "blocks": len(dealt), "texts": len(texts)}
+    means = {name: mean_over([measure(block) for block in parts]) for name, measure in measures.items()}
+    return {**means, "budget": budget, "blocks": len(parts), "texts": len(texts)}
 
 
 def mean_over(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Is there anything to keep apart? How far groups of people lie from each other, beside what chance alone gives."""
+"""How far groups of people lie from each other in their answers, and how far they would by chance alone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
-from scipy.special import entr
 from scipy.stats import random_table
 
-from cuma.metrics.pairs import pairwise_jsd_sum
-from cuma.metrics.pointwise import Floats
-from cuma.metrics.truth import chance_shares
+from cuma.metrics.noise import chance_shares
+from cuma.metrics.pointwise import Floats, pairwise_jsd_sum
 
 SINGULAR = 1e-8
 """Directions in which people vary less than this share of the widest are left out of the inverse covariance."""
@@ -24,7 +22,7 @@ _CELLS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Permuted:
+class PermutationTest:
     """One question under permuted group labels."""
 
     observed: float
@@ -35,17 +33,7 @@ class Permuted:
     """(k+1)/(n+1): how often chance gives as much."""
 
 
-def pairwise_jsd(shares: Floats) -> Floats:
-    """JSD in nats [G, G] between all pairs of distributions [G, m]; NaN where one is NaN (nobody was asked)."""
-    single = entr(shares).sum(axis=1)
-    result = np.zeros((len(shares), len(shares)))
-    for number, row in enumerate(shares):
-        mixed = entr((shares + row) / 2).sum(axis=1)
-        result[number] = np.maximum(mixed - (single + single[number]) / 2, 0.0)
-    return result
-
-
-def permutation_test(counts: ArrayLike, permutations: int = 1000, seed: int | Sequence[int] = 0) -> Permuted:
+def permutation_test(counts: ArrayLike, permutations: int = 1000, seed: int | Sequence[int] = 0) -> PermutationTest:
     """Do groups answer one question alike? counts: whole numbers [G, m]; groups without answers are left out.
 
     Labels are permuted over people, which makes the counts a random table with the same margins: that is drawn. Where
@@ -55,7 +43,7 @@ def permutation_test(counts: ArrayLike, permutations: int = 1000, seed: int | Se
     table = table[table.sum(axis=1) > 0]
     table = table[:, table.sum(axis=0) > 0]
     if len(table) < 2 or table.shape[1] < 2:
-        return Permuted(0.0, 0.0, 1.0)
+        return PermutationTest(0.0, 0.0, 1.0)
     n = table.sum(axis=1)
     once = np.ones((len(table), 1))
 
@@ -71,26 +59,13 @@ def permutation_test(counts: ArrayLike, permutations: int = 1000, seed: int | Se
         drawn.append(total(margins.rvs(min(step, permutations - start), random_state=rng)))
     chance = np.concatenate(drawn) if drawn else np.zeros(0)
     as_much = int((chance >= observed - 1e-12).sum())  # ties: the same table comes out with another rounding
-    return Permuted(observed, float(chance.mean()) if len(chance) else 0.0, (as_much + 1) / (permutations + 1))
+    return PermutationTest(observed, float(chance.mean()) if len(chance) else 0.0, (as_much + 1) / (permutations + 1))
 
 
 def chance_jsd(counts: ArrayLike, chance: float) -> Floats:
     """What chance alone gives each pair [G, G], of its sum over all pairs: in proportion to 1/n_i + 1/n_j."""
     share = chance_shares(np.asarray(counts, dtype=float).sum(axis=1)[None], np.array([chance]))[0]
     return np.asarray(share[:, None] + share[None, :])
-
-
-def adjusted(p: ArrayLike) -> Floats:
-    """Benjamini and Hochberg's adjusted p-values [Q]: rejecting those up to α keeps false discoveries under α.
-
-    The smallest one is Simes' p-value for "no question divides the groups".
-    """
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
-    scaled = values[order] * len(values) / np.arange(1, len(values) + 1)
-    result = np.empty_like(values)
-    result[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return result
 
 
 def value_space(options: int, ordinal: bool) -> Floats:
@@ -119,28 +94,28 @@ def question_mahalanobis(weights: Floats, ordinal: bool, pooled_degrees: bool = 
     pooled_degrees: Σ̄ is divided by N - G, as from counts; otherwise every group weighs the same (shares, no counts).
     """
     n = weights.sum(axis=1)
-    asked = n > 0
+    there = n > 0
     result = np.full((len(n), len(n)), np.nan)
-    if asked.sum() < 2:
+    if there.sum() < 2:
         return result, 0
-    shares = weights[asked] / n[asked, None]
+    shares = weights[there] / n[there, None]
     places = value_space(weights.shape[1], ordinal)
     means = shares @ places
     moments = np.einsum("gm,ma,mb->gab", shares, places, places) - means[:, :, None] * means[:, None, :]
     if pooled_degrees:
-        covariance = (n[asked, None, None] * moments).sum(axis=0) / max(n.sum() - asked.sum(), 1.0)
+        covariance = (n[there, None, None] * moments).sum(axis=0) / max(n.sum() - there.sum(), 1.0)
     else:
         covariance = moments.mean(axis=0)
     distance, rank = mahalanobis(means, covariance)
-    result[np.ix_(asked, asked)] = distance
+    result[np.ix_(there, there)] = distance
     return result, rank
 
 
 def joint_mahalanobis(values: Floats, group: NDArray[np.int64], groups: int) -> tuple[Floats, int]:
     """`mahalanobis` over all questions together. values: [N people, d], NaN where not answered; group: [N] in 0..G-1.
 
-    Σ̄ is pooled within groups over the people who answered both of two columns. A group that nobody of which answered
-    some column has NaN against all others.
+    Σ̄ is pooled within groups over the people who answered both of two columns. A group in which nobody
+    answered some column has NaN against all others.
     """
     there = ~np.isnan(values)
     filled = np.where(there, values, 0.0)
@@ -174,11 +149,11 @@ def clusters(distance: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], fl
     tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=count <= 200)
     order = leaves_list(tree).astype(np.int64)
     best, chosen = -np.inf, np.zeros(count, dtype=np.int64)
-    for wanted in range(2, min(MAX_CLUSTERS, count - 1) + 1):
-        labels = fcluster(tree, wanted, "maxclust")
+    for number in range(2, min(MAX_CLUSTERS, count - 1) + 1):
+        labels = fcluster(tree, number, "maxclust")
         if len(set(labels)) > 1:
             score = float(silhouette_score(distance, labels, metric="precomputed"))
             if score > best:
                 best, chosen = score, labels
-    named = {label: number for number, label in enumerate(dict.fromkeys(chosen[order].tolist()))}
-    return np.array([named[label] for label in chosen.tolist()]), order, best
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(chosen[order].tolist()))}
+    return np.array([numbers[label] for label in chosen.tolist()]), order, best

@@ -1,9 +1,9 @@
 """95 % intervals from resampled groups, or from resampled people of one group.
 
 Groups are what a survey has few of, so a metric of many groups is measured again on groups drawn with replacement, each
-with all its people (the cluster bootstrap; Davison & Hinkley 1997, § 3.8). A group's people bring their sampling noise
-along, so it counts once, and a person's answers to all questions stay together. All methods are measured on the same
-draws, so that differences between methods are paired.
+with all its people (the cluster bootstrap; Davison & Hinkley 1997, § 3.8): its replicates. A group's people bring their
+sampling noise along, so it counts once, and a person's answers to all questions stay together. All methods are measured
+on the same draws, so that differences between methods are paired.
 
 How far a draw lies from the mean of the draws is divided by how much the groups in it differ, compared with the
 sample's: the symmetric studentised bootstrap, whose coverage errs, for a mean, by the order 1/G² only (Hall 1988),
@@ -18,16 +18,16 @@ the spread does not. How often that holds: `studies/coverage.py`, docs/evaluatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from cuma.metrics.pointwise import Floats
-from cuma.metrics.sample import Sample
+from cuma.metrics.measure import METRICS, Estimates
+from cuma.metrics.pointwise import Floats, low_option_mass
 
 LEVEL = 0.95
 MAX_UNDEFINED = 0.05
@@ -47,17 +47,17 @@ class GroupDraws:
     """Draws of groups with replacement."""
 
     times: Floats
-    """[G, B]: how often each of G groups was drawn in each of B draws."""
+    """[G, B]: how often each of G groups is in each of B draws."""
 
     @classmethod
     def of(cls, groups: int, draws: int, seed: int) -> GroupDraws:
         """The same seed draws the same groups."""
-        drawn = np.random.default_rng(seed).integers(groups, size=(groups, draws))
-        return cls(np.stack([(drawn == group).sum(axis=0) for group in range(groups)]).astype(np.float64))
+        number = np.random.default_rng(seed).integers(groups, size=(groups, draws))
+        return cls(np.stack([(number == group).sum(axis=0) for group in range(groups)]).astype(np.float64))
 
     @cached_property
     def _solve(self) -> Floats:
-        """[G, B]: least squares of a metric's draws on how often each group was drawn."""
+        """[G, B]: least squares of a metric's replicates on how often each group was drawn."""
         often = self.times - self.times.mean(axis=1, keepdims=True)
         return np.asarray(np.linalg.pinv(often.T, rcond=1e-6))
 
@@ -75,58 +75,23 @@ class GroupDraws:
         return np.asarray(np.maximum(square - mean**2, 0.0) / influence.var())
 
 
-def resample_people(people: Sample, blocks: Sequence[Floats], draws: int, seed: int) -> tuple[Floats, ...]:
-    """Draws people of each group with replacement: per block [F, G, B], weighted sums over the people drawn.
-
-    blocks: features [P, F]. Each is multiplied by itself, so that a method's figures are the same to the last bit
-    whichever other methods are scored beside it. People of a group who gave the same answers are drawn as one kind (a
-    multinomial draw over kinds is the same as drawing the people), with the mean of what a method said of them. With
-    survey weights people with different weights are different kinds.
-    """
-    starts, sizes, means = _kinds(people, blocks)
-    groups = len(people.groups)
-    rng = np.random.default_rng(seed)
-    sums = tuple(np.zeros((block.shape[1], groups, draws)) for block in blocks)
-    for group in range(groups):
-        rows = slice(int(starts[group]), int(starts[group + 1]))
-        n = int(sizes[rows].sum())
-        weights = rng.multinomial(n, sizes[rows] / n, size=draws).astype(np.float64)
-        for total, mean in zip(sums, means, strict=True):
-            total[:, group] = (weights @ mean[rows]).T
-    return sums
-
-
-def _kinds(people: Sample, blocks: Sequence[Floats]) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Floats]]:
-    """Each group's distinct patterns of answers: where a group's start [G+1], people of each [N], mean features."""
-    group_of = np.repeat(np.arange(len(people.groups)), np.diff(people.starts))
-    keys = np.column_stack([group_of, people.answers])
-    if people.weighted:
-        keys = np.column_stack([keys, np.unique(people.weight, return_inverse=True)[1]])
-    kinds, kind_of, sizes = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-    starts = np.searchsorted(kinds[:, 0], np.arange(len(people.groups) + 1))
-    order = np.argsort(kind_of.ravel(), kind="stable")
-    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    means = [np.add.reduceat(block[order], first, axis=0) / sizes[:, None] for block in blocks]
-    return starts, sizes, means
-
-
-def deviations(value: float, metric: Floats, drawn: GroupDraws) -> Floats | None:
+def group_deviations(value: float, replicates: Floats, draws: GroupDraws) -> Floats | None:
     """How the estimate `value` scatters: numbers to be added to it, each with both signs.
 
-    metric [B]: the same metric over the draws. None where there is nothing to resample: under 2 groups, or a metric
-    undefined here or in over 5 % of the draws; or too little: all but one or two groups say the very same.
+    replicates [B]: the same metric over the draws. None where there is nothing to resample: under 2 groups, or a metric
+    undefined here or in over 5 % of the draws; or too little: all but one or two groups have the very same.
     """
-    groups, defined = len(drawn.times), np.isfinite(metric)
+    groups, defined = len(draws.times), np.isfinite(replicates)
     if groups < 2 or not np.isfinite(value) or defined.mean() < 1 - MAX_UNDEFINED:
         return None
-    known = np.where(defined, metric, metric[defined].mean())
+    known = np.where(defined, replicates, replicates[defined].mean())
     away = np.abs(known - known.mean())
     if away.max() <= ROUNDING * max(1.0, abs(value)):
         return np.zeros(2 * len(away))
-    influence = drawn.influence(known)
+    influence = draws.influence(known)
     if _one_or_two_apart(influence):
         return None
-    variance = drawn.variance(influence)
+    variance = draws.variance(influence)
     farthest = WIDEST * _student(groups) * known.std()
     some = variance > ROUNDING
     away = np.where(some, away / np.sqrt(np.where(some, variance, 1.0)), farthest)
@@ -142,34 +107,35 @@ def _one_or_two_apart(influence: Floats) -> bool:
     return apart < min(FEWEST_APART, len(influence) / 2)
 
 
-def student_deviations(value: float, drawn: Floats, units: int) -> Floats | None:
-    """`deviations` where people or questions are drawn and not groups: as the draws lie around their mean, widened by
-    Student's t. (Noise of resampling that a distance gathers on top would put them all above the estimate.)
+def student_deviations(value: float, replicates: Floats, units: int) -> Floats | None:
+    """`group_deviations` where people or questions are drawn and not groups: as the replicates lie around their mean,
+    widened by Student's t. (Noise of resampling that a distance gathers on top would put them all above the estimate.)
 
-    drawn [B]: the metric over draws. units: how many people, or questions, there are to draw (the fewest).
+    units: how many people, or questions, there are to draw (the fewest).
     """
-    defined = np.isfinite(drawn)
+    defined = np.isfinite(replicates)
     if units < 2 or not np.isfinite(value) or defined.mean() < 1 - MAX_UNDEFINED:
         return None
-    return np.asarray((drawn[defined] - drawn[defined].mean()) * _student(units) / norm.ppf((1 + LEVEL) / 2))
+    known = replicates[defined]
+    return np.asarray((known - known.mean()) * _student(units) / norm.ppf((1 + LEVEL) / 2))
 
 
-def interval(value: float, around: Floats | None) -> tuple[float, float] | None:
+def interval(value: float, deviations: Floats | None) -> tuple[float, float] | None:
     """Low and high end of the 95 % interval around `value`; None where there are no deviations."""
-    if around is None:
+    if deviations is None:
         return None
-    low = np.quantile(around, (1 - LEVEL) / 2, method="lower")  # draws themselves: `p_value` counts the same ones
-    high = np.quantile(around, (1 + LEVEL) / 2, method="higher")
+    low = np.quantile(deviations, (1 - LEVEL) / 2, method="lower")  # no interpolation: `p_value` counts the same ones
+    high = np.quantile(deviations, (1 + LEVEL) / 2, method="higher")
     return float(value + low), float(value + high)
 
 
-def p_value(value: float, around: Floats | None) -> float | None:
+def p_value(value: float, deviations: Floats | None) -> float | None:
     """Two-sided p of "the truth is 0": twice the share of draws beyond 0, so that p < 0.05 where the interval leaves 0
     out; (k+1)/(B+1) on either side."""
-    if around is None:
+    if deviations is None:
         return None
-    drawn = value + around
-    below, above = ((1 + beyond.sum()) / (1 + len(drawn)) for beyond in (drawn <= ROUNDING, drawn >= -ROUNDING))
+    around = value + deviations
+    below, above = ((1 + beyond.sum()) / (1 + len(around)) for beyond in (around <= ROUNDING, around >= -ROUNDING))
     return float(min(1.0, 2 * min(below, above)))
 
 
@@ -185,3 +151,73 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _student(units: int) -> float:
     """Half the width of Student's interval, in standard deviations of a bootstrap of so few units."""
     return float(np.sqrt(units / (units - 1)) * t.ppf((1 + LEVEL) / 2, units - 1))
+
+
+# --- the form of scores.json -----------------------------------------------------------------------------------------
+
+Scatter = Callable[[float, Floats], Floats | None]
+"""From an estimate and its replicates to its deviations (`group_deviations`, `student_deviations`)."""
+ANYWHERE = (-np.inf, np.inf)
+
+
+def known(value: float) -> float | None:
+    """A figure's JSON form: None for what is undefined."""
+    return float(value) if np.isfinite(value) else None
+
+
+def entry(
+    value: float, ends: tuple[float, float] | None, bounds: tuple[float, float] = ANYWHERE
+) -> dict[str, float | None]:
+    """An estimate's JSON form, {"value", "low", "high"}; the interval is cut at `bounds`."""
+    low, high = (None, None) if ends is None else (max(ends[0], bounds[0]), min(ends[1], bounds[1]))
+    return {"value": known(value), "low": low, "high": high}
+
+
+def estimate(
+    value: float, deviations: Floats | None, bounds: tuple[float, float] = ANYWHERE
+) -> dict[str, float | None]:
+    """`entry` with the 95 % interval that the deviations give."""
+    return entry(value, interval(value, deviations), bounds)
+
+
+def metric_entries(estimates: Estimates, scatter: Scatter) -> dict[str, dict[str, Any]]:
+    """Each metric's `entry`; beside the option mass, whether it is too low for the scores to be trusted."""
+    scores: dict[str, dict[str, Any]] = {}
+    for name, value in estimates.value.items():
+        ends = _ends(name, estimates, scatter) if estimates.replicates else None
+        scores[name] = entry(value, ends, METRICS[name].bounds)
+    scores["option_mass"]["low_mass"] = low_option_mass(estimates.value["option_mass"])
+    return scores
+
+
+def _ends(name: str, estimates: Estimates, scatter: Scatter) -> tuple[float, float] | None:
+    value, replicates = estimates.value[name], estimates.replicates[name]
+    if not METRICS[name].interval:
+        return None
+    if not METRICS[name].squared:
+        return interval(value, scatter(value, replicates))
+    root = float(np.sqrt(value))
+    ends = interval(root, scatter(root, np.sqrt(replicates)))
+    return None if ends is None else (max(ends[0], 0.0) ** 2, ends[1] ** 2)
+
+
+def differences(one: Estimates, other: Estimates, scatter: Scatter) -> dict[str, dict[str, Any]]:
+    """The `entry` of one - other for each metric that both have, with "p", and "p_holm" that is not adjusted yet."""
+    entries = {}
+    for name, metric in METRICS.items():
+        if name in one.value and name in other.value:
+            value = one.value[name] - other.value[name]
+            deviations = None
+            if one.replicates and metric.interval:
+                deviations = scatter(value, one.replicates[name] - other.replicates[name])
+            p = p_value(value, deviations)
+            entries[name] = {**estimate(value, deviations), "p": p, "p_holm": p}
+    return entries
+
+
+def adjust(methods: Sequence[dict[str, dict[str, Any]]]) -> None:
+    """Sets each metric's p_holm to Holm's correction of its p over the methods that have one."""
+    for name in METRICS:
+        tests = [metrics[name] for metrics in methods if name in metrics and metrics[name]["p"] is not None]
+        for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+            test["p_holm"] = p

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import random_table
 
-from cuma.metrics.pairs import pairwise_jsd_sum
-from cuma.metrics.pointwise import Floats, emd_unchecked
+from cuma.metrics.pointwise import Floats, emd_unchecked, pairwise_jsd_sum
 
 PERMUTATIONS = 200
 """Permuted tables behind `chance_diversity`; its own Monte-Carlo error is then about 1 % of itself."""
@@ -26,9 +25,9 @@ def noise_floor(counts: ArrayLike, ordinal: bool = True, draws: int = 1000, seed
 
 
 def sampler_floor(counts: ArrayLike, ordinal: bool = True, draws: int = 1000, seed: int | Sequence[int] = 0) -> Floats:
-    """Expected EMD [G] of a perfect *sampler*, who says one answer for each person, drawn from the truth.
+    """Expected EMD [G] of a perfect *sampler*, which gives one answer for each person, drawn from the truth.
 
-    The same parametric bootstrap as `noise_floor`, with the answers said drawn too: the floor of every EMD between
+    The same parametric bootstrap as `noise_floor`, with the sampler's answers drawn too: the floor of every EMD between
     single answers, WorldValuesBench's among them.
     """
     return _expected_emd(counts, ordinal, draws, seed, sampled=True)
@@ -38,14 +37,14 @@ def _expected_emd(counts: ArrayLike, ordinal: bool, draws: int, seed: int | Sequ
     """[G]: mean EMD between people's answers, drawn from what was observed, and the truth, or another such draw."""
     table = _counts(counts)
     n = table.sum(axis=1)
-    asked = n > 0
+    there = n > 0
     floor = np.full(len(table), np.nan)
-    if asked.any():
-        truth = table[asked] / n[asked, None]
-        rng, size = np.random.default_rng(seed), (draws, int(asked.sum()))
-        people = rng.multinomial(n[asked], truth, size=size) / n[asked, None]
-        said = rng.multinomial(n[asked], truth, size=size) / n[asked, None] if sampled else truth
-        floor[asked] = emd_unchecked(people - said, ordinal).mean(axis=0)
+    if there.any():
+        truth = table[there] / n[there, None]
+        rng, size = np.random.default_rng(seed), (draws, int(there.sum()))
+        people = rng.multinomial(n[there], truth, size=size) / n[there, None]
+        predicted = rng.multinomial(n[there], truth, size=size) / n[there, None] if sampled else truth
+        floor[there] = emd_unchecked(people - predicted, ordinal).mean(axis=0)
     return floor
 
 
@@ -66,6 +65,17 @@ def chance_diversity(counts: ArrayLike, permutations: int = PERMUTATIONS, seed: 
     )
     shares = np.moveaxis(tables / kept.sum(axis=1)[:, None], 0, -1)  # [G, m, permutations]
     return float(pairwise_jsd_sum(shares.transpose(1, 0, 2), np.ones((len(kept), 1))).mean())
+
+
+def chance_shares(n: Floats, chance: Floats) -> Floats:
+    """Splits each question's chance diversity [Q] over groups: c [Q, G] with Σ_{i<j} (c_i + c_j) = chance.
+
+    To leading order the noise of JSD(p_i, p_j) is proportional to 1/n_i + 1/n_j whatever the distributions. That says
+    how much of it belongs to which pair, once a draw holds other pairs than the sample. n [Q, G]: people who answered.
+    """
+    inverse = np.where(n > 0, 1.0 / np.maximum(n, 1.0), 0.0)
+    total = inverse.sum(axis=1) * np.maximum((n > 0).sum(axis=1) - 1, 1)
+    return np.asarray(inverse * (chance / np.where(total > 0, total, 1.0))[:, None])
 
 
 def _counts(counts: ArrayLike) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""Measures of one prediction, or of one pair of distributions. Pure functions on arrays [..., m options]."""
+"""Measures of predictions, of pairs of distributions, and of all pairs of groups: pure functions on arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,10 @@ Floats = NDArray[np.float64]
 
 LOW_OPTION_MASS = 0.5
 """Below this, the answer letters hold less than half of the model's probability: the renormalised rest says little."""
+BINS = 10
+"""Equally wide bins of confidence, for the calibration error."""
+NO_DIFFERENCE = 1e-18
+"""Summed squared differences between groups below this are rounding, not difference."""
 
 
 def distributions(values: ArrayLike, name: str = "distribution") -> Floats:
@@ -27,6 +32,12 @@ def distributions(values: ArrayLike, name: str = "distribution") -> Floats:
             f"{name}: probabilities must sum to 1; got a sum that is off by {worst:.3g}. Divide by the sum."
         )
     return array
+
+
+def ratio(above: Floats, below: Floats, otherwise: float = np.nan) -> Floats:
+    """`above` / `below`, and `otherwise` where the latter is not positive."""
+    positive = below > 0
+    return np.where(positive, above / np.where(positive, below, 1.0), otherwise)
 
 
 def _pair(p: ArrayLike, q: ArrayLike) -> tuple[Floats, Floats]:
@@ -58,9 +69,13 @@ def emd_unchecked(difference: Floats, ordinal: bool, axis: int = -1) -> Floats:
 
 def jsd(p: ArrayLike, q: ArrayLike) -> Floats:
     """Jensen–Shannon *divergence* in nats, in [0, ln 2], between distributions [..., m]; returns [...]."""
-    first, second = _pair(p, q)
-    total = first + second  # twice the middle: half of the smallest float would be 0
-    divergence = (rel_entr(2 * first, total) + rel_entr(2 * second, total)).sum(axis=-1) / 4
+    return jsd_unchecked(*_pair(p, q))
+
+
+def jsd_unchecked(p: Floats, q: Floats, axis: int = -1) -> Floats:
+    """`jsd` with the options along `axis` and no checks."""
+    total = p + q  # twice the middle: half of the smallest float would be 0
+    divergence = (rel_entr(2 * p, total) + rel_entr(2 * q, total)).sum(axis=axis) / 4
     return np.maximum(divergence, 0.0)  # rounding leaves -1e-16, of which the distance would be NaN
 
 
@@ -79,9 +94,13 @@ def kl(p: ArrayLike, q: ArrayLike, least: float = 0.0) -> Floats:
 
     Infinite where q is 0 and p is not. least: probabilities of q below it count as it.
     """
-    first, second = _pair(p, q)
+    return kl_unchecked(*_pair(p, q), least)
+
+
+def kl_unchecked(p: Floats, q: Floats, least: float, axis: int = -1) -> Floats:
+    """`kl` with the options along `axis` and no checks."""
     # rel_entr is -p where q is above p, so that the sum can be just below 0
-    return np.maximum(rel_entr(first, np.maximum(second, least)).sum(axis=-1), 0.0)
+    return np.maximum(rel_entr(p, np.maximum(q, least)).sum(axis=axis), 0.0)
 
 
 def normalised_entropy(p: ArrayLike) -> Floats:
@@ -95,14 +114,24 @@ def brier(p: ArrayLike, answers: ArrayLike) -> Floats:
     return np.asarray(((shares - np.eye(shares.shape[-1])[truth]) ** 2).sum(axis=-1))
 
 
-def ece(confidence: ArrayLike, hits: ArrayLike, bins: int = 10) -> float:
+def ece(confidence: ArrayLike, hits: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error: over equally wide bins, the share of answers times |accuracy - mean confidence|.
 
     confidence: [n], the largest probability. hits: [n], whether its option was the answer.
     """
-    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(hits, dtype=np.float64)
-    which = np.minimum((sure * bins).astype(np.int64), bins - 1)
-    return float(np.abs(np.bincount(which, right - sure, minlength=bins)).sum() / len(sure))
+    gaps = calibration_gaps(np.asarray(confidence, dtype=np.float64), np.asarray(hits, dtype=np.float64), bins)
+    return float(calibration_error(gaps.sum(axis=0), len(gaps)))
+
+
+def calibration_gaps(confidence: Floats, hits: NDArray[Any], bins: int = BINS) -> Floats:
+    """[n, bins]: hit minus confidence, in the bin of the confidence [n]; 0 in the others."""
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    return np.asarray(np.eye(bins)[place] * (hits - confidence)[:, None])
+
+
+def calibration_error(gaps: Floats, n: ArrayLike, axis: int = 0) -> Floats:
+    """`ece` from `calibration_gaps` summed over n answers, with the bins along `axis`."""
+    return np.asarray(np.abs(gaps).sum(axis=axis) / n)
 
 
 def entropy(p: ArrayLike) -> Floats:
@@ -118,10 +147,17 @@ def accuracy(predicted: ArrayLike, answers: ArrayLike) -> float:
 
 def macro_f1(predicted: ArrayLike, answers: ArrayLike) -> float:
     """Mean F1 over the options that occur in `predicted` [n] or `answers` [n]; an option never predicted counts 0."""
-    from sklearn.metrics import f1_score  # takes a second to import, and only this function needs it
-
     guess, truth = _labels(predicted, answers)
-    return float(f1_score(truth, guess, average="macro", zero_division=0.0))
+    options = np.unique(np.concatenate([guess, truth]))[:, None]
+    chosen, right = guess == options, truth == options  # [options, n]
+    return float(mean_f1(chosen.sum(axis=1), right.sum(axis=1), (chosen & right).sum(axis=1)))
+
+
+def mean_f1(predicted: ArrayLike, observed: ArrayLike, correct: ArrayLike, axis: int = 0) -> Floats:
+    """`macro_f1` from how often each option, along `axis`, was predicted, was the answer, and was both."""
+    either = np.asarray(predicted) + np.asarray(observed)
+    f1 = ratio(2 * np.asarray(correct), either, 0.0)
+    return np.asarray(f1.sum(axis=axis) / np.maximum((either > 0).sum(axis=axis), 1))
 
 
 def _labels(predicted: ArrayLike, answers: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
@@ -142,3 +178,69 @@ def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
 def low_option_mass(option_mass: float) -> bool:
     """Whether the mean probability on the answer letters is too small (under 0.5) for the scores to be trusted."""
     return option_mass < LOW_OPTION_MASS
+
+
+# --- pairs of groups -------------------------------------------------------------------------------------------------
+
+
+def pairwise_jsd(shares: Floats) -> Floats:
+    """JSD in nats [G, G] between all pairs of distributions [m options, G]; exactly 0 for equals, NaN where one is."""
+    single = entr(shares).sum(axis=0)
+    mixed = np.stack([entr((shares + shares[:, [group]]) * 0.5).sum(axis=0) for group in range(len(single))])
+    return np.asarray(np.maximum(mixed - (single[:, None] + single) * 0.5, 0.0))
+
+
+def pairwise_jsd_sum(shares: Floats, weight: Floats) -> Floats:
+    """Σ_{i<j} w_i w_j JSD(p_i, p_j) in nats; returns [B].
+
+    shares: [m options, G groups, B draws], or B = 1 for the same distributions in all draws; weight: [G, B] or [G, 1].
+    JSD(p, q) = H((p+q)/2) - (H(p)+H(q))/2, which is exactly 0 for p = q: equal numbers meet equal roundings. Options
+    come first and draws last, so that every pass runs through contiguous memory: this is the bootstrap's hot loop.
+    """
+    single = sum(entr(option) for option in shares)
+    total = np.zeros(np.broadcast_shapes(single.shape, weight.shape)[1])
+    for i in range(len(single) - 1):
+        mixed = sum(entr((option[i + 1 :] + option[i]) * 0.5) for option in shares)
+        divergence = mixed - (single[i + 1 :] + single[i]) * 0.5
+        total += (np.maximum(divergence, 0.0) * weight[i + 1 :]).sum(axis=0) * weight[i]
+    return total
+
+
+def pairwise_covariance(x: Floats, y: Floats, weight: Floats) -> Floats:
+    """Σ_{i<j} w_i w_j (x_i-x_j)(y_i-y_j) over groups, summed over columns; returns [B].
+
+    x, y: [C columns, G groups, B or 1]; weight: [C, G, B or 1]. By Lagrange's identity the sum over pairs is
+    (Σw)(Σ w x y) - (Σ w x)(Σ w y); x and y are centred first, so that nothing cancels.
+    """
+    mass = weight.sum(axis=1, keepdims=True)
+    safe = np.where(mass > 0, mass, 1.0)
+    x = x - (weight * x).sum(axis=1, keepdims=True) / safe
+    y = y - (weight * y).sum(axis=1, keepdims=True) / safe
+    return np.asarray((mass[:, 0] * (weight * x * y).sum(axis=1)).sum(axis=0))
+
+
+def positions(shares: Floats, ordinal: bool) -> Floats:
+    """What "a difference between groups" is a difference of: [m, …] → [C, …].
+
+    Ordinal, or two options: the mean position in [0, 1], C = 1. Nominal: the probability of every option, C = m.
+    """
+    if ordinal or len(shares) == 2:
+        return np.tensordot(np.linspace(0.0, 1.0, len(shares)), shares, axes=1)[None]
+    return shares
+
+
+def correlation(predicted: Floats, observed: Floats, weight: Floats) -> Floats:
+    """Pearson correlation [B] over columns and pairs of groups of differences; arguments as `pairwise_covariance`.
+
+    Each pair counts in both directions (i-j and j-i), so that the order of the groups cannot matter. NaN where either
+    side does not differ between groups.
+    """
+    pairs = ((predicted, observed), (predicted, predicted), (observed, observed))
+    return correlation_of(*(pairwise_covariance(x, y, weight) for x, y in pairs))
+
+
+def correlation_of(covariance: Floats, predicted: Floats, observed: Floats) -> Floats:
+    """[B]: from sums of products, and of each side's squares; NaN where one of the latter is 0."""
+    differ = (predicted > NO_DIFFERENCE) & (observed > NO_DIFFERENCE)
+    scale = np.sqrt(np.where(differ, predicted, 1.0)) * np.sqrt(np.where(differ, observed, 1.0))
+    return np.where(differ, np.clip(covariance / scale, -1.0, 1.0), np.nan)

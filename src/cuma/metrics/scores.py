@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -11,18 +11,15 @@ import numpy as np
 import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
-from cuma.metrics.cell_sums import CellPredictions, Cells
-from cuma.metrics.estimates import Measured, correct, numbers, paired
-from cuma.metrics.inference import GroupDraws, deviations, student_deviations
-from cuma.metrics.measure import measure, pair_sum
+from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares, diversity
+from cuma.metrics.inference import GroupDraws, adjust, differences, group_deviations, metric_entries, student_deviations
+from cuma.metrics.items import Item, Questions
+from cuma.metrics.measure import Estimates, measure
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.sample import Item, Predictions, QuestionLike, Sample, read_parts
-from cuma.metrics.shares import Published, is_shares, measure_shares, read_shares
-from cuma.metrics.truth import Truth
+from cuma.metrics.sample import Predictions, Sample, read_parts
+from cuma.metrics.shares import GroupShares, estimate_shares, is_shares, read_shares
 
 PARTS = ("seen", "unseen")
-
-Questions = Sequence[QuestionLike | Mapping[str, Any]]
 
 
 def score(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -69,42 +66,43 @@ def score_many(
     """
     if reference is not None and reference not in methods:
         raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
-    read = {name: _parts(table, questions) for name, table in methods.items()}
-    head = {"questions": [{**asdict(scale), "options": list(scale.options)} for scale in map(Item.of, questions)]}
+    parts = {name: read_any(table, questions) for name, table in methods.items()}
+    head = {"questions": [{**asdict(item), "options": list(item.options)} for item in map(Item.of, questions)]}
     scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
-    differences: dict[str, Any] = {name: {} for name in methods if reference is not None and name != reference}
+    rivals = [name for name in methods if reference is not None and name != reference]
+    paired: dict[str, dict[str, Any]] = {name: {} for name in rivals}
     for part in PARTS:
-        here = {name: parts[part] for name, parts in read.items() if part in parts}
+        here = {name: sides[part] for name, sides in parts.items() if part in sides}
         if not here:
             continue
-        asked = _shared(here)
-        said = {name: answers for name, (_, answers) in here.items()}
-        if isinstance(asked, Published):
-            measured, size = measure_shares(asked, said, draws, seed), asked.sizes()
-            scatter = partial(student_deviations, units=asked.units)
+        people = _same_people(here)
+        predictions = {name: predicted for name, (_, predicted) in here.items()}
+        if isinstance(people, GroupShares):
+            estimates = estimate_shares(people, predictions, draws, seed)
+            scatter = partial(student_deviations, units=people.units)
         else:
-            drawn = GroupDraws.of(len(asked.groups), draws, seed)
-            measured, size = _measure_all(asked, said, drawn, seed), sizes(asked)
-            scatter = partial(deviations, drawn=drawn)
-        for name, result in measured.items():
-            scores[name][part] = numbers(result, scatter)
-            scores[name]["n"][part] = size
-        for name in differences:
-            if name in measured and reference in measured:
-                differences[name][part] = paired(measured[name], measured[reference], scatter)
-        correct([found[part] for found in differences.values() if part in found])
-    return {"scores": scores, "differences": differences}
+            groups = GroupDraws.of(len(people.groups), draws, seed)
+            estimates = _estimate(people, predictions, groups.times, seed)
+            scatter = partial(group_deviations, draws=groups)
+        for name, result in estimates.items():
+            scores[name][part] = metric_entries(result, scatter)
+            scores[name]["n"][part] = people.sizes()
+        for name in rivals:
+            if name in estimates and reference in estimates:
+                paired[name][part] = differences(estimates[name], estimates[reference], scatter)
+        adjust([metrics[part] for metrics in paired.values() if part in metrics])
+    return {"scores": scores, "differences": paired}
 
 
-def _parts(predictions: pd.DataFrame, questions: Questions) -> dict[str, tuple[Any, Any]]:
-    """Each part's people and what was said of them, or its shares and what was said of these."""
+def read_any(predictions: pd.DataFrame, questions: Questions) -> dict[str, tuple[Any, Any]]:
+    """Each part's people, or their shares, and what is predicted for them."""
     return read_shares(predictions, questions) if is_shares(predictions) else read_parts(predictions, questions)
 
 
-def _shared(here: Mapping[str, tuple[Any, Any]]) -> Sample | Published:
-    """What all methods were asked about. BenchmarkError if that is not the same."""
+def _same_people(here: Mapping[str, tuple[Any, Any]]) -> Sample | GroupShares:
+    """The people, or shares, that all methods were evaluated on. BenchmarkError if they differ."""
     names = sorted(here)
-    first: Sample | Published = here[names[0]][0]
+    first: Sample | GroupShares = here[names[0]][0]
     for name in names[1:]:
         if type(first) is not type(here[name][0]) or not first.same_as(here[name][0]):
             raise BenchmarkError(
@@ -114,29 +112,14 @@ def _shared(here: Mapping[str, tuple[Any, Any]]) -> Sample | Published:
     return first
 
 
-def _measure_all(
-    people: Sample, methods: Mapping[str, Predictions], drawn: GroupDraws, seed: int
-) -> dict[str, Measured]:
-    """Estimates and draws of every method, on one set of draws; the people's side is worked out once."""
-    blocks = [people.features(), *(said.features for said in methods.values())]
-    sums = [np.add.reduceat(block, people.starts[:-1], axis=0).T[:, :, None] for block in blocks]  # [F, G, 1] each
-    cells = Cells.of(people, sums[0])
-    truth = Truth.of(people, sums[0], drawn, seed)
-    once = np.ones((len(people.groups), 1))
-    results = {}
-    for block, (name, said) in zip(sums[1:], methods.items(), strict=True):
-        answers = CellPredictions.of(cells, block, said.base[:, :, None], said.unsteered)
-
-        def over(times: Floats, diversity: Floats, answers: CellPredictions = answers) -> dict[str, Floats]:
-            pairs = pair_sum(cells, answers.predicted, times)
-            return measure(cells, answers, times, truth.floors, pairs, diversity)
-
-        value = {metric: float(array[0]) for metric, array in over(once, truth.diversity).items()}
-        results[name] = Measured(value, over(drawn.times, truth.drawn) if drawn.times.size else {})
-    return results
-
-
-def sizes(people: Sample) -> dict[str, int]:
-    """Groups and people with any answer, and the cells (group × question) left out because nobody answered."""
-    answered = np.add.reduceat(people.answers >= 0, people.starts[:-1], axis=0)
-    return {"groups": len(people.groups), "people": len(people.person), "empty_cells": int((answered == 0).sum())}
+def _estimate(people: Sample, methods: Mapping[str, Predictions], times: Floats, seed: int) -> dict[str, Estimates]:
+    """Every method's estimates, and replicates where groups are drawn `times` [G, B]."""
+    cells, floors = Cells.of(people), cell_floors(people, seed)
+    observed, drawn = diversity(cells, times, seed)
+    estimates = {}
+    for name, predictions in methods.items():
+        shares = cell_shares(cells, PersonFigures.of(people, predictions), floors)
+        once = measure(shares, np.ones((len(people.groups), 1)), observed)
+        replicates = measure(shares, times, drawn) if times.size else {}
+        estimates[name] = Estimates({metric: float(value[0]) for metric, value in once.items()}, replicates)
+    return estimates

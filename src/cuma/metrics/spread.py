@@ -1,6 +1,6 @@
 """Mean collapse, measured: do predicted groups differ as much as people do (spread), and in the same way (alignment)?
 
-Both compare differences *between groups*, so a model that says the world average for everybody has no spread at all,
+Both compare differences *between groups*, so a model that gives everybody the world average has no spread at all,
 however small its error is.
 """
 
@@ -12,11 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cuma.metrics.noise import chance_diversity
-from cuma.metrics.pairs import pairwise_covariance, pairwise_jsd_sum
-from cuma.metrics.pointwise import Floats, distributions
-
-NO_DIFFERENCE = 1e-18
-"""Summed squared differences between predictions below this are rounding, not difference."""
+from cuma.metrics.pointwise import Floats, correlation, distributions, pairwise_jsd_sum, positions
 
 
 def spread(predicted: Sequence[ArrayLike], counts: Sequence[ArrayLike], seed: int = 0) -> float:
@@ -27,40 +23,17 @@ def spread(predicted: Sequence[ArrayLike], counts: Sequence[ArrayLike], seed: in
     noise, which the permuted labels measure and the subtraction removes. Groups without answers to a question are left
     out of it. NaN when people's groups differ by no more than chance: there is then nothing to collapse.
     """
-    said, people = 0.0, 0.0
+    model, people = 0.0, 0.0
     for number, (shares, table) in enumerate(zip(predicted, counts, strict=True)):
         answers = np.asarray(table)
         n = answers.sum(axis=1)
-        asked = n > 0
-        model, truth = distributions(shares, "predicted")[asked], answers[asked] / n[asked, None]
-        once = np.ones((int(asked.sum()), 1))
-        said += float(pairwise_jsd_sum(model.T[:, :, None], once)[0])
-        people += float(pairwise_jsd_sum(truth.T[:, :, None], once)[0]) - chance_diversity(answers, seed=(seed, number))
-    return said / people if people > 0 else float("nan")
-
-
-def positions(shares: Floats, ordinal: bool) -> Floats:
-    """What "a difference between groups" is a difference of: [m, …] → [C, …].
-
-    Ordinal, or two options: the mean position in [0, 1], C = 1. Nominal: the probability of every option, C = m.
-    """
-    if ordinal or len(shares) == 2:
-        return np.tensordot(np.linspace(0.0, 1.0, len(shares)), shares, axes=1)[None]
-    return shares
-
-
-def correlation(predicted: Floats, observed: Floats, weight: Floats) -> Floats:
-    """Pearson correlation [B] over columns and pairs of groups of differences; arguments as `pairwise_covariance`.
-
-    Each pair counts in both directions (i-j and j-i), so that the order of the groups cannot matter. NaN where either
-    side does not differ between groups.
-    """
-    both = pairwise_covariance(predicted, observed, weight)
-    model = pairwise_covariance(predicted, predicted, weight)
-    truth = pairwise_covariance(observed, observed, weight)
-    differ = (model > NO_DIFFERENCE) & (truth > NO_DIFFERENCE)
-    scale = np.sqrt(np.where(differ, model, 1.0)) * np.sqrt(np.where(differ, truth, 1.0))
-    return np.where(differ, np.clip(both / scale, -1.0, 1.0), np.nan)
+        there = n > 0
+        sides = distributions(shares, "predicted")[there], answers[there] / n[there, None]
+        once = np.ones((int(there.sum()), 1))
+        own, truth = (float(pairwise_jsd_sum(side.T[:, :, None], once)[0]) for side in sides)
+        model += own
+        people += truth - chance_diversity(answers, seed=(seed, number))
+    return model / people if people > 0 else float("nan")
 
 
 def alignment(predicted: Sequence[ArrayLike], counts: Sequence[ArrayLike], ordinal: Sequence[bool]) -> float:

@@ -24,6 +24,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from cuma.errors import BackboneError, ConfigError
+from cuma.models.chat_template import complete_template
 from cuma.models.hub import cache_folder, licence_of, locate, package_folder, quiet_loading, require_safetensors
 from cuma.models.quantization import quantization_options, stay_differentiable
 
@@ -83,7 +84,8 @@ class Backbone:
     model: PreTrainedModel
     """In eval mode. `name_or_path`, which PEFT writes into adapters, is `name`, never a path into a cache."""
     tokenizer: PreTrainedTokenizerBase
-    """With a padding token, and the chat template that came with it; see `NOT_ALOUD`."""
+    """With a padding token, and the chat template that came with it, which takes every order of roles
+    (`cuma.models.chat_template`) and does not think aloud (`NOT_ALOUD`)."""
     name: str
     """What was asked for."""
     licence: str
@@ -99,6 +101,7 @@ def load_backbone(
     dtype: str | torch.dtype = "float32",
     device_map: Any = None,
     quantization: str | None = None,
+    chat_template: str | None = None,
 ) -> Backbone:
     """Load a causal language model and its tokenizer, from safetensors only; code beside the weights is never run.
 
@@ -108,6 +111,7 @@ def load_backbone(
         dtype: one of `DTYPES`, or a torch dtype.
         device_map: as in transformers; None: the CPU.
         quantization: one of `QUANTIZATIONS`, for frozen weights in fewer bits; None: as they are.
+        chat_template: Jinja text in place of the model's own template; None: its own, or plain paragraphs.
 
     Raises:
         BackboneError: the model is not here (the text says how to get it), incomplete, damaged, or only pickled; or
@@ -119,11 +123,14 @@ def load_backbone(
     reading = {"dtype": dtype, "device_map": device_map, **quantization_options(quantization, dtype)}
     packaged = BACKBONES.get(model_name_or_path)
     if packaged is not None:
-        return _load_packaged(model_name_or_path, packaged, revision, reading)
-    located = locate(model_name_or_path, revision, BACKBONES)
-    model, tokenizer = _read(model_name_or_path, located.folder, reading)
-    licence = licence_of(model_name_or_path, located.folder)
-    return _finish(model, tokenizer, model_name_or_path, licence, located.revision)
+        found = _load_packaged(model_name_or_path, packaged, revision, reading)
+    else:
+        located = locate(model_name_or_path, revision, BACKBONES)
+        model, tokenizer = _read(model_name_or_path, located.folder, reading)
+        licence = licence_of(model_name_or_path, located.folder)
+        found = Backbone(model, tokenizer, model_name_or_path, licence, located.revision)
+    _finish(found, chat_template)
+    return found
 
 
 def _load_packaged(name: str, packaged: PackagedModel, revision: str | None, reading: dict[str, Any]) -> Backbone:
@@ -151,7 +158,7 @@ def _load_packaged(name: str, packaged: PackagedModel, revision: str | None, rea
                 model, tokenizer = _read(name, Path(draft), reading)
         else:
             model, tokenizer = _read(name, converted, reading)
-    return _finish(model, tokenizer, name, packaged.licence, None)
+    return Backbone(model, tokenizer, name, packaged.licence, None)
 
 
 def _converted(name: str, gguf: Path, packaged: PackagedModel) -> Path:
@@ -238,10 +245,9 @@ def _read(name: str, folder: Path, reading: dict[str, Any]) -> tuple[PreTrainedM
     return model, tokenizer
 
 
-def _finish(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, licence: str, revision: str | None
-) -> Backbone:
-    """Set padding, eval mode, and the name that adapters will record; have it reply without thinking aloud."""
+def _finish(backbone: Backbone, chat_template: str | None) -> None:
+    """Set padding, chat template, eval mode, and the name that adapters will record."""
+    model, tokenizer = backbone.model, backbone.tokenizer
     if tokenizer.pad_token is None:
         vocabulary = tokenizer.get_vocab()
         usable = [token for token in PAD_CANDIDATES if token in vocabulary and token != tokenizer.eos_token]
@@ -251,8 +257,10 @@ def _finish(
         model.config.pad_token_id = tokenizer.pad_token_id
     if model.generation_config is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    template = tokenizer.chat_template or ""
+    template = chat_template or tokenizer.chat_template or ""
     if "enable_thinking" in template and not template.startswith(NOT_ALOUD):
-        tokenizer.chat_template = NOT_ALOUD + tokenizer.chat_template
-    model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = name
-    return Backbone(model.eval(), tokenizer, name, licence, revision)
+        template = NOT_ALOUD + template
+    tokenizer.chat_template = template or None
+    tokenizer.chat_template = complete_template(tokenizer)
+    model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = backbone.name
+    model.eval()

@@ -1,16 +1,13 @@
 """Who asks: a person's demographic profile, written as one English sentence.
 
 The sentence is what a frozen sentence encoder turns into the embedding e_d that steers the router, so it must read like
-English, be the same every time, and say nothing about what is not known. A missing code written out as if it were a
-value ("of religion Not asked") would be a false statement about a person; it is read as absence.
+English, be the same every time, and say nothing about what is not known.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -20,6 +17,8 @@ from typing import Any
 import pandas as pd
 
 from cuma.errors import ProfileError, suggestion
+from cuma.people.absence import read_value
+from cuma.people.literals import NotPlain, structure
 
 Value = str | int | float | None
 
@@ -74,14 +73,17 @@ class Profile:
                 meant = _OTHER_NAMES.get(name, name)
                 raise ProfileError(f"Unknown profile field {name!r}. {suggestion(meant, FIELDS)}")
         for name in FIELDS:
-            object.__setattr__(self, name, _present(name, values.get(name)))
+            object.__setattr__(self, name, read_value(name, values.get(name))[0])
 
     @classmethod
     def parse(cls, value: Mapping[str, Value] | str | Profile | None) -> Profile:
         """A profile from whatever a data set holds: a mapping of fields, a ready sentence, a profile, or nothing.
 
-        None, NaN, a blank text and a missing code give the empty profile, which is legal.
+        None, NaN, a blank text and a missing code give the empty profile, which is legal. A text that writes an object
+        out, as JSON or as Python prints it, is that object. Raises `ProfileError` for a list, or what cannot be read.
         """
+        if isinstance(value, str):
+            value = _object_or_sentence(value)
         if isinstance(value, Profile):
             return value
         if isinstance(value, Mapping):
@@ -143,48 +145,21 @@ _OTHER_NAMES = {
 """What people call a field, for the "Did you mean" of an error. Not accepted as such: a recipe maps columns by name."""
 
 
-# --- absence ---------------------------------------------------------------------------------------------------------
-
-_ABSENT = frozenset(
-    {"nan", "nat", "none", "null", "na", "<na>", "n/a", "n.a", "dk", "unknown", "empty", "empty string", "refused",
-     "refusal", "not specified", "not reported", "undisclosed", "dont know", "rather not say", "decline to answer"}
-)  # fmt: skip
-_ABSENT_START = re.compile(
-    r"(other )?missing\b|prefer not\b|not (asked|applicable|available)\b|no answer\b|(don't|do not) know\b"
-)
-"""Survey files put more words behind these: "Missing; Not available; AU: Other", "Not asked in survey"."""
-_NEGATIVE = re.compile(r"[-−]\s*\d+(\.\d*)?")
-"""Negative survey codes: −1 don't know, −2 no answer, −3 not applicable, −4 not asked, −5 missing."""
-_OLDEST = 120
-"""An age above this is a code (998, 999), not an age."""
-
-
-def _present(name: str, value: Any) -> str | None:
-    """`value` as clean text, or None where it says nothing. `name` is the field: it decides what counts as missing."""
-    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
+def _object_or_sentence(text: str) -> Any:
+    try:
+        written = structure(text)
+    except NotPlain:
+        written = []
+    if written is None and not text.lstrip().startswith("{"):
+        return text
+    if isinstance(written, Mapping):
+        return written
+    if text.strip() == "[]":  # an empty object, as PHP writes it
         return None
-    if isinstance(value, Real) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            return None
-        whole = math.floor(value)
-        value = str(whole if value == whole else float(value))
-    if not isinstance(value, str):
-        raise ProfileError(
-            f"Profile field {name!r} got {type(value).__name__}. Expected text or a number; None where it is unknown."
-        )
-    text = " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in value).split())
-    if name in ("country", "birth_country") and text == "NA":
-        return "Namibia"
-    if _is_absent(text) or (name == "age" and text.isdecimal() and int(text) > _OLDEST):
-        return None
-    return value if name == "description" else text
-
-
-def _is_absent(text: str) -> bool:
-    plain = re.sub(r"[´`’‘]", "'", text.casefold()).rstrip(" .!")
-    if not any(char.isalnum() for char in plain):
-        return True
-    return plain in _ABSENT or bool(_ABSENT_START.match(plain)) or bool(_NEGATIVE.fullmatch(plain))
+    raise ProfileError(
+        "A profile is written as a list, or as an object that cannot be read whole. Expected an object of fields, as "
+        '{"country": "Japan"}, or a sentence.'
+    )
 
 
 # --- the sentence ----------------------------------------------------------------------------------------------------
@@ -239,8 +214,8 @@ def _age_words(age: str | None) -> tuple[list[str], list[str]]:
     if age is None:
         return [], []
     plain = re.sub(r"\s*years?( old)?\b|\s*years? of age\b", "", age.casefold()).strip()
-    if plain.isdecimal():
-        return [f"{int(plain)}-year-old"], []
+    if match := re.fullmatch(r"(\d+)([.,]\d+)?", plain):
+        return [f"{int(match[1])}-year-old"], []
     if match := re.fullmatch(r"(\d+)\s*(?:[-–—]|to)\s*(\d+)", plain):
         return [], [f"aged {match[1]} to {match[2]}"]
     if match := re.fullmatch(r"(\d+)\s*(?:\+|(?:and|or) (?:more|over|older|above))", plain):

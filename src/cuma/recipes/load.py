@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from cuma.errors import RecipeError, suggestion
 from cuma.recipes import strict_yaml
+from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import IDENTITY, SECTIONS, Recipe
 
 __all__ = ["Recipe", "build_recipe", "load_recipe", "packaged_recipes"]
@@ -141,11 +142,33 @@ def _require_known(key: Any, section: str, source: Path | str, extra: tuple[str,
 def build_recipe(tree: Mapping[str, Any], source: str) -> Recipe:
     """A recipe from sections and keys as a file has them. source: what errors call it. Raises RecipeError."""
     values = {**tree, "label": tree.get("label") or tree["name"]}
+    values["backbone"] = _with_template(values.get("backbone", {}), source)
     for name, section in SECTIONS.items():
         values[name] = _validated(section, values.get(name, {}), f"{name}.", source)
     recipe: Recipe = _validated(Recipe, values, "", source)
     _require_consistent(recipe, source)
     return recipe
+
+
+def _with_template(backbone: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """A chat template's text in the place of its file: a run needs the file no more, and its digest tells."""
+    name = backbone.get("chat_template")
+    if not isinstance(name, str) or _is_jinja(name):
+        return backbone
+    try:
+        text = Path(name).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"{source}: 'backbone.chat_template' is {name!r}, which cannot be read ({type(error).__name__}); expected "
+            "a file with a Jinja template."
+        ) from error
+    if not _is_jinja(text):
+        raise RecipeError(f"{source}: 'backbone.chat_template' is {name!r}, and that file holds no Jinja template.")
+    return {**backbone, "chat_template": text}
+
+
+def _is_jinja(text: str) -> bool:
+    return "{%" in text or "{{" in text
 
 
 def _validated(kind: type, values: Mapping[str, Any], prefix: str, source: str) -> Any:
@@ -154,9 +177,14 @@ def _validated(kind: type, values: Mapping[str, Any], prefix: str, source: str) 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = prefix + ".".join(str(part) for part in first["loc"])
-        expected = first["msg"].replace("Input should be", "expected").replace("String should", "expected to")
+        expected = (
+            first["msg"]
+            .removeprefix("Value error, ")
+            .replace("Input should be", "expected")
+            .replace("String should", "expected to")
+        )
         raise RecipeError(
-            f"{key!r} in {source} is {first['input']!r} ({_kind(first['input'])}); {expected}."
+            f"{key!r} in {source} is {first['input']!r} ({_kind(first['input'])}); {expected.removesuffix('.')}."
         ) from error
 
 
@@ -222,35 +250,7 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
 def _require_method(recipe: Recipe, source: str) -> None:
     """What full fine-tuning, a prefix and few-shot cannot be combined with, and why."""
     method = recipe.adapter.method
-    refused = {
-        "full": [
-            (
-                recipe.backbone.dtype != "float32" and not recipe.training.bf16,
-                f"'backbone.dtype' {recipe.backbone.dtype!r} needs 'training.bf16' true: trained weights are float32",
-            ),
-            (
-                recipe.backbone.quantization is not None,
-                "set 'backbone.quantization' to null: weights in few bits cannot be trained",
-            ),
-        ],
-        "prefix": [
-            (
-                recipe.backbone.keep_frozen_layers,
-                "set 'backbone.keep_frozen_layers' to false: all layers have a prefix",
-            ),
-            (
-                recipe.training.gradient_checkpointing,
-                "set 'training.gradient_checkpointing' to false: transformers drops the prefix where it recomputes",
-            ),
-            (
-                recipe.evaluation.padding_side != "right",
-                "set 'evaluation.padding_side' to right: PEFT ignores position_ids, so padding before a question would "
-                "move it away from its prefix",
-            ),
-            ("grpo" in recipe.pipeline, "leave grpo out of 'pipeline': it pads questions on the left"),
-        ],
-    }
-    for wrong, todo in refused.get(method, []):
+    for wrong, todo in METHODS[method].conflicts(recipe):
         if wrong:
             raise RecipeError(f"{source}: 'adapter.method' is {method!r}; {todo}.")
     if recipe.data.exemplars and method != "none":

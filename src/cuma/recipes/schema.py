@@ -5,25 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from cuma.options.mixture import Count, MixtureOptions, NonNegative, Positive, Share, frozen
 from cuma.recipes import strict_yaml
+from cuma.recipes.methods import known_method
 
 # Strict: "8" is no number and 1 no boolean. A list is welcome where a tuple is kept.
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
 Stage = Literal["sft", "dpo", "grpo"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "warmup_stable_decay"]
 Steps = Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]
+if TYPE_CHECKING:
+    _Mixture = MixtureOptions
+else:
+    _Mixture = frozen(MixtureOptions)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -38,6 +40,9 @@ class BackboneSection:
     """Number format of the base weights. What is trained is float32 anyway."""
     quantization: Literal["4bit", "8bit"] | None = None
     """Hold the frozen weights in fewer bits (bitsandbytes, the extra `quantized`); null: as they are."""
+    chat_template: str | None = None
+    """A file with a Jinja chat template in place of the model's own; the run keeps its text. null: the model's own, or
+    plain paragraphs where it has none."""
     keep_frozen_layers: bool = False
     """Run the layers below the first adapter once per distinct prompt and keep the result in memory. Exact; pays when
     few prompts are asked of many people."""
@@ -81,18 +86,12 @@ class EncoderSection:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class AdapterSection:
-    """What is trained. The words are PEFT's; docs/method.md explains those of the mixture."""
+class AdapterSection(_Mixture):  # type: ignore[misc]
+    """What is trained: the options of a mixture (`cuma.options.mixture`), and these."""
 
-    method: Literal["cuma", "lora", "dora", "prefix", "full", "none"] = "cuma"
+    method: Annotated[Text, AfterValidator(known_method)] = "cuma"
     """The mixture, one dense LoRA or DoRA, a trained prefix of every layer's keys and values, all weights of the
-    adapted layers, or nothing: the untouched model."""
-    r: Count = 8
-    """Rank (of each expert)."""
-    lora_alpha: Positive = 16
-    """The update is scaled by lora_alpha / r."""
-    lora_dropout: Share = 0.0
-    """Dropout on the adapter's input."""
+    adapted layers, or nothing: the untouched model (`cuma.recipes.methods`)."""
     target_modules: Names = ("q_proj", "v_proj")
     """Names of the linear layers to adapt."""
     last_layers: Count | None = 8
@@ -100,28 +99,6 @@ class AdapterSection:
     goes to all."""
     num_virtual_tokens: Count = 20
     """Length of the prefix."""
-    num_experts: Count = 8
-    """E, the experts of each adapted layer."""
-    top_k: Count = 2
-    """K, the experts used for a token; equal to num_experts: soft routing."""
-    router_input: Literal["joint", "profile", "semantic"] = "joint"
-    """What the router sees: hidden state and profile, profile only, hidden state only."""
-    share_a: bool = False
-    """One A for all experts of a layer."""
-    profile_in_experts: bool = False
-    """The experts read the profile too; with num_experts 1 a dense LoRA that is told who asks."""
-    share_router: bool = True
-    """One routing for all adapted layers with the same input."""
-    router_hidden_dim: Count | None = 256
-    """Width of the router's hidden layer; null: a linear router."""
-    profile_projection_dim: Count | None = None
-    """Width of a trainable map of the standardised profile; null: none."""
-    profile_scale: Positive | None = None
-    """RMS norm of the standardised profile; null: the method's default for the model's width."""
-    router_aux_loss_coef: NonNegative = 0.01
-    """λ, the weight of the load-balancing loss."""
-    gating: Literal["paper", "released"] = "paper"
-    """One softmax over the selected logits, or the authors' code."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -281,11 +258,10 @@ class Recipe:
         """12 hexadecimal digits that change with whatever can change a result: not with name, label, description or
         trackers."""
         values = {key: value for key, value in _plain(self).items() if key not in IDENTITY}
-        values["training"] = {
-            key: value
-            for key, value in values["training"].items()
-            if key not in TRACKING and (key, value) not in ADDED.items()
-        }
+        values["training"] = {key: value for key, value in values["training"].items() if key not in TRACKING}
+        for (section, key), before in ADDED.items():
+            if values[section][key] == before:
+                del values[section][key]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -293,9 +269,9 @@ IDENTITY = ("name", "label", "description")
 """Keys that say which recipe this is. A recipe does not take them over from its `base`."""
 TRACKING = ("report_to", "run_name")
 """Keys of the section training that say who else gets the log. A run that is continued may be told otherwise."""
-ADDED = {"adam_beta2": 0.999}
-"""Keys of the section training that recipes did not always have, with the value that was used before. At it they leave
-the digest as it was, so that runs and evaluations made before are known again."""
+ADDED: dict[tuple[str, str], Any] = {("training", "adam_beta2"): 0.999, ("backbone", "chat_template"): None}
+"""Keys that recipes did not always have, with the value that was used before. At it they leave the digest as it was, so
+that runs and evaluations made before are known again."""
 SECTIONS: dict[str, type] = {
     "backbone": BackboneSection,
     "data": DataSection,

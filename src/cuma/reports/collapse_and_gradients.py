@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cuma.reports.plots import true_answers
-from cuma.reports.privacy import MIN_PEOPLE
-from cuma.reports.tables import Side, number, shown_sides
+from cuma.metrics.figures import estimate_text
+from cuma.privacy.small_groups import MIN_PEOPLE
+from cuma.reports.tables import Side, shown_sides
 from cuma.runs.evidence import Evidence
+from cuma.runs.group_answers import true_answers
 
 PARTS = {"dense": "frozen weights (what a dense update would move)", "adapter": "dense adapter", "expert": "experts",
          "router": "router"}  # fmt: skip
@@ -26,21 +26,21 @@ def collapse_rows(evidence: Evidence) -> list[dict[str, Any]]:
     shown = set(true_answers(evidence)["group"])
     texts = {question["id"]: question["text"] for question in evidence.questions}
     return [
-        _collapse(method.label, method.measured["collapse"], shown_sides(evidence), shown, texts)
+        _collapse(method.label, method.measurements["collapse"], shown_sides(evidence), shown, texts)
         for method in evidence.methods
-        if "collapse" in method.measured
+        if "collapse" in method.measurements
     ]
 
 
 def _collapse(
-    label: str, found: Mapping[str, Any], wanted: Sequence[Side], shown: Collection[str], texts: Mapping[str, str]
+    label: str, file: Mapping[str, Any], wanted: Sequence[Side], shown: Collection[str], texts: Mapping[str, str]
 ) -> dict[str, Any]:
     """wanted: sides; shown: groups."""
-    sides = [(side, found["sides"][side]) for side in wanted if side in found["sides"]]
+    sides = [(side, file["sides"][side]) for side in wanted if side in file["sides"]]
     questions = {(side, key): facts for side, part in sides for key, facts in part["questions"].items()}
-    asked = {place: facts for place, facts in questions.items() if facts["n"] >= MIN_PEOPLE}
-    places = {*asked, *((side, None) for side in wanted)}
-    alarms = [alarm for alarm in found["alarms"] if (alarm["side"], alarm["question"]) in places]
+    shown_questions = {place: facts for place, facts in questions.items() if facts["n"] >= MIN_PEOPLE}
+    places = {*shown_questions, *((side, None) for side in wanted)}
+    alarms = [alarm for alarm in file["alarms"] if (alarm["side"], alarm["question"]) in places]
     erased = [
         (facts["margin"]["value"], [name, side, facts["toward"], *_estimates(facts, ("margin", "to_average"))])
         for side, part in sides
@@ -53,41 +53,31 @@ def _collapse(
         **_alarms([alarm for alarm in alarms if alarm["kind"] != "erased"]),
         "questions": [
             [texts.get(key, key), side, *_estimates(facts, ("spread", "alignment", "within_ratio"))]
-            for (side, key), facts in asked.items()
+            for (side, key), facts in shown_questions.items()
         ],
         "erased": [row for _, row in erased[:MOST_GROUPS]],
         "more": max(0, len(erased) - MOST_GROUPS),
     }
 
 
-def _alarms(found: list[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _alarms(alarms: list[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Those about all questions together, and those about single ones; erased groups have a table of their own."""
     return {
-        "alarms": [alarm["sentence"] for alarm in found if alarm["question"] is None],
-        "single_alarms": [alarm["sentence"] for alarm in found if alarm["question"] is not None],
+        "alarms": [alarm["sentence"] for alarm in alarms if alarm["question"] is None],
+        "single_alarms": [alarm["sentence"] for alarm in alarms if alarm["question"] is not None],
     }
 
 
 def _estimates(facts: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
-    return [estimate_text(facts.get(name)) for name in names]
-
-
-def estimate_text(entry: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """ "0.31 [0.20, 0.44]" of {"value", "low", "high"}; a dash where it is not defined."""
-    if entry is None or entry["value"] is None:
-        return number(math.nan)
-    text = number(entry["value"], digits)
-    if entry["low"] is not None and entry["high"] is not None:
-        text += f" [{number(entry['low'], digits)}, {number(entry['high'], digits)}]"
-    return text
+    return [estimate_text(facts.get(name), 2) for name in names]
 
 
 def gradient_rows(evidence: Evidence) -> list[dict[str, Any]]:
     """For every method with a gradients.json: the sentence, a row per kind of parameters, and the cosines to draw."""
     return [
-        _gradients(number_, method.label, method.measured["gradients"], _nameable(evidence, method.info))
-        for number_, method in enumerate(evidence.methods)
-        if "gradients" in method.measured
+        _gradients(place, method.label, method.measurements["gradients"], _nameable(evidence, method.info))
+        for place, method in enumerate(evidence.methods)
+        if "gradients" in method.measurements
     ]
 
 
@@ -96,14 +86,14 @@ def _nameable(evidence: Evidence, info: Mapping[str, Any]) -> set[str]:
     return set(true_answers(evidence)["group"]) | set(info.get("population", {}).get("groups", {}))
 
 
-def _gradients(number_: int, label: str, found: Mapping[str, Any], nameable: Collection[str]) -> dict[str, Any]:
-    kept = [i for i, group in enumerate(found["groups"]) if group in nameable]
-    parts = {name: found[name] for name in PARTS if found.get(name) is not None}
+def _gradients(place: int, label: str, file: Mapping[str, Any], nameable: Collection[str]) -> dict[str, Any]:
+    kept = [i for i, group in enumerate(file["groups"]) if group in nameable]
+    parts = {name: file[name] for name in PARTS if file.get(name) is not None}
     return {
-        "method": number_,
+        "method": place,
         "label": label,
-        "sentence": found["sentence"],
-        "difference": estimate_text(found["difference"]),
+        "sentence": file["sentence"],
+        "difference": estimate_text(file["difference"], 2),
         "rows": [
             [
                 PARTS[name],
@@ -112,7 +102,7 @@ def _gradients(number_: int, label: str, found: Mapping[str, Any], nameable: Col
             ]
             for name, part in parts.items()
         ],
-        "groups": [found["groups"][i] for i in kept],
+        "groups": [file["groups"][i] for i in kept],
         "parts": [PARTS[name] for name in parts],
         "cosines": [np.round(np.array(part["cosine"])[np.ix_(kept, kept)], 3).tolist() for part in parts.values()],
     }

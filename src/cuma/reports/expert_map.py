@@ -1,69 +1,21 @@
-"""Which experts serve whom: gate vectors of groups as a map and a heat map, and how both relate to people's answers."""
+"""Which experts serve whom: gates of groups as a map and a heat map, and what topology.json says of the routing."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy.cluster.hierarchy import leaves_list, linkage
 
-from cuma.metrics import emd
-from cuma.metrics.distance_tables import MIN_GROUPS, Mantel, gate_distances, mantel, principal_axes
-from cuma.reports.learned import learned_payload
-from cuma.reports.plots import true_answers
-from cuma.runs.evidence import Evidence, Method
+from cuma.metrics.distance_tables import Mantel, gate_distances, mantel
+from cuma.metrics.figures import MISSING, number, percent
+from cuma.runs.evidence import Evidence
+from cuma.runs.gate_space import GateSpace, answer_distances, gate_space
+from cuma.runs.group_answers import true_answers
 
-
-@dataclass(frozen=True, eq=False)
-class GateSpace:
-    """The groups' gates, groups in the order of the heat map."""
-
-    groups: tuple[str, ...]
-    layers: tuple[str, ...]
-    gates: np.ndarray
-    """[groups, layers, experts]: mean gate over tokens and prompts."""
-    positions: np.ndarray
-    """[groups, 2]: principal components of the flattened gate vectors (the same picture as classical MDS)."""
-    explained: tuple[float, float]
-    """Share of the variance between groups on each of the two axes."""
-
-
-def gate_space(method: Method, shown: set[str]) -> GateSpace | None:
-    """The gates of the groups that may be shown; None without routing or with too few groups."""
-    if method.routing is None:
-        return None
-    routing = method.routing[method.routing["group"].isin(shown)]
-    if routing["group"].nunique() < MIN_GROUPS:
-        return None
-    table = routing.pivot_table(index="group", columns=["layer", "expert"], values="gate", fill_value=0.0)
-    layers = sorted(table.columns.levels[0], key=natural)
-    gates = np.stack([table[layer].reindex(columns=range(_experts(routing)), fill_value=0.0) for layer in layers], 1)
-    flat = gates.reshape(len(gates), -1)
-    order = leaves_list(linkage(flat, method="average", optimal_ordering=True))
-    positions, explained = principal_axes(flat[order])
-    groups = tuple(table.index[i] for i in order)
-    return GateSpace(groups, tuple(layers), gates[order], positions, explained)
-
-
-def answer_distances(groups: Sequence[str], evidence: Evidence) -> np.ndarray:
-    """[G, G]: mean soft EMD between what the people of two groups answered; NaN where no question can be compared.
-
-    Over the questions that may be shown of both groups.
-    """
-    shares = {(row.group, row.question_id): row.shares for row in true_answers(evidence).itertuples()}
-    total, asked = np.zeros((len(groups), len(groups))), np.zeros((len(groups), len(groups)))
-    for question in evidence.questions:
-        known = [i for i, group in enumerate(groups) if (group, question["id"]) in shares]
-        if known:
-            there = np.ix_(known, known)
-            table = np.stack([shares[groups[i], question["id"]] for i in known])
-            total[there] += emd(table[:, None], table[None], question["ordinal"])
-            asked[there] += 1
-    return np.where(asked > 0, total / np.maximum(asked, 1), np.nan)
+SPACES = {"gates": "gate space", "answers": "people’s answers", "embeddings": "the profiles’ embeddings"}
+"""Spaces of topology.json in which groups lie, in words."""
 
 
 def agreement(space: GateSpace, evidence: Evidence) -> Mantel | None:
@@ -71,64 +23,163 @@ def agreement(space: GateSpace, evidence: Evidence) -> Mantel | None:
     return mantel(gate_distances(space.gates), answer_distances(space.groups, evidence))
 
 
-def agreement_sentence(label: str, found: Mantel | None) -> str:
+def agreement_sentence(label: str, test: Mantel | None) -> str:
     """One sentence, without any claim of cause."""
-    if found is None:
+    if test is None:
         return (
             f"For {label}, there are too few groups to compare distances in gate space with distances between answers."
         )
-    inside = found.low <= found.correlation <= found.high
-    verdict = "which is what chance alone gives" if inside else "more than chance alone gives"
-    if not inside and found.correlation < found.low:
-        verdict = "less than chance alone gives"
     return (
-        f"For {label}, distances between {found.groups} groups in gate space and distances between their answers have "
-        f"a rank correlation of {_signed(found.correlation)}, {verdict} (with group labels permuted, 95 % lie between "
-        f"{_signed(found.low)} and {_signed(found.high)})."
+        f"For {label}, distances between {test.groups} groups in gate space and distances between their answers have "
+        f"a rank correlation of {number(test.correlation, 2)}, {_against_chance(test)} (with group labels permuted, "
+        f"95 % lie between {number(test.low, 2)} and {number(test.high, 2)})."
     )
+
+
+def _against_chance(test: Mantel) -> str:
+    if test.low <= test.correlation <= test.high:
+        return "which is what chance alone gives"
+    return f"{'more' if test.correlation > test.high else 'less'} than chance alone gives"
 
 
 def topology_payload(evidence: Evidence) -> list[dict[str, Any]]:
     """One entry per mixture: groups, positions, gates per layer, variance, the sentence; `learned`: topology.json."""
     shown = set(true_answers(evidence)["group"])
     entries = []
-    for number, method in enumerate(evidence.methods):
+    for place, method in enumerate(evidence.methods):
         space = gate_space(method, shown)
         if space is not None:
-            found = method.measured.get("topology")
-            learned = None if found is None else learned_payload(found, space.groups, layer_labels(space.layers))
-            entries.append(_entry(number, method.label, space, agreement(space, evidence)) | {"learned": learned})
+            file = method.measurements.get("topology")
+            learned = None if file is None else learned_payload(file, space.groups, layer_labels(space.layers))
+            entries.append(_entry(place, method.label, space, agreement(space, evidence)) | {"learned": learned})
     return entries
 
 
-def _entry(number: int, label: str, space: GateSpace, found: Mantel | None) -> dict[str, Any]:
+def _entry(place: int, label: str, space: GateSpace, test: Mantel | None) -> dict[str, Any]:
     """Gates as whole thousandths: they are most of the page's own data."""
     levels = [space.gates.mean(axis=1), *(space.gates[:, i] for i in range(len(space.layers)))]
     return {
-        "method": number,
+        "method": place,
         "groups": list(space.groups),
         "layers": ["average of all layers", *layer_labels(space.layers)],
         "gates": [np.rint(level * 1000).astype(int).tolist() for level in levels],
         "positions": np.round(space.positions, 4).tolist(),
         "explained": [round(share, 4) for share in space.explained],
-        "sentence": agreement_sentence(label, found),
+        "sentence": agreement_sentence(label, test),
     }
 
 
-def layer_labels(layers: tuple[str, ...]) -> list[str]:
+def layer_labels(layers: Sequence[str]) -> list[str]:
     """Module paths as a reader would say them: "layer 22, self_attn". Other names stay as they are."""
     return [re.sub(r"^.*?layers\.(\d+)\.?(.*)$", lambda m: f"layer {m[1]}" + (f", {m[2]}" if m[2] else ""), layer)
             for layer in layers]  # fmt: skip
 
 
-def _experts(routing: pd.DataFrame) -> int:
-    return int(routing["expert"].max()) + 1
+# --- topology.json ---------------------------------------------------------------------------------------------------
 
 
-def natural(name: str) -> list[tuple[int, int | str]]:
-    """Sort key that puts layer 9 before layer 10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+def learned_payload(file: Mapping[str, Any], groups: Sequence[str], layers: Sequence[str]) -> dict[str, Any]:
+    """The page's part of topology.json: only groups that may be shown.
+
+    Args:
+        file: its contents.
+        groups: labels that may be shown, in the page's order; the payload numbers them so.
+        layers: readable names of the layers, in order.
+    """
+    place = {label: i for i, label in enumerate(groups)}
+    to_page = {old: place[label] for old, label in enumerate(file["groups"]) if label in place}
+    return {
+        "sentences": topology_sentences(file),
+        "tests": [_test_row(test) for test in file["mantel"]],
+        "layers": [{**row, "layer": name} for row, name in zip(file["layers"], layers, strict=True)],
+        "maps": {name: _map(file["maps"][name], to_page, len(groups)) for name in ("answers", "embeddings")},
+        "neighbours": {space: _neighbours(file["neighbours"][space], to_page) for space in SPACES},
+        "fields": field_rows(file["fields"]),
+        "changes": [
+            {**change, "group": to_page[change["group"]]}
+            for change in file["counterfactuals"]
+            if change["group"] in to_page
+        ],
+        "unchanged": {to_page[int(old)]: facts for old, facts in file["unchanged"].items() if int(old) in to_page},
+    }
 
 
-def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+def _map(axes: Mapping[str, Any], to_page: Mapping[int, int], size: int) -> dict[str, Any]:
+    positions: list[list[float] | None] = [None] * size
+    for old, new in to_page.items():
+        positions[new] = axes["positions"][old]
+    return {"positions": positions, "explained": axes["explained"]}
+
+
+def _neighbours(nearest: Sequence[Sequence[int]], to_page: Mapping[int, int]) -> dict[int, list[int]]:
+    return {new: [to_page[other] for other in nearest[old] if other in to_page] for old, new in to_page.items()}
+
+
+def mantel_of(file: Mapping[str, Any], of: str, with_: str, given: str | None = None) -> Mantel | None:
+    """One of the file's Mantel tests."""
+    wanted = (of, with_, given)
+    test = next(test for test in file["mantel"] if (test["of"], test["with"], test["given"]) == wanted)
+    return None if test["found"] is None else Mantel(**test["found"])
+
+
+def _test_row(test: Mapping[str, Any]) -> list[str]:
+    name = f"{SPACES[test['of']]} × {SPACES[test['with']]}"
+    name += f", {SPACES[test['given']]} held fixed" if test["given"] else ""
+    name = name[0].upper() + name[1:]
+    if test["found"] is None:
+        return [name, *[MISSING] * 4]
+    result = Mantel(**test["found"])
+    chance = f"{number(result.low, 2)} to {number(result.high, 2)}"
+    return [name, number(result.correlation, 2), chance, number(result.p), str(result.groups)]
+
+
+def topology_sentences(file: Mapping[str, Any]) -> list[str]:
+    """What the figures say in plain words, without any claim of cause."""
+    tests = (
+        ("Gate distances go with distances between the profiles’ embeddings", mantel_of(file, "gates", "embeddings")),
+        (
+            "With the embeddings held fixed, gate distances go with distances between people’s answers",
+            mantel_of(file, "gates", "answers", "embeddings"),
+        ),
+    )
+    sentences = [f"{text} at {_correlation(test)}." for text, test in tests if test is not None]
+    return [*sentences, _neighbour_sentence(file), *_twin_sentences(file)]
+
+
+def _correlation(test: Mantel) -> str:
+    chance = test.low <= test.correlation <= test.high
+    return f"{number(test.correlation, 2)}, {_against_chance(test)}" + ("" if chance else f" (p {number(test.p)})")
+
+
+def _neighbour_sentence(file: Mapping[str, Any]) -> str:
+    k, shared = file["neighbours"]["k"], file["neighbours"]["shared"]
+    return (
+        f"Of the {k} groups nearest to a group in gate space, {percent(shared['answers'])} are among the {k} nearest "
+        f"by people’s answers and {percent(shared['embeddings'])} among the {k} nearest by embedding; chance alone "
+        f"gives {percent(shared['chance'])}."
+    )
+
+
+def _twin_sentences(file: Mapping[str, Any]) -> list[str]:
+    twins = file["twins"]
+    if twins["correlation"] is None:
+        return []
+    return [
+        f"{twins['n']} of the changed profiles are those of another group: there the model’s answers move as the two "
+        f"groups’ people differ with a correlation of {number(twins['correlation'], 2)}."
+    ]
+
+
+def field_rows(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a profile field: share of the gates' variance, and how far changing it or leaving it out moves both."""
+    return [
+        {
+            "field": name.replace("_", " "),
+            "name": name,
+            "share": facts["share"],
+            **{
+                f"{what}_{kind}": facts[kind][what] for what in ("gates", "answers") for kind in ("changed", "left_out")
+            },
+        }
+        for name, facts in fields.items()
+    ]

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.reports.expert_map import layer_labels, natural
+from cuma.metrics.figures import number
+from cuma.reports.expert_map import layer_labels
 from cuma.reports.plots import series
-from cuma.reports.tables import number
 from cuma.runs.evidence import Evidence, Method
+from cuma.runs.gate_space import natural
 
 DEAD = 0.001
 """An expert is called unused when its mean share of the mixture stays below this in a layer."""
@@ -79,8 +80,8 @@ def training_panels(evidence: Evidence) -> list[dict[str, Any]]:
     panels = []
     for key, title, box in FIGURES:
         lines = [
-            series(number_, frame["at"], frame[key])
-            for number_, method in enumerate(evidence.methods)
+            series(place, frame["at"], frame[key])
+            for place, method in enumerate(evidence.methods)
             if len(frame := _steps(method.log).dropna(subset=[key]))
         ]
         if lines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -56,13 +56,16 @@ def rich_table(table: pd.DataFrame, side: Side, width: int = WHOLE_WIDTH) -> Tab
 def markdown_table(table: pd.DataFrame, side: Side, wanted: tuple[Column, ...] = COLUMNS) -> str:
     """The rows of one side as a Markdown table under its caption. `table`: a `comparison_table`."""
     columns = shown_columns(table, wanted)
-    lines = [f"**{side_title(table, side)}**", ""]
-    lines.append("| Method | " + " | ".join(column.heading for column in columns) + " |")
-    lines.append("|---|" + "---:|" * len(columns))
+    rows = []
     for _, row in table[table["side"] == side].iterrows():
-        label = row["label"].replace("|", "\\|")
-        label = f"**{label}**" if row["role"] == "reference" else label
-        lines.append(f"| {label} | " + " | ".join(cell_text(row, column.key) for column in columns) + " |")
+        label = f"**{row['label']}**" if row["role"] == "reference" else row["label"]
+        rows.append([label, *(cell_text(row, column.key) for column in columns)])
+    return _markdown_table(side_title(table, side), ["Method", *(column.heading for column in columns)], rows)
+
+
+def _markdown_table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"**{caption}**", "", "| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -115,10 +118,7 @@ def _latex_table(caption: str, label: str, headings: Sequence[str], rows: Sequen
 
 def markdown_listing(listing: Listing) -> str:
     """A small table in Markdown under its caption."""
-    lines = [f"**{listing.caption}**", "", "| " + " | ".join(listing.headings) + " |"]
-    lines.append("|---|" + "---:|" * (len(listing.headings) - 1))
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in listing.rows]
-    return "\n".join(lines) + "\n"
+    return _markdown_table(listing.caption, listing.headings, listing.rows)
 
 
 def latex_listing(listing: Listing, benchmark: str) -> str:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cuma.metrics import emd
-from cuma.reports.plots import predicted_answers, true_answers
-from cuma.reports.privacy import hidden_groups
 from cuma.runs.evidence import Evidence, Method
+from cuma.runs.group_answers import hidden_groups, predicted_answers, true_answers
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def group_errors(evidence: Evidence, method: Method) -> dict[str, float]:
     predicted = predicted_answers(method)
     cells: dict[str, list[float]] = {}
     for row in true_answers(evidence).itertuples():
-        said = predicted.get((row.group, row.question_id))
-        if said is not None:
-            cells.setdefault(row.group, []).append(float(emd(said, row.shares, ordinal[row.question_id])))
+        prediction = predicted.get((row.group, row.question_id))
+        if prediction is not None:
+            cells.setdefault(row.group, []).append(float(emd(prediction, row.shares, ordinal[row.question_id])))
     return {group: float(np.mean(values)) for group, values in cells.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cuma.reports.privacy import people_text
+from cuma.privacy.small_groups import people_text
 from cuma.runs.evidence import Evidence, Method
 
 ABSENT = "–"
@@ -23,7 +23,7 @@ SETTINGS: tuple[tuple[str, tuple[str, str]], ...] = (
 )
 """Heading and place in the recipe. A recipe need not say everything: what it leaves out is the package's default."""
 MIXTURE_ONLY = ("num_experts", "top_k", "router_input")
-TOLD = {"persona": "who asks", "none": "nothing", "few_shot": "four answers of the group"}
+PROMPTED = {"persona": "who asks", "none": "nothing", "few_shot": "four answers of the group"}
 SOURCES = {
     "logits": "the letters’ logits",
     "logprobs": "a server’s log-probabilities",
@@ -46,8 +46,8 @@ def method_card(evidence: Evidence) -> tuple[list[str], list[list[str]]]:
         [
             method.label,
             *(_setting(method, *place) for _, place in SETTINGS),
-            told(method.asked),
-            _probabilities(method.asked),
+            prompt_facts(method.protocol),
+            _probabilities(method.protocol),
         ]
         for method in models
     ]
@@ -65,56 +65,54 @@ def _setting(method: Method, section: str, key: str) -> str:
     return ABSENT if value is None else str(value)
 
 
-def told(asked: Mapping[str, Any]) -> str:
-    """What the prompt says about who asks. asked: as in scores.json; may be empty."""
-    text = TOLD.get(asked.get("prompting", ""), ABSENT)
-    return f"{text}, in plain paragraphs" if asked.get("template") == "plain" else text
+def prompt_facts(protocol: Mapping[str, Any]) -> str:
+    """What the prompt says about who asks. protocol: `Method.protocol`; may be empty."""
+    text = PROMPTED.get(protocol.get("prompting", ""), ABSENT)
+    return f"{text}, in plain paragraphs" if protocol.get("template") == "plain" else text
 
 
-def _probabilities(asked: Mapping[str, Any]) -> str:
+def _probabilities(protocol: Mapping[str, Any]) -> str:
     """Where the shares of the options come from."""
-    return SOURCES.get(asked.get("answers", ""), ABSENT).format(samples=asked.get("samples"))
+    return SOURCES.get(protocol.get("answers", ""), ABSENT).format(samples=protocol.get("samples"))
 
 
 def read_from(evidence: Evidence) -> str:
     """How answers became shares of the options, for a sentence about all methods."""
-    sampled = {method.asked["answers"] == "samples" for method in evidence.methods if method.asked}
+    sampling = {method.protocol["answers"] == "samples" for method in evidence.methods if method.protocol}
     ways = {False: "read from the probabilities of the answer letters", True: "counted in sampled replies"}
-    if len(sampled) == 2:
+    if len(sampling) == 2:
         return f"{ways[False]} or, where the method card says so, {ways[True]},"
-    return ways[sampled == {True}]
+    return ways[sampling == {True}]
 
 
 def data_card(evidence: Evidence) -> list[tuple[str, str]]:
     """Source, citation, licence and sizes of the data, each once; sizes of under 11 people are words."""
-    found: dict[str, list[str]] = {}
+    rows: dict[str, list[str]] = {}
     for method in evidence.methods:
         data = method.info.get("data")
         for key, value in (data if isinstance(data, Mapping) else {}).items():
-            found.setdefault(key.replace("_", " ").capitalize(), []).append(plain(value))
+            rows.setdefault(key.replace("_", " ").capitalize(), []).append(plain(value))
         trained = method.info.get("population", {}).get("people", ABSENT)
         if trained != ABSENT:
-            said = people_text(trained) if trained is not None else people_text(0)
-            found.setdefault("People trained on", []).append(said)
+            count = people_text(trained) if trained is not None else people_text(0)
+            rows.setdefault("People trained on", []).append(count)
     for seen, heading in ((True, "Tested, seen groups"), (False, "Tested, unseen groups")):
         side = evidence.people[evidence.people["seen"] == seen]
         if len(side) and evidence.of_shares:
-            found[heading] = [
-                f"shares of {side['group'].nunique()} groups on {side['question_id'].nunique()} questions"
-            ]
+            rows[heading] = [f"shares of {side['group'].nunique()} groups on {side['question_id'].nunique()} questions"]
         elif len(side):
             people = people_text(int(side["person"].nunique()))
-            found[heading] = [f"{people} people in {side['group'].nunique()} groups"]
-    return [(heading, " · ".join(dict.fromkeys(values))) for heading, values in found.items()]
+            rows[heading] = [f"{people} people in {side['group'].nunique()} groups"]
+    return [(heading, " · ".join(dict.fromkeys(values))) for heading, values in rows.items()]
 
 
 def facts(evidence: Evidence) -> list[tuple[str, str]]:
     """What the runs recorded about machine, seed, versions and licences; each value once."""
     rows = []
     for key, name in FACTS.items():
-        found = [method.info[key] for method in evidence.methods if method.info.get(key) not in (None, "", {}, [])]
-        if found:
-            rows.append((name, " · ".join(dict.fromkeys(map(plain, found)))))
+        values = [method.info[key] for method in evidence.methods if method.info.get(key) not in (None, "", {}, [])]
+        if values:
+            rows.append((name, " · ".join(dict.fromkeys(map(plain, values)))))
     return rows
 
 

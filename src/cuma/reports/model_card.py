@@ -11,13 +11,16 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cuma.errors import RunError
+from cuma.metrics.figures import estimate_text
+from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
+from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
 from cuma.reports.group_rows import group_rows
-from cuma.reports.privacy import MIN_PEOPLE, hidden_groups, people_text
-from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, number, shown_sides
+from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
 from cuma.runs.evidence import read_evaluation
 from cuma.runs.folder import Run, read_json, write_text
+from cuma.runs.group_answers import hidden_groups
 
 CARD_NAME = "README.md"
 SUPPRESSED = "—"
@@ -26,13 +29,6 @@ PROMPT_LANGUAGE = "en"
 """The instructions around every question are English (cuma.data.surveys.prompts)."""
 RECORDED = ("backbone", "data", "population")
 """Keys of run.json that a card cannot do without."""
-METHODS = {
-    "cuma": "a mixture of LoRA experts",
-    "lora": "one dense LoRA adapter",
-    "dora": "one dense DoRA adapter",
-    "prefix": "a trained prefix (P-Tuning v2)",
-    "full": "copies of its layers, fine-tuned whole",
-}
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ def _base_name(run: Run) -> str:
 def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
     population = run.info["population"]
     people = population["people"]
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "population": population,
         "trained_on": f"fewer than {MIN_PEOPLE}" if people is None else people_text(people),
         "evaluated": False,
@@ -134,17 +130,20 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
     }
     folder = run.chosen_with("predictions.parquet")
     if folder is None:
-        return found | {"rows": group_rows(population["groups"], None)}
+        return facts | {"rows": group_rows(population["groups"], None)}
     evidence, scores = read_evaluation(run, folder), read_json(folder / "scores.json")
     rows = group_rows(population["groups"], evidence)
     sides = shown_sides(evidence)
-    return found | {
+    return facts | {
         "evaluated": True,
         "rows": rows,
         "unlisted": len(hidden_groups(evidence.people)),
         "sides": sides,
         "few": few_sentences(evidence),
-        "short": {side: {key: _figure(scores[side].get(key, UNKNOWN), key) for key in SHOWN_METRICS} for side in sides},
+        "short": {
+            side: {key: _figure({"value": scores[side].get(key, UNKNOWN)["value"]}, key) for key in SHOWN_METRICS}
+            for side in sides
+        },
         "headings": [_heading(side, scores["n"][side]) for side in sides],
         "results": [_figures(scores, key, sides) for key in SHOWN_METRICS],
         "meanings": [_column(key, evidence.of_shares) for key in SHOWN_METRICS],
@@ -166,27 +165,22 @@ def _column(metric: str, of_shares: bool = False) -> Column:
 
 def _figures(scores: dict[str, Any], metric: str, sides: list[Any], name: str | None = None) -> ResultRow:
     return ResultRow(
-        name or _column(metric).heading, tuple(_cell(scores.get(side, {}).get(metric), metric) for side in sides)
+        name or _column(metric).heading,
+        tuple(_figure(scores.get(side, {}).get(metric, UNKNOWN), metric) for side in sides),
     )
 
 
 def _figure(entry: dict[str, Any], metric: str) -> str:
-    digits = 3 if metric in ("soft_emd", "noise_floor") else 2
-    return SUPPRESSED if entry["value"] is None else number(entry["value"], digits)
-
-
-def _cell(entry: dict[str, Any] | None, metric: str) -> str:
-    """A figure with its 95 % interval; a mark where a method says nothing of a side."""
-    if entry is None or entry["value"] is None:
+    """A figure with its 95 % interval where `entry` has one; a mark where a method says nothing of a side."""
+    if entry["value"] is None:
         return SUPPRESSED
-    low, high = ({"value": entry[end]} for end in ("low", "high"))
-    interval = "" if low["value"] is None else f" [{_figure(low, metric)}, {_figure(high, metric)}]"
-    return _figure(entry, metric) + interval + (" ⚠" if entry.get("low_mass") else "")
+    digits = 3 if metric in ("soft_emd", "noise_floor") else 2
+    return estimate_text(entry, digits) + (" ⚠" if entry.get("low_mass") else "")
 
 
 def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any]) -> list[ResultRow]:
     """Soft EMD of the anchors whose runs lie beside this one and answered for the same people."""
-    found = []
+    rows = []
     for file in sorted(run.path.resolve().parent.glob("*/run.json")):
         other = Run.open(file.parent)
         folder = other.chosen_with("predictions.parquet")
@@ -195,8 +189,8 @@ def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any])
         data, theirs = load_recipe(other.path / "recipe.yaml").data, read_json(folder / "scores.json")
         same = (data.benchmark, data.split_seed) == (recipe.data.benchmark, recipe.data.split_seed)
         if same and all(theirs["n"].get(side, scores["n"][side]) == scores["n"][side] for side in sides):
-            found.append(_figures(theirs, "soft_emd", sides, other.info["label"]))
-    return found
+            rows.append(_figures(theirs, "soft_emd", sides, other.info["label"]))
+    return rows
 
 
 def _plain(value: Any) -> str:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import math
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
-from cuma.metrics.shares import N
-from cuma.reports.privacy import hidden_cells
 from cuma.reports.tables import shown_sides
-from cuma.runs.evidence import Evidence, Method
+from cuma.runs.evidence import Evidence
+from cuma.runs.group_answers import predicted_answers, true_answers
 
 RIVAL_COLOURS = 5
 """How many colours the style sheet has for rivals (Okabe-Ito without the reference's); more rivals reuse them."""
 
-Z95 = 1.959963984540054
 
-
+@cache
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share (Wilson 1927); `trials` > 0."""
-    share = successes / trials
-    centre = share + Z95**2 / (2 * trials)
-    half = Z95 * math.sqrt(share * (1 - share) / trials + Z95**2 / (4 * trials**2))
-    scale = 1 + Z95**2 / trials
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    """The 95 % Wilson score interval of a share, kept because many cells have the same counts; `trials` > 0."""
+    ends = binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(ends.low), float(ends.high)
 
 
 def method_entries(evidence: Evidence) -> list[dict[str, str]]:
@@ -37,34 +33,6 @@ def method_entries(evidence: Evidence) -> list[dict[str, str]]:
             colour, rivals = f"rival-{rivals % RIVAL_COLOURS + 1}", rivals + 1
         entries.append({"name": method.name, "label": method.label, "role": method.role, "colour": colour})
     return entries
-
-
-def true_answers(evidence: Evidence) -> pd.DataFrame:
-    """People's answers in every cell that may be shown: group, question_id, seen, n (None where that is not known),
-    shares (array [options])."""
-    options = {question["id"]: len(question["options"]) for question in evidence.questions}
-    left_out = hidden_cells(evidence.people)
-    rows: list[tuple[str, str, bool, int | None, np.ndarray]] = []
-    if evidence.of_shares:
-        known = evidence.people[N] if N in evidence.people else [math.nan] * len(evidence.people)
-        for row, n in zip(evidence.people.itertuples(), known, strict=True):
-            if (row.group, row.question_id) not in left_out:
-                size = None if math.isnan(n) else int(n)
-                rows.append((row.group, row.question_id, bool(row.seen), size, np.array(row.shares)))
-    else:
-        for (group, question), cell in evidence.people.groupby(["group", "question_id"]):
-            if (group, question) not in left_out:
-                counts = np.bincount(cell["answer"].to_numpy(), minlength=options[question])
-                n = int(counts.sum())
-                rows.append((group, question, bool(cell["seen"].iloc[0]), n, counts / n))
-    table = pd.DataFrame(rows, columns=["group", "question_id", "seen", "n", "shares"])
-    return table.astype({"n": object})
-
-
-def predicted_answers(method: Method) -> dict[tuple[str, str], np.ndarray]:
-    """The method's mean answer distribution [options] per (group, question_id)."""
-    cells = method.predictions.groupby(["group", "question_id"])["probabilities"]
-    return {key: np.stack(cell.to_numpy()).mean(axis=0) for key, cell in cells}
 
 
 def answers_payload(evidence: Evidence) -> dict[str, Any]:

@@ -61,22 +61,29 @@ def push_to_hub(
         raise PublishError("You are not logged in to the Hub. Run `hf auth login`, with a token that may write.")
     try:
         return _upload(api, opened.adapter, repo_id, private, revision)
-    except (ValueError, BadRequestError) as error:  # a name that cannot be, or metadata that the Hub does not take
-        raise PublishError(f"The Hub does not accept {repo_id!r}: {_one_line(error)}") from error
-    except RevisionNotFoundError as error:
-        raise PublishError(f"{repo_id!r} has no revision {revision!r}, and it could not be made.") from error
-    except RepositoryNotFoundError as error:
-        raise _not_allowed(repo_id) from error
-    except HfHubHTTPError as error:
-        if error.response is not None and error.response.status_code in UNAUTHORISED:
-            raise _not_allowed(repo_id) from error
-        raise PublishError(f"The Hub refused {repo_id!r}: {_one_line(error)}") from error
+    except (ValueError, HfHubHTTPError) as error:
+        raise PublishError(_refusal(error, repo_id, revision)) from error
     except OfflineModeIsEnabled as error:
         raise PublishError("HF_HUB_OFFLINE is set, so nothing can be uploaded. Unset it and try again.") from error
     except TransportError as error:
         raise PublishError(
             f"The Hub cannot be reached ({type(error).__name__}). Nothing is lost: connect, and give the command again."
         ) from error
+
+
+def _refusal(error: ValueError | HfHubHTTPError, repo_id: str, revision: str | None) -> str:
+    """What the Hub means by it."""
+    if isinstance(error, ValueError | BadRequestError):  # a name that cannot be, or metadata that it does not take
+        return f"The Hub does not accept {repo_id!r}: {_one_line(error)}"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo_id!r} has no revision {revision!r}, and it could not be made."
+    status = None if error.response is None else error.response.status_code
+    if isinstance(error, RepositoryNotFoundError) or status in UNAUTHORISED:
+        return (
+            f"The Hub does not let you write to {repo_id!r}. Log in with `hf auth login`, with a token that may write, "
+            "and check the name in front of the slash."
+        )
+    return f"The Hub refused {repo_id!r}: {_one_line(error)}"
 
 
 def _upload(api: HfApi, folder: Path, repo_id: str, private: bool, revision: str | None) -> str:
@@ -107,13 +114,6 @@ def _refuse_local_names(run: Run) -> None:
                 f"The adapter's configuration names its {what} by a folder on this machine, which others do not have. "
                 f"Train with the {what}'s Hub id."
             )
-
-
-def _not_allowed(repo_id: str) -> PublishError:
-    return PublishError(
-        f"The Hub does not let you write to {repo_id!r}. Log in with `hf auth login`, with a token that may write, and "
-        "check the name in front of the slash."
-    )
 
 
 def _one_line(error: Exception) -> str:

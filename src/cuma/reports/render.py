@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from cuma.metrics.figures import number
+from cuma.privacy.small_groups import MIN_PEOPLE
 from cuma.reports.collapse_and_gradients import collapse_rows, gradient_rows
 from cuma.reports.expert_map import topology_payload
 from cuma.reports.expert_use import health_rows, training_panels
 from cuma.reports.formats import latex_listing, latex_tables, markdown_listing, markdown_tables
 from cuma.reports.method_and_data import data_card, facts, method_card, read_from
-from cuma.reports.plots import answers_payload, curve_panels, method_entries, true_answers
-from cuma.reports.privacy import MIN_PEOPLE
+from cuma.reports.plots import answers_payload, curve_panels, method_entries
 from cuma.reports.side_tables import (
-    INEQUALITY_NOTE,
-    PARTIAL_NOTE,
     choice_listings,
     choice_sentences,
-    inequality_listing,
-    partial_listing,
     reply_listings,
+    small_listings,
 )
 from cuma.reports.tables import (
     MORE_COLUMNS,
@@ -33,7 +32,6 @@ from cuma.reports.tables import (
     cell_text,
     compare_methods,
     few_sentences,
-    number,
     shown_columns,
     shown_sides,
     side_title,
@@ -43,27 +41,44 @@ from cuma.reports.verdict import control_sentences, headline, sentences
 from cuma.reports.world import world_payload
 from cuma.runs.evidence import Evidence, read_evidence
 from cuma.runs.folder import write_text
+from cuma.runs.group_answers import true_answers
 
 DEFAULT_TITLE = "Whose answers does the model give?"
 CHOICES_HEADLINE = "How often each method names the reply that a person prefers"
 REPLIES_HEADLINE = "How varied each method’s replies are"
-SECTIONS = {
-    "collapse": "Groups apart",
-    "table": "Comparison",
-    "world": "World",
-    "answers": "Answers",
-    "choices": "Replies",
-    "replies": "Written replies",
-    "topology": "Experts",
-    "changes": "What if",
-    "health": "Health",
-    "gradients": "Gradients",
-    "curves": "Training",
-    "how": "Method and data",
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page: a template of its name, which gets its rows under that name."""
+
+    title: str
+    """In the page's list of parts."""
+    rows: Callable[[Evidence], Any] = lambda evidence: True
+    """What it shows; the part is left out where that is nothing."""
+    draws: bool = False
+    """Whether there is a script of its name."""
+    json: str = ""
+    """The key under which scripts find the rows; empty: they do not."""
+    with_table: bool = False
+    """Whether it is there whenever there is a comparison, even without rows."""
+
+
+PARTS = {
+    "collapse": Part("Groups apart", collapse_rows, draws=True, with_table=True),
+    "table": Part("Comparison", with_table=True),
+    "world": Part("World", world_payload, draws=True, json="world"),
+    "answers": Part("Answers", answers_payload, draws=True, json="answers"),
+    "choices": Part("Replies", choice_listings),
+    "replies": Part("Written replies", reply_listings),
+    "topology": Part("Experts", topology_payload, draws=True, json="topology"),
+    "changes": Part("What if", draws=True),
+    "health": Part("Health", health_rows),
+    "gradients": Part("Gradients", gradient_rows, draws=True, json="gradients"),
+    "curves": Part("Training", draws=True, json="panels"),
+    "how": Part("Method and data"),
 }
-"""Parts of the page in order, with their names in its list of parts. Each is a template of that name."""
-SCRIPTS = ("collapse", "world", "answers", "topology", "changes", "gradients", "curves")
-"""Parts that draw: each has a script of that name."""
+"""Parts of the page in order."""
 
 
 def write_report(
@@ -92,8 +107,7 @@ def write_report(
 def write_page(evidence: Evidence, table: pd.DataFrame, output: Path, title: str = DEFAULT_TITLE) -> None:
     """The page, and the tables beside it under the same name. `table`: `compare_methods` of the same evidence."""
     write_text(output, render(evidence, table, title))
-    beside = [*filter(None, [inequality_listing(evidence), partial_listing(evidence)])]
-    beside += [*choice_listings(evidence), *reply_listings(evidence)]
+    beside = [*small_listings(evidence), *choice_listings(evidence), *reply_listings(evidence)]
     write_text(output.with_suffix(".md"), "\n".join([markdown_tables(table), *map(markdown_listing, beside)]))
     latex = [latex_listing(listing, evidence.benchmark) for listing in beside]
     write_text(output.with_suffix(".tex"), "\n".join([latex_tables(table, evidence.benchmark), *latex]))
@@ -101,65 +115,28 @@ def write_page(evidence: Evidence, table: pd.DataFrame, output: Path, title: str
 
 def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) -> str:
     """The page as text. `table`: `compare_methods` of the same evidence."""
-    data = _data(evidence, table)
-    health, collapse = health_rows(evidence), collapse_rows(evidence)
-    learned = [entry for entry in data["topology"] if entry["learned"]]
-    choices, replies = choice_listings(evidence), reply_listings(evidence)
-    nobody = table.empty
-    empty = {
-        "choices": not choices,
-        "replies": not replies,
-        "collapse": nobody,
-        "table": nobody,
-        "world": data["world"] is None,
-        "answers": not data["answers"]["groups"],
-        "topology": not data["topology"],
-        "changes": not any(entry["learned"]["changes"] for entry in learned),
-        "health": not health,
-        "gradients": not data["gradients"],
-        "curves": not data["panels"],
-    }
-    sections = [name for name in SECTIONS if not empty.get(name, False)]
-    scripts = [name for name in SCRIPTS if name in sections and (name != "collapse" or data["answers"]["groups"])]
+    rows = {name: part.rows(evidence) for name, part in PARTS.items()}
+    rows["changes"] = [entry for entry in rows["topology"] if entry["learned"] and entry["learned"]["changes"]]
+    rows["curves"] = [*curve_panels(evidence, table), *training_panels(evidence)]
+    groups = rows["answers"]["groups"]
+    nothing = {name for name, part in PARTS.items() if (table.empty if part.with_table else not rows[name])}
+    sections = [name for name in PARTS if name not in nothing and (name != "answers" or groups)]
+    scripts = [name for name in sections if PARTS[name].draws and (name != "collapse" or groups)]
+    data = {"methods": method_entries(evidence)} | {part.json: rows[name] for name, part in PARTS.items() if part.json}
     return (
         html_environment()
         .get_template("report/page.html.j2")
         .render(
+            **rows,
             sections=sections,
-            names=SECTIONS,
+            names={name: part.title for name, part in PARTS.items()},
             scripts=[template_text(f"report/{name}.js") for name in ("base", *scripts)],
             data=page_json(data),
             css=template_text(STYLE),
             plotly=get_plotlyjs(),
             **_words(evidence, table, title),
-            **{key: data[key] for key in ("world", "topology", "gradients")},
-            learned=learned,
-            health=health,
-            collapse=collapse,
-            curves=_curve_rows(evidence),
-            choices=choices,
-            replies=replies,
-            partial=partial_listing(evidence),
-            partial_note=PARTIAL_NOTE,
-            choice_sentences=choice_sentences(evidence),
-            inequality=inequality_listing(evidence),
-            inequality_note=INEQUALITY_NOTE,
-            of_shares=evidence.of_shares,
-            has_map=data["world"] is not None,
         )
     )
-
-
-def _data(evidence: Evidence, table: pd.DataFrame) -> dict[str, Any]:
-    """What the page's scripts draw."""
-    return {
-        "methods": method_entries(evidence),
-        "answers": answers_payload(evidence),
-        "panels": [*curve_panels(evidence, table), *training_panels(evidence)],
-        "topology": topology_payload(evidence),
-        "world": world_payload(evidence),
-        "gradients": gradient_rows(evidence),
-    }
 
 
 def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any]:
@@ -190,6 +167,10 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "read_from": read_from(evidence),
         "facts": facts(evidence),
         "data_card": data_card(evidence),
+        "curve_rows": _curve_rows(evidence),
+        "listings": small_listings(evidence),
+        "choice_sentences": choice_sentences(evidence),
+        "of_shares": evidence.of_shares,
     }
 
 
@@ -210,13 +191,13 @@ def _side(table: pd.DataFrame, side: Any, entries: list[dict[str, str]]) -> dict
     rows = table[table["side"] == side]
     colours = {entry["name"]: entry["colour"] for entry in entries}
     widest = float(rows[["soft_emd", "soft_emd_high"]].max().max()) * 1.04 or 1.0
-    columns = shown_columns(table)
+    columns, more = shown_columns(table), shown_columns(table, MORE_COLUMNS)
     return {
         "title": side_title(table, side),
         "name": side,
         "scale": number(widest, 2),
         "rows": [_table_row(row, columns, colours[row["name"]], widest) for _, row in rows.iterrows()],
-        "more": [_more_row(row, shown_columns(table, MORE_COLUMNS)) for _, row in rows.iterrows()],
+        "more": [{"label": row["label"], "cells": _cells(row, more)} for _, row in rows.iterrows()],
     }
 
 
@@ -228,7 +209,7 @@ def _table_row(row: pd.Series, columns: tuple[Column, ...], colour: str, widest:
         "label": row["label"],
         "role": row["role"],
         "colour": colour,
-        "cells": [_cell(cell_text(row, column.key)) for column in columns],
+        "cells": _cells(row, columns),
         "value": place(row["soft_emd"]),
         "low": place(row["soft_emd_low"]),
         "high": place(row["soft_emd_high"]),
@@ -236,14 +217,10 @@ def _table_row(row: pd.Series, columns: tuple[Column, ...], colour: str, widest:
     }
 
 
-def _more_row(row: pd.Series, columns: tuple[Column, ...]) -> dict[str, Any]:
-    return {"label": row["label"], "cells": [_cell(cell_text(row, column.key)) for column in columns]}
-
-
-def _cell(text: str) -> Mapping[str, str]:
-    """The figure and, on its own line, its interval."""
-    figure, bracket, bounds = text.partition("[")
-    return {"figure": figure.strip(), "bounds": bracket + bounds}
+def _cells(row: pd.Series, columns: tuple[Column, ...]) -> list[dict[str, str]]:
+    """Each figure and, on its own line, its interval."""
+    parts = [cell_text(row, column.key).partition("[") for column in columns]
+    return [{"figure": figure.strip(), "bounds": bracket + bounds} for figure, bracket, bounds in parts]
 
 
 def _spreads(table: pd.DataFrame) -> dict[str, str]:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cuma.reports.collapse_and_gradients import estimate_text
-from cuma.reports.method_and_data import told
-from cuma.reports.plots import true_answers
-from cuma.reports.privacy import MIN_PEOPLE, hidden, people_text
-from cuma.reports.tables import MISSING, SIDES, p_text, shown_sides
+from cuma.metrics.figures import MISSING, estimate_text, p_text, percent
+from cuma.privacy.small_groups import MIN_PEOPLE, hidden, people_text
+from cuma.reports.method_and_data import prompt_facts
+from cuma.reports.tables import SIDES, shown_sides
 from cuma.runs.evidence import Evidence, Method
+from cuma.runs.group_answers import true_answers
 
 NOT_SHOWN = "a group that is not shown"
 
@@ -25,12 +25,20 @@ class Listing:
     caption: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    """What the page says under it."""
+
+
+def small_listings(evidence: Evidence) -> list[Listing]:
+    """The tables that stand beside the comparison; without any row, none."""
+    return [listing for made in (inequality_listing, partial_listing) if (listing := made(evidence)) is not None]
 
 
 INEQUALITY_HEADINGS = ("Method", "Groups", "Worst served", "Its soft EMD ↓", "Gap to the best ↓", "σ-inequity ↓")
 INEQUALITY_NOTE = (
     "Worst served: the group with the largest soft EMD; gap: its distance from the smallest; σ-inequity: the standard "
-    "deviation over groups. Small samples inflate all three, so that they are never 0."
+    "deviation over groups. Small samples inflate all three, so that they are never 0. Brackets: 95 % intervals; {} "
+    "are drawn, and the groups kept."
 )
 
 
@@ -38,51 +46,50 @@ def inequality_listing(evidence: Evidence) -> Listing | None:
     """Worst group, gap and σ-inequity of every method and side, from scores.json; None where no run has them."""
     shown = set(true_answers(evidence)["group"])
     rows = [
-        (method.label, side, *_worst(found, shown))
+        (method.label, side, *_worst(inequality, shown))
         for method in evidence.methods
-        for side, found in method.inequality.items()
+        for side, inequality in method.inequality.items()
         if side in shown_sides(evidence)
-        if found["worst_group"]["value"] is not None
+        if inequality["worst_group"]["value"] is not None
     ]
-    return Listing("worst", "Who is served worst", INEQUALITY_HEADINGS, tuple(rows)) if rows else None
+    note = INEQUALITY_NOTE.format("questions" if evidence.of_shares else "people")
+    return Listing("worst", "Who is served worst", INEQUALITY_HEADINGS, tuple(rows), note) if rows else None
 
 
-def _worst(found: Mapping[str, Any], shown: set[str]) -> list[str]:
+def _worst(inequality: Mapping[str, Any], shown: set[str]) -> list[str]:
     """Who, and the three figures; of a group that is not shown no figure either, for it could be told from the rest:
     nor the gap, where the best served is such a group."""
-    if found["worst_group"].get("group") not in shown:
-        return [NOT_SHOWN, MISSING, MISSING, estimate_text(found["group_inequity"], 3)]
-    gap = estimate_text(found["group_gap"], 3) if found["group_gap"]["best"] in shown else MISSING
+    if inequality["worst_group"].get("group") not in shown:
+        return [NOT_SHOWN, MISSING, MISSING, estimate_text(inequality["group_inequity"])]
+    gap = estimate_text(inequality["group_gap"]) if inequality["group_gap"]["best"] in shown else MISSING
     return [
-        found["worst_group"]["group"],
-        estimate_text(found["worst_group"], 3),
+        inequality["worst_group"]["group"],
+        estimate_text(inequality["worst_group"]),
         gap,
-        estimate_text(found["group_inequity"], 3),
+        estimate_text(inequality["group_inequity"]),
     ]
 
 
 PARTIAL_NOTE = (
     "So much of each profile’s fields was told, drawn at random; at 0 % nobody in particular asks. What people said is "
-    "the whole group’s throughout."
+    "the whole group’s throughout. Brackets: 95 % intervals."
 )
 
 
 def partial_listing(evidence: Evidence) -> Listing | None:
     """Soft EMD when only a part of each profile is known, from partial.json; None where no run has it."""
-    found = [(method.label, method.measured["partial"]) for method in evidence.methods if "partial" in method.measured]
-    shares = sorted({share for _, partial in found for share in partial["shares"]})
+    methods = [method for method in evidence.methods if "partial" in method.measurements]
+    files = [(method.label, method.measurements["partial"]) for method in methods]
+    shares = sorted({share for _, file in files for share in file["shares"]})
     rows = []
-    for label, partial in found:
+    for label, file in files:
         for side in shown_sides(evidence):
-            if side in partial:
-                known = dict(zip(partial["shares"], partial[side], strict=True))
-                rows.append((label, side, *(estimate_text(known.get(share), 3) for share in shares)))
-    headings = ("Method", "Groups", *(f"{share:.0%}".replace("%", " %") for share in shares))
-    return (
-        Listing("partial", "Soft EMD ↓ by the share of each profile that is known", headings, tuple(rows))
-        if rows
-        else None
-    )
+            if side in file:
+                known = dict(zip(file["shares"], file[side], strict=True))
+                rows.append((label, side, *(estimate_text(known.get(share)) for share in shares)))
+    headings = ("Method", "Groups", *map(percent, shares))
+    caption = "Soft EMD ↓ by the share of each profile that is known"
+    return Listing("partial", caption, headings, tuple(rows), PARTIAL_NOTE) if rows else None
 
 
 CHOICE_HEADINGS = (
@@ -93,33 +100,33 @@ CHOICE_HEADINGS = (
 
 def choice_listings(evidence: Evidence) -> list[Listing]:
     """How often each method names the reply that a person preferred, and the same by group; none without such data."""
-    asked = [method for method in evidence.methods if _sides(method)]
-    if not asked:
+    methods = [method for method in evidence.methods if _sides(method)]
+    if not methods:
         return []
-    found = [(method, side, method.choices[side]) for method in asked for side in _sides(method)]
+    parts = [(method, side, method.choices[side]) for method in methods for side in _sides(method)]
     rows = tuple(
         (
-            method.label, side, told(method.choices.get("asked", {})),
-            estimate_text(part["accuracy"]), f"{part['chance']:.2f}",
-            *(estimate_text(part[name]) for name in ("macro_f1", "brier", "ece")),
+            method.label, side, prompt_facts(method.choices.get("asked", {})),
+            estimate_text(part["accuracy"], 2), f"{part['chance']:.2f}",
+            *(estimate_text(part[name], 2) for name in ("macro_f1", "brier", "ece")),
             f"{part['option_mass']['value']:.2f}", people_text(part["n"]["choices"]), people_text(part["n"]["people"]),
         )
-        for method, side, part in found
+        for method, side, part in parts
     )  # fmt: skip
-    caption = f"Preferred replies ({', '.join(sorted({method.choices['benchmark'] for method in asked}))})"
+    caption = f"Preferred replies ({', '.join(sorted({method.choices['benchmark'] for method in methods}))})"
     listings = [Listing("choices", caption, CHOICE_HEADINGS, rows)]
-    by_group = _by_group(caption, found, [method.label for method in asked])
+    by_group = _by_group(caption, parts, [method.label for method in methods])
     return listings + ([by_group] if by_group.rows else [])
 
 
-def _by_group(caption: str, found: Sequence[tuple[Method, str, Mapping[str, Any]]], labels: list[str]) -> Listing:
+def _by_group(caption: str, parts: Sequence[tuple[Method, str, Mapping[str, Any]]], labels: list[str]) -> Listing:
     """A row per group that may be shown, a column per method."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    for method, side, part in found:
+    for method, side, part in parts:
         for group in _shown(part):
             entry = part["by_group"][group]
             row = rows.setdefault((group, side), {"People": people_text(entry["n"])})
-            row[method.label] = estimate_text(entry["accuracy"])
+            row[method.label] = estimate_text(entry["accuracy"], 2)
     columns = ("People", *labels)
     ordered = sorted(rows.items())
     texts = tuple((group, side, *(row.get(name, MISSING) for name in columns)) for (group, side), row in ordered)
@@ -153,14 +160,16 @@ def _sides(method: Method) -> list[str]:
 
 def _choice_sentence(label: str, side: str, part: Mapping[str, Any]) -> str:
     entry, chance = part["accuracy"], part["chance"]
-    text = f"On {side} groups {label} names the reply that the person preferred in {_percent(entry['value'])} of cases"
+    text = (
+        f"On {side} groups {label} names the reply that the person preferred in {percent(entry['value'], 1)} of cases"
+    )
     if entry["low"] is None:
-        return f"{text}; guessing gives {_percent(chance)}."
+        return f"{text}; guessing gives {percent(chance, 1)}."
     verdict = "not shown to be more than" if entry["low"] <= chance else "more than"
     if entry["high"] < chance:
         verdict = "less than"
-    ends = f"95 % interval {_percent(entry['low'])} to {_percent(entry['high'])}"
-    return f"{text} ({ends}): {verdict} the {_percent(chance)} of guessing."
+    ends = f"95 % interval {percent(entry['low'], 1)} to {percent(entry['high'], 1)}"
+    return f"{text} ({ends}): {verdict} the {percent(chance, 1)} of guessing."
 
 
 DIVERSITY_HEADINGS = (
@@ -174,39 +183,35 @@ WIN_HEADINGS = (
 
 def reply_listings(evidence: Evidence) -> list[Listing]:
     """How varied each method's replies are, and how often a judge prefers them; none where no run wrote any."""
-    written = [(method.label, method.replies) for method in evidence.methods if method.replies]
-    varied = [
+    replies = [(method.label, method.replies) for method in evidence.methods if method.replies]
+    diversity = [
         (
-            label, found["benchmark"], str(found["texts"]), f"{found['blocks']} × {found['budget']}",
-            *(estimate_text(found[name], 3) for name in ("distinct_1", "distinct_2", "self_bleu")),
+            label, file["benchmark"], str(file["texts"]), f"{file['blocks']} × {file['budget']}",
+            *(estimate_text(file[name]) for name in ("distinct_1", "distinct_2", "self_bleu")),
         )
-        for label, found in written
+        for label, file in replies
     ]  # fmt: skip
-    judged = [
-        (label, found["benchmark"], *_win(found["judged"]))
-        for label, found in written
-        if found.get("judged", {"n": {"people": 0}})["n"]["people"] >= MIN_PEOPLE
+    wins = [
+        (label, file["benchmark"], *_win(file["judged"]))
+        for label, file in replies
+        if file.get("judged", {"n": {"people": 0}})["n"]["people"] >= MIN_PEOPLE
     ]
     listings = [
-        Listing("diversity", "How varied replies are", DIVERSITY_HEADINGS, tuple(varied)),
-        Listing("wins", "Whose reply a judge prefers", WIN_HEADINGS, tuple(judged)),
+        Listing("diversity", "How varied replies are", DIVERSITY_HEADINGS, tuple(diversity)),
+        Listing("wins", "Whose reply a judge prefers", WIN_HEADINGS, tuple(wins)),
     ]
     return [listing for listing in listings if listing.rows]
 
 
-def _win(found: Mapping[str, Any]) -> list[str]:
+def _win(file: Mapping[str, Any]) -> list[str]:
     """The cells of one win_rate.json."""
     return [
-        found["against"],
-        found["judge"],
-        estimate_text(found["win_rate"], 3),
-        estimate_text(found["length_controlled_win_rate"], 3),
-        MISSING if found["p"] is None else p_text(found["p"]),
-        _percent(found["position_consistency"]),
-        f"{found['n']['judged']:,}",
-        f"{found['n']['people']:,}",
+        file["against"],
+        file["judge"],
+        estimate_text(file["win_rate"]),
+        estimate_text(file["length_controlled_win_rate"]),
+        MISSING if file["p"] is None else p_text(file["p"]),
+        percent(file["position_consistency"], 1),
+        f"{file['n']['judged']:,}",
+        f"{file['n']['people']:,}",
     ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

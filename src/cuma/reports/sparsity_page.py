@@ -7,22 +7,23 @@ from typing import Any
 
 import numpy as np
 from plotly.offline import get_plotlyjs
+from scipy.stats import false_discovery_control
 from tqdm import tqdm
 
-from cuma.data.sparsity import MISSING, Answers, CountedQuestion, read_answers
+from cuma.data.sparsity import MISSING, Answers, read_answers
 from cuma.errors import BenchmarkError
 from cuma.metrics.group_distances import (
-    Permuted,
-    adjusted,
+    PermutationTest,
     chance_jsd,
     clusters,
     joint_mahalanobis,
-    pairwise_jsd,
     permutation_test,
     question_mahalanobis,
     value_space,
 )
-from cuma.reports.privacy import MIN_PEOPLE, hidden
+from cuma.metrics.items import Item
+from cuma.metrics.pointwise import pairwise_jsd
+from cuma.privacy.small_groups import MIN_PEOPLE, hidden
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
 from cuma.runs.folder import write_json, write_text
 
@@ -49,10 +50,10 @@ def sparsity(folder: Path, output: Path, permutations: int = 1000, seed: int = 0
         BenchmarkError: no answers to read, or fewer than two groups of 11 people.
         RunError: `output` cannot be written.
     """
-    found = measure(read_answers(folder), permutations, seed)
-    write_json(Path(output) / "sparsity.json", found)
-    write_text(Path(output) / "sparsity.html", render(found, Path(folder).resolve().name))
-    return found
+    result = measure(read_answers(folder), permutations, seed)
+    write_json(Path(output) / "sparsity.json", result)
+    write_text(Path(output) / "sparsity.html", render(result, Path(folder).resolve().name))
+    return result
 
 
 def measure(answers: Answers, permutations: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -66,13 +67,13 @@ def measure(answers: Answers, permutations: int = 1000, seed: int = 0) -> dict[s
             f"({left_out} left out). Nothing can be compared; build with larger groups."
         )
     size, people = len(answers.groups), answers.shares is None
-    per_question, tests, distances, beyond, asked = [], [], [], [], []
+    per_question, tests, distances, beyond, compared = [], [], [], [], []
     for number, question in enumerate(tqdm(answers.questions, desc="comparing groups", unit=" questions", leave=False)):
         table = _table(answers, number)
         n = table.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            jsd = pairwise_jsd(np.where(n[:, None] > 0, table / n[:, None], np.nan))
-        test = permutation_test(table, permutations, (seed, number)) if people else Permuted(0.0, 0.0, 1.0)
+            jsd = pairwise_jsd(np.where(n[:, None] > 0, table / n[:, None], np.nan).T)
+        test = permutation_test(table, permutations, (seed, number)) if people else PermutationTest(0.0, 0.0, 1.0)
         pairs = np.isfinite(jsd[np.triu_indices(size, 1)]).sum()
         if not pairs:
             continue
@@ -82,21 +83,21 @@ def measure(answers: Answers, permutations: int = 1000, seed: int = 0) -> dict[s
         tests.append(test)
         distances.append(np.sqrt(jsd))
         beyond.append(above)
-        asked.append(question)
+        compared.append(question)
         per_question.append(_entry(question, table, above, square, rank))
-    if not asked:
+    if not compared:
         raise BenchmarkError("No question was answered by two groups: nothing can be compared.")
-    p = adjusted([test.p for test in tests]) if people else [None] * len(tests)
+    p = false_discovery_control([test.p for test in tests]) if people else [None] * len(tests)
     for entry, test, value in zip(per_question, tests, p, strict=True):
         entry["p"] = test.p if people else None
         entry["p_adjusted"] = None if value is None else float(value)
     overall = float(min(p)) if people else None
-    found = _result(answers, left_out, per_question, np.stack(distances), np.stack(beyond), overall) | {
+    result = _result(answers, left_out, per_question, np.stack(distances), np.stack(beyond), overall) | {
         "permutations": permutations if people else None,
-        "lone_question": min(1.0, len(asked) / (permutations + 1)) if people else None,
+        "lone_question": min(1.0, len(compared) / (permutations + 1)) if people else None,
         "seed": seed,
     }
-    return {"summary": _summary(found), **found}
+    return {"summary": _summary(result), **result}
 
 
 def _shown(answers: Answers) -> tuple[Answers, int]:
@@ -130,9 +131,7 @@ def _table(answers: Answers, number: int) -> np.ndarray:
     return flat.reshape(size, options).astype(np.float64)
 
 
-def _entry(
-    question: CountedQuestion, table: np.ndarray, above: np.ndarray, square: np.ndarray, rank: int
-) -> dict[str, Any]:
+def _entry(question: Item, table: np.ndarray, above: np.ndarray, square: np.ndarray, rank: int) -> dict[str, Any]:
     upper = np.triu_indices(len(above), 1)
     pairs, squares = above[upper], square[upper]
     widest = int(np.nanargmax(pairs))
@@ -158,13 +157,13 @@ def _result(
     overall: float | None,
 ) -> dict[str, Any]:  # fmt: skip
     size = len(answers.groups)
-    asked = np.isfinite(distances).sum(axis=0)
-    distance = np.nansum(distances, axis=0) / np.maximum(asked, 1)
+    times = np.isfinite(distances).sum(axis=0)
+    distance = np.nansum(distances, axis=0) / np.maximum(times, 1)
     distance = (distance + distance.T) / 2
-    never = asked == 0
+    never = times == 0
     distance[never] = distance[~never].max()
     np.fill_diagonal(distance, 0.0)
-    mean = np.where(never, np.nan, np.nansum(beyond, axis=0) / np.maximum(asked, 1))
+    mean = np.where(never, np.nan, np.nansum(beyond, axis=0) / np.maximum(times, 1))
     cluster, order, silhouette = clusters(distance)
     differ = None if overall is None else overall <= LEVEL
     if differ is False:
@@ -211,84 +210,83 @@ def _joint(answers: Answers) -> tuple[np.ndarray, int]:
     return joint_mahalanobis(np.concatenate(columns, axis=1), answers.group, size)
 
 
-def _summary(found: dict[str, Any]) -> list[str]:
+def _summary(result: dict[str, Any]) -> list[str]:
     """The headline, then what it rests on, in plain words."""
-    total, size = len(found["questions"]), len(found["groups"])
-    asked = f"{total} question{'' if total == 1 else 's'}"
-    scale = (
-        f"a mean Jensen–Shannon divergence of {found['jsd']:.3f} nats between two groups (0: alike; 0.693: never alike)"
-    )
-    if found["differ"] is None:
+    total, size = len(result["questions"]), len(result["groups"])
+    questions = f"{total} question{'' if total == 1 else 's'}"
+    jsd = f"{result['jsd']:.3f} nats between two groups (0: alike; 0.693: never alike)"
+    scale = f"a mean Jensen–Shannon divergence of {jsd}"
+    if result["differ"] is None:
         return [
             "How far the groups lie apart; whether by more than chance cannot be said",
-            f"{size} groups, {asked}: {scale}. There are no people in this data, only shares, so that chance can "
+            f"{size} groups, {questions}: {scale}. There are no people in this data, only shares, so that chance can "
             "neither be tested nor taken off.",
-            *_cluster_words(found),
+            *_cluster_words(result),
         ]
-    if not found["differ"]:
+    if not result["differ"]:
         words = [
             "No: nothing to keep apart",
-            f"No question divides the {size} groups by more than chance would (p {_p(found)}, {asked}). One shared "
-            "adapter loses nothing that these answers could show.",
+            f"No question divides the {size} groups by more than chance would (p {_p(result)}, {questions}). One "
+            "shared adapter loses nothing that these answers could show.",
         ]
-        if found["lone_question"] > LEVEL:
+        if result["lone_question"] > LEVEL:
             words.append("With so few permutations a single dividing question would have been missed: take more.")
         return words
-    divide = found["questions_that_divide"]
+    divide = result["questions_that_divide"]
     words = [
         "Yes: there is something to keep apart",
-        f"{divide} of {asked} divide{'s' if divide == 1 else ''} the {size} groups by more than chance "
-        f"(p {_p(found)}), with {scale}, what chance gives taken off.",
-        *_cluster_words(found),
+        f"{divide} of {questions} divide{'s' if divide == 1 else ''} the {size} groups by more than chance "
+        f"(p {_p(result)}), with {scale}, what chance gives taken off.",
+        *_cluster_words(result),
     ]
-    if found["pairs_beyond_m"] is not None:
-        share = found["pairs_beyond_m"]
+    if result["pairs_beyond_m"] is not None:
+        share = result["pairs_beyond_m"]
         words.append(
             f"By the paper’s stricter criterion, over all questions together, {share:.0%} of the pairs of groups lie "
             "further apart than people usually do from their own group’s mean (squared Mahalanobis distance above "
-            f"m = {found['m']}); the mean is {found['mahalanobis_mean']:.2f}."
+            f"m = {result['m']}); the mean is {result['mahalanobis_mean']:.2f}."
             + (" Groups differ, and their people overlap." if share < 0.05 else "")
         )
     return words
 
 
-def _cluster_words(found: dict[str, Any]) -> list[str]:
-    if found["clusters"] is None:
+def _cluster_words(result: dict[str, Any]) -> list[str]:
+    if result["clusters"] is None:
         return []
-    count, silhouette = len(set(found["clusters"])), found["silhouette"]
+    count, silhouette = len(set(result["clusters"])), result["silhouette"]
     weak = ": weak, so that the groups lie on a slope rather than in clusters" if silhouette < WEAK else ""
     return [f"The groups fall into {count} clusters (silhouette {silhouette:.2f}, at most 1{weak})."]
 
 
-def _p(found: dict[str, Any]) -> str:
-    return f"= {found['p']:.3f}" if found["p"] >= 0.001 else "< 0.001"
+def _p(result: dict[str, Any]) -> str:
+    return f"= {result['p']:.3f}" if result["p"] >= 0.001 else "< 0.001"
 
 
-def render(found: dict[str, Any], name: str) -> str:
+def render(result: dict[str, Any], name: str) -> str:
     """The page as text: self-contained, and the same for the same input."""
-    order = found["order"]
-    if found["clusters"] is not None:
+    order = result["order"]
+    if result["clusters"] is not None:
         rank = {place: number for number, place in enumerate(order)}
-        order = sorted(order, key=lambda place: (found["clusters"][place], rank[place]))
-    matrix = found["jsd_matrix"]
-    labels = found["groups"]
+        order = sorted(order, key=lambda place: (result["clusters"][place], rank[place]))
+    matrix = result["jsd_matrix"]
+    labels = result["groups"]
     data = {
         "groups": [labels[place] for place in order],
-        "clusters": None if found["clusters"] is None else [found["clusters"][place] + 1 for place in order],
+        "clusters": None if result["clusters"] is None else [result["clusters"][place] + 1 for place in order],
         "jsd": [[None if a == b or matrix[a][b] is None else round(matrix[a][b], 5) for b in order] for a in order],
     }
     listed: dict[int, list[str]] = {}
     for place in order:
-        listed.setdefault(0 if found["clusters"] is None else found["clusters"][place] + 1, []).append(labels[place])
+        listed.setdefault(0 if result["clusters"] is None else result["clusters"][place] + 1, []).append(labels[place])
     return (
         html_environment()
         .get_template("sparsity.html.j2")
         .render(
-            found=found,
+            result=result,
             name=name,
-            headline=found["summary"][0],
-            sentences=found["summary"][1:],
-            shown=found["questions"][:SHOWN_QUESTIONS],
+            headline=result["summary"][0],
+            sentences=result["summary"][1:],
+            shown=result["questions"][:SHOWN_QUESTIONS],
             clusters=listed,
             level=LEVEL,
             data=page_json(data),

@@ -10,18 +10,19 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from cuma.metrics.figures import MISSING, estimate_text, number, p_text
 from cuma.metrics.measure import METRICS
 from cuma.metrics.pointwise import LOW_OPTION_MASS
 from cuma.metrics.scores import score_many
-from cuma.reports.privacy import people_text, too_few
+from cuma.privacy.small_groups import people_text
 from cuma.runs.evidence import Evidence, Method, read_evidence
+from cuma.runs.group_answers import too_few
 
 Side = Literal["seen", "unseen"]
 SIDES: tuple[Side, Side] = ("seen", "unseen")
 COMPARED = ("soft_emd", "spread")
 """Metrics whose paired difference from the reference is kept."""
 
-MISSING = "–"
 UNKNOWN: dict[str, Any] = {"value": None, "low": None, "high": None}
 THREE_DIGITS = ("noise_floor", "jsd", "kl", "brier", "ece", "steerability")
 
@@ -153,13 +154,13 @@ def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> 
         return pd.DataFrame([_row("seen", evidence.methods[0], nothing, {})])[:0]
     predictions = {method.name: method.predictions for method in evidence.methods}
     reference = evidence.reference.name if evidence.reference else None
-    found = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed)
+    comparison = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed)
     rows = []
     for side in sides:
         for method in evidence.methods:
-            score = found["scores"][method.name]
+            score = comparison["scores"][method.name]
             if side in score:
-                differences = found["differences"].get(method.name, {}).get(side, {})
+                differences = comparison["differences"].get(method.name, {}).get(side, {})
                 rows.append(_row(side, method, score, differences))
     return pd.DataFrame(rows)
 
@@ -197,27 +198,15 @@ def _known(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
-    """A figure as it is printed: fixed digits, a real minus, a dash when there is none, never "−0.000"."""
-    if math.isnan(value):
-        return MISSING
-    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", "−")
+def estimate(row: pd.Series, name: str) -> dict[str, float]:
+    """A figure of the table and the ends of its 95 % interval; NaN where there is none."""
+    return {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
 
 
-def p_text(p: float) -> str:
-    """A p-value: three digits, "<0.001" below."""
-    return "<0.001" if p < 0.001 else number(p)
-
-
-def interval(row: pd.Series, name: str, digits: int = 3, *, sign: bool = False, between: str = " to ") -> str:
+def interval(row: pd.Series, name: str, digits: int = 3, *, sign: bool = False) -> str:
     """A figure's 95 % interval, "low to high"; empty when there is none."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    if math.isnan(low):
-        return ""
-    return f"{number(low, digits, sign=sign)}{between}{number(high, digits, sign=sign)}"
+    return "" if math.isnan(low) else f"{number(low, digits, sign=sign)} to {number(high, digits, sign=sign)}"
 
 
 def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) -> tuple[Column, ...]:
@@ -233,25 +222,18 @@ def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) ->
 
 def cell_text(row: pd.Series, key: str) -> str:
     """One cell as text, as the page, the terminal and Markdown all show it."""
-    if key == "trainable_parameters":
-        return MISSING if math.isnan(row[key]) else f"{int(row[key]):,}"
-    if key == "seconds":
+    if key in ("trainable_parameters", "seconds"):
         return MISSING if math.isnan(row[key]) else f"{row[key]:,.0f}"
     if key == "p_holm":
         return p_text(row[key])
     if key == "difference":
-        return number(row[key], sign=True) + _brackets(interval(row, key, sign=True, between=", "))
+        return estimate_text(estimate(row, key), sign=True)
     digits = 3 if key.endswith("emd") or key in THREE_DIGITS else 2
-    text = number(row[key], digits)
-    if key == "soft_emd" or key in MORE_KEYS:
-        text += _brackets(interval(row, key, digits, between=", "))
+    bracketed = key == "soft_emd" or key in MORE_KEYS
+    text = estimate_text(estimate(row, key), digits) if bracketed else number(row[key], digits)
     if key == "option_mass" and row[key] < LOW_OPTION_MASS:
         text += " ⚠"
     return text
-
-
-def _brackets(text: str) -> str:
-    return f" [{text}]" if text else ""
 
 
 def few_sentences(evidence: Evidence) -> list[str]:

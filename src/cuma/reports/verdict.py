@@ -6,7 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
-from cuma.reports.tables import SIDES, Side, interval, number
+from cuma.metrics.figures import number
+from cuma.reports.tables import SIDES, Side, interval
 
 Standing = Literal["ahead", "level", "behind"]
 
@@ -157,7 +158,7 @@ def diversity(row: pd.Series) -> str:
 
 def control_sentences(table: pd.DataFrame) -> list[str]:
     """What each control did on unseen groups beside the reference: the check that a profile's meaning is used."""
-    found = []
+    sentences = []
     rows = table[table["side"] == "unseen"]
     words: dict[Standing, str] = {"ahead": "better than", "level": "within noise of", "behind": "worse than"}
     for _, row in rows[rows["role"] == "control"].iterrows():
@@ -165,12 +166,12 @@ def control_sentences(table: pd.DataFrame) -> list[str]:
         if not reference.empty:
             label, score = reference["label"].iloc[0], number(reference["soft_emd"].iloc[0])
             gap = f"{number(row['difference'], sign=True)}, 95 % interval {interval(row, 'difference', sign=True)}"
-            found.append(
+            sentences.append(
                 f"Control: on unseen groups {row['label']} has a soft EMD of {number(row['soft_emd'])}, "
                 f"{words[standing(row)]} {label} ({score}; difference {gap}). Its profiles were exchanged between "
                 "groups once, in training and in evaluation alike, so what a profile says about a new group was lost."
             )
-    return found
+    return sentences
 
 
 def standing(row: pd.Series) -> Standing:

@@ -10,8 +10,8 @@ from importlib.resources import files
 from typing import Any
 
 from cuma.reports.group_rows import group_errors
-from cuma.reports.plots import true_answers
 from cuma.runs.evidence import Evidence
+from cuma.runs.group_answers import true_answers
 
 MIN_COUNTRIES = 5
 """Below this many countries a world map shows little but grey."""
@@ -76,9 +76,9 @@ def country_of(label: str) -> str | None:
 
 def countries_of(labels: Sequence[str]) -> dict[str, str]:
     """Label → country, if the labels are countries (most of them, five at least, none twice); otherwise nothing."""
-    found = {label: country for label in labels if (country := country_of(label)) is not None}
-    enough = len(found) >= max(MIN_COUNTRIES, SHARE_OF_GROUPS * len(labels))
-    return found if enough and len(set(found.values())) == len(found) else {}
+    countries = {label: country for label in labels if (country := country_of(label)) is not None}
+    enough = len(countries) >= max(MIN_COUNTRIES, SHARE_OF_GROUPS * len(labels))
+    return countries if enough and len(set(countries.values())) == len(countries) else {}
 
 
 def world_payload(evidence: Evidence) -> dict[str, Any] | None:

@@ -20,9 +20,7 @@ ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
 PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
 PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
 SHARE_COLUMNS = ["group", "seen", "question_id", SHARES]
-MEASUREMENTS = ("topology", "collapse", "gradients", "partial")
-"""Files beside scores.json that a report shows where they are there."""
-NOBODY = pd.DataFrame(columns=PREDICTION_COLUMNS)
+NO_PREDICTIONS = pd.DataFrame(columns=PREDICTION_COLUMNS)
 LOGGED = ("loss", "gate_entropy", "effective_experts", "dead_experts", "expert_group_mi")
 
 
@@ -45,11 +43,11 @@ class Method:
     """What the trainer logged: stage, step, and loss and the gates' figures where there are any; may be empty."""
     recipe: dict[str, Any]
     """The recipe as it was written: nested sections."""
-    measured: dict[str, Any]
-    """What further measurements left beside the scores, where they were made: `MEASUREMENTS`."""
+    measurements: dict[str, Any]
+    """What further measurements left beside the scores: name of the file → its contents."""
     inequality: dict[str, Any]
     """Side → "worst_group", "group_gap", "group_inequity", as in scores.json; empty where there are none."""
-    asked: dict[str, Any]
+    protocol: dict[str, Any]
     """How it was asked, as in scores.json: "prompting", "answers", "samples", …; empty of an anchor."""
     choices: dict[str, Any]
     """What discrimination.json says, and its "benchmark"; empty for a run that was not asked about replies."""
@@ -99,23 +97,21 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     if not runs:
         raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
     opened = [Run.open(Path(path)) for path in runs]
-    chosen_choices = [run.chosen_with("discrimination.parquet") for run in opened]
-    asked = sorted({_benchmark(folder) for folder in chosen_choices if folder is not None})
-    if len(asked) > 1:
-        raise RunError(f"Preferred replies were asked for on {' and '.join(asked)}. Report these runs separately.")
-    beside = [choices or run.chosen_with("replies.json") for run, choices in zip(opened, chosen_choices, strict=True)]
-    if not any(run.evaluations() for run in opened) and all(beside):
-        held = sorted({_benchmark(folder) for folder in beside if folder is not None})
-        if benchmark not in (None, *held):
-            raise RunError(f"The runs were not evaluated on {benchmark!r}, but on {' and '.join(held)}.")
-        return _without_answers(opened, chosen_choices, reference, " and ".join(held))
+    preferences = [run.chosen_with("discrimination.parquet") for run in opened]
+    benchmarks = sorted({_benchmark(folder) for folder in preferences if folder is not None})
+    if len(benchmarks) > 1:
+        raise RunError(f"Preferred replies were asked for on {' and '.join(benchmarks)}. Report these runs separately.")
+    replies = [own or run.chosen_with("replies.json") for run, own in zip(opened, preferences, strict=True)]
+    if not any(run.evaluations() for run in opened) and all(replies):
+        benchmarks = sorted({_benchmark(folder) for folder in replies if folder is not None})
+        if benchmark not in (None, *benchmarks):
+            raise RunError(f"The runs were not evaluated on {benchmark!r}, but on {' and '.join(benchmarks)}.")
+        return _without_answers(opened, preferences, reference, " and ".join(benchmarks))
     folders = _evaluations(opened, benchmark)
     names = _tell_apart(opened)
-    chosen = _reference(opened, reference)
-    methods = [
-        _method(run, folder, chosen, choices)
-        for run, folder, choices in zip(opened, folders, chosen_choices, strict=True)
-    ]
+    against = _reference(opened, reference)
+    parts = zip(opened, folders, preferences, strict=True)
+    methods = [_method(run, folder, against, choices) for run, folder, choices in parts]
     scores = [read_json(folder / "scores.json") for folder in folders]
     for name, score in zip(names, scores, strict=True):
         if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
@@ -141,9 +137,9 @@ def _written(run: Run) -> dict[str, Any]:
     folder = run.chosen_with("replies.json")
     if folder is None:
         return {}
-    judged = folder / "win_rate.json"
-    found = {"benchmark": _benchmark(folder), **read_json(folder / "replies.json")}
-    return found | ({"judged": read_json(judged)} if judged.is_file() else {})
+    win_rate = folder / "win_rate.json"
+    result = {"benchmark": _benchmark(folder), **read_json(folder / "replies.json")}
+    return result | ({"judged": read_json(win_rate)} if win_rate.is_file() else {})
 
 
 def _benchmark(evaluation: Path) -> str:
@@ -193,15 +189,15 @@ def read_evaluation(run: Run, folder: Path) -> Evidence:
 
 def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
     """One evaluation folder per run, on the benchmark that all runs share."""
-    held: list[dict[str, list[Path]]] = []
+    by_benchmark: list[dict[str, list[Path]]] = []
     for run in runs:
         folders: dict[str, list[Path]] = {}
         for folder in run.evaluations():
             folders.setdefault(_benchmark(folder), []).append(folder)
         if not folders:
             raise RunError(f"Run {run.path} has not been evaluated. Evaluate it first, then make the report.")
-        held.append(folders)
-    common = sorted(set.intersection(*(set(folders) for folders in held)))
+        by_benchmark.append(folders)
+    common = sorted(set.intersection(*(set(folders) for folders in by_benchmark)))
     if benchmark is not None and benchmark not in common:
         raise RunError(f"Not every run was evaluated on {benchmark!r}. {suggestion(benchmark, common)}")
     if not common:
@@ -210,7 +206,7 @@ def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
         )
     if benchmark is None and len(common) > 1:
         raise RunError(f"The runs were all evaluated on {', '.join(common)}. Choose one with --benchmark.")
-    chosen = [run.chosen(folders[benchmark or common[0]]) for run, folders in zip(runs, held, strict=True)]
+    chosen = [run.chosen(folders[benchmark or common[0]]) for run, folders in zip(runs, by_benchmark, strict=True)]
     return [folder for folder in chosen if folder is not None]
 
 
@@ -224,23 +220,24 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
         label=run.info["label"],
         role=_role(run, recipe, reference),
         info=run.info,
-        predictions=NOBODY if folder is None else _predictions(folder / "predictions.parquet"),
+        predictions=NO_PREDICTIONS if folder is None else _predictions(folder / "predictions.parquet"),
         routing=pd.read_parquet(routing) if routing is not None and routing.exists() else None,
         curve=_curve(run),
         log=_log(run),
         recipe=recipe,
-        measured={
-            name: read_json(file)
-            for name in MEASUREMENTS
-            if folder is not None and (file := folder / f"{name}.json").is_file()
-        },
+        measurements={} if folder is None else _beside_scores(folder),
         inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
-        asked=scores.get("asked") or {},
+        protocol=scores.get("asked") or {},
         choices={}
         if choices is None
         else {"benchmark": _benchmark(choices), **read_json(choices / "discrimination.json")},
         replies=_written(run),
     )
+
+
+def _beside_scores(folder: Path) -> dict[str, Any]:
+    """`Method.measurements`."""
+    return {file.stem: read_json(file) for file in sorted(folder.glob("*.json")) if file.name != "scores.json"}
 
 
 def _recipe(run: Run) -> dict[str, Any]:

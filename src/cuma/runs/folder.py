@@ -250,9 +250,9 @@ def _checked_name(what: str, name: str) -> str:
 
 
 def _runs_near(path: Path) -> str:
-    found = sorted({str(file.parent) for pattern in ("*/run.json", "*/*/run.json") for file in path.glob(pattern)})
-    found = found or sorted(str(file.parent) for file in path.parent.glob("*/run.json"))
-    return f" Runs near it: {', '.join(found[:12])}." if found else " `cuma train RECIPE` makes one."
+    runs = sorted({str(file.parent) for pattern in ("*/run.json", "*/*/run.json") for file in path.glob(pattern)})
+    runs = runs or sorted(str(file.parent) for file in path.parent.glob("*/run.json"))
+    return f" Runs near it: {', '.join(runs[:12])}." if runs else " `cuma train RECIPE` makes one."
 
 
 def _flush_to_disk(path: Path) -> None:

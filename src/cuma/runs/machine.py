@@ -32,13 +32,13 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Version of Python and of each of PACKAGES that is installed. Imports none of them."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            numbers[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # an extra that is not installed took no part in the result
             continue
-    return found
+    return numbers
 
 
 def hardware() -> dict[str, Any]:
@@ -65,11 +65,11 @@ def _cpu_model() -> str:
 
 
 def _gpu_models() -> str | None:
-    found = []
+    models = []
     for about in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         lines = about.read_text(encoding="utf-8", errors="replace").splitlines()
-        found += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
-    return ", ".join(found) or None
+        models += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return ", ".join(models) or None
 
 
 def _usable_cores() -> int:

@@ -13,11 +13,12 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 import cuma
+from cuma.answering.answerer import Answerer
+from cuma.people.profiles import FIELDS
 from cuma.serving import openai_forms
 from cuma.serving.engine import Engine
 from cuma.serving.generation import Order
 from cuma.serving.guard import Guard, Keys, error_body
-from cuma.serving.models import described
 from cuma.serving.opinions import Opinion, of_population
 from cuma.serving.prometheus import CONTENT_TYPE, Metrics
 from cuma.serving.refusals import REFUSALS, add_errors, refusals
@@ -86,14 +87,42 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def models() -> dict[str, Any]:
         """The models, with what the page needs to know of each."""
         found = [
-            described(answerer, STARTED, service.limits.max_tokens) for answerer in service.engine.answerers.values()
+            _described(answerer, STARTED, service.limits.max_tokens) for answerer in service.engine.answerers.values()
         ]
         return {"object": "list", "data": found}
 
     @app.get("/v1/models/{name}", responses=refusals(401, 404, 421, 422))
     async def model(name: str) -> dict[str, Any]:
         """One model."""
-        return described(service.answerer(name), STARTED, service.limits.max_tokens)
+        return _described(service.answerer(name), STARTED, service.limits.max_tokens)
+
+
+def _described(answerer: Answerer, created: int, max_tokens: int) -> dict[str, Any]:
+    """An entry of /v1/models. `cuma` holds what the run recorded of the people that it was trained on, as its model
+    card does: questions, the values of profile fields, and groups large enough to be named."""
+    source, config = answerer.source, answerer.config
+    population = source.card
+    return {
+        "id": answerer.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "cuma",
+        "cuma": {
+            "label": source.info.get("label", answerer.name),
+            "base_model": answerer.backbone.name if source.info else answerer.backbone.name.rpartition("/")[2],
+            "profile_in": source.profile_in,
+            "profile_fields": list(FIELDS) if answerer.reads_profile else [],
+            "field_values": population.get("profile_fields", {}),
+            "people": population.get("profiles", []),
+            "questions": [
+                {"text": question["text"], "options": list(question["options"])}
+                for question in population.get("questions", [])
+            ],
+            "experts": config.num_experts if config else 0,
+            "max_tokens": max_tokens,
+            "top_k": config.top_k if config else 0,
+        },
+    }
 
 
 def _file(name: str, kind: str) -> Callable[[], Any]:

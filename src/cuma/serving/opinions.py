@@ -48,7 +48,7 @@ class OpinionBatch:
     ) -> None:
         """Raises:
         ProfileError: somebody is described to a model that reads no profile.
-        BenchmarkError: the tokenizer has no chat template, or does not write letters as one token.
+        BenchmarkError: the tokenizer does not write letters as one token.
         """
         self.answerer = answerer
         self.routing = routing and answerer.config is not None

@@ -32,22 +32,22 @@ def _writable(text: str) -> str:
 Text = Annotated[str, AfterValidator(_writable)]
 
 
-def _known_fields(fields: dict[str, Any]) -> dict[str, Any]:
+def _readable(profile: Any) -> Any:
     """Checked here so that a wrong profile is one more line of a 422, whose text never repeats a value."""
     try:
-        Profile.parse(fields)
+        Profile.parse(profile)
     except ProfileError as error:
         raise ValueError(str(error).encode("utf-8", "replace").decode()) from None
-    return fields
+    return profile
 
 
 ProfileValue = Annotated[Text, Field(max_length=LONGEST_FIELD)] | int | float | None
 ProfileFields = Annotated[
     dict[str, ProfileValue],
     Field(max_length=len(FIELDS), json_schema_extra={"propertyNames": {"enum": list(FIELDS)}}),
-    AfterValidator(_known_fields),
+    AfterValidator(_readable),
 ]
-ProfileSentence = Annotated[Text, Field(max_length=LONGEST_SENTENCE)]
+ProfileSentence = Annotated[Text, Field(max_length=LONGEST_SENTENCE), AfterValidator(_readable)]
 ProfileInput = Annotated[
     ProfileFields | ProfileSentence | None,
     Field(

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jinja2 import TemplateError
 from torch import Tensor
 
 from cuma.answering.answerer import Answerer
 from cuma.errors import ServingError, UnknownModelError, suggestion
+from cuma.models.chat_template import conversation_tokens
 from cuma.people.profiles import Profile
 from cuma.serving.engine import Engine
 from cuma.serving.generation import Order
@@ -162,18 +162,8 @@ class Service:
 
 
 def chat_prompt(answerer: Answerer, messages: list[dict[str, str]]) -> list[int]:
-    """Token ids of a conversation up to the reply. Raises ServingError where the model's template refuses it."""
-    if answerer.tokenizer.chat_template is None:
-        raise ServingError(f"The model {answerer.name!r} has no chat template. Use /v1/completions.")
-    try:
-        return answerer.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-    except TemplateError as error:  # some take no system message, or want user and assistant in turn
-        raise ServingError(
-            "The model's chat template does not take this order of roles. Most begin with a system message or a user, "
-            "and let user and assistant speak in turn."
-        ) from error
+    """Token ids of a conversation up to the reply. Raises ConversationError where the model's template refuses it."""
+    return conversation_tokens(answerer.tokenizer, messages)
 
 
 def context_of(answerer: Answerer) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cuma.data.surveys.survey import Group, Survey
 from cuma.people.profiles import FIELDS
-from cuma.reports.privacy import MIN_PEOPLE, hidden
+from cuma.privacy.small_groups import MIN_PEOPLE, hidden
 
 FREE_TEXT = ("description",)
 """Profile fields that hold a sentence of the person's own: their values are never recorded."""

@@ -12,9 +12,9 @@ from trl import DPOConfig, GRPOConfig, SFTConfig
 
 from cuma.answering.letters import SurveyTokens
 from cuma.answering.materials import Materials, profile_in_prompt
+from cuma.data.catalog import is_folder
 from cuma.data.corpus import Corpus
 from cuma.data.surveys.answers import ANSWER_COLUMNS, preference_pairs, survey_answers
-from cuma.data.surveys.catalog import is_folder
 from cuma.data.surveys.cells import survey_cells
 from cuma.data.surveys.partial import FieldDropout, full_profile
 from cuma.data.surveys.prompts import told_who_asks

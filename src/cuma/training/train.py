@@ -11,18 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PrefixTuningConfig, get_peft_model
-from peft.tuners.tuners_utils import DUMMY_TARGET_MODULES
+from peft import get_peft_model
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
-from cuma.answering.adapter_files import load_adapter, save_adapter, take_off, whole_modules
+from cuma.answering.adapter_files import load_adapter, save_adapter, taken_off_after
 from cuma.answering.materials import Materials
-from cuma.data.surveys.catalog import check_benchmark
+from cuma.data.catalog import check_benchmark
 from cuma.errors import CheckpointError, RunError, UnsupportedError
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run, Stage
 from cuma.runs.machine import hardware, versions
+from cuma.training.adapter_configs import adapter_config
 from cuma.training.checkpoints import NAME, newest_whole, require_whole
 from cuma.training.population import population
 from cuma.training.processes import processes
@@ -30,7 +30,6 @@ from cuma.training.progress import LearningCurve, LogToStage, Measure, ProgressB
 from cuma.training.rewards import check_reward
 from cuma.training.stages import PART, ROLES, grpo_columns, require_rows, stage_folders, stage_trainer
 from cuma.training.tracking import check_trackers, keep_beside_the_log
-from cuma.tuner.config import CumaConfig
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +94,9 @@ def train_run(
         stage = run.stage(folder_name)
         if folder_name not in run.info.get("stages", []):
             set_seed(recipe.seed)
-            model = _model(recipe, materials, previous)
-            try:
+            with taken_off_after(_model(recipe, materials, previous)) as model:  # for the next stage or run
                 _train_stage(recipe, run, stage, kind, model, materials, measure, resume_from_checkpoint)
-                resume_from_checkpoint = True  # what was named belongs to the first stage that was not finished
-            finally:
-                take_off(model)  # the very backbone again, for the next stage or run
+            resume_from_checkpoint = True  # what was named belongs to the first stage that was not finished
         previous = stage
     assert previous is not None
     if world.is_main_process:
@@ -180,53 +176,6 @@ def open_run(recipe: Recipe, folder: Path) -> Run:
             "folder to start anew."
         )
     return run
-
-
-def adapter_config(recipe: Recipe, materials: Materials) -> CumaConfig | LoraConfig | PrefixTuningConfig:
-    """The PEFT configuration a recipe describes."""
-    adapter = recipe.adapter
-    if adapter.method == "prefix":
-        return PrefixTuningConfig(num_virtual_tokens=adapter.num_virtual_tokens, task_type="CAUSAL_LM")
-    if adapter.method == "full":
-        return _whole(materials.backbone.model, adapter.last_layers)
-    depth = materials.backbone.model.config.num_hidden_layers
-    layers = None if adapter.last_layers is None else list(range(max(0, depth - adapter.last_layers), depth))
-    common: dict[str, Any] = {
-        "r": adapter.r,
-        "lora_alpha": adapter.lora_alpha,
-        "lora_dropout": adapter.lora_dropout,
-        "target_modules": list(adapter.target_modules),
-        "layers_to_transform": layers,
-        "task_type": "CAUSAL_LM",
-    }
-    if adapter.method in ("lora", "dora"):
-        return LoraConfig(**common, use_dora=adapter.method == "dora")
-    return CumaConfig(
-        **common,
-        num_experts=adapter.num_experts,
-        top_k=adapter.top_k,
-        router_input=adapter.router_input,
-        share_a=adapter.share_a,
-        profile_in_experts=adapter.profile_in_experts,
-        share_router=adapter.share_router,
-        router_hidden_dim=adapter.router_hidden_dim,
-        profile_dim=materials.table.embeds.shape[1],
-        profile_projection_dim=adapter.profile_projection_dim,
-        profile_scale=adapter.profile_scale,
-        router_aux_loss_coef=adapter.router_aux_loss_coef,
-        gating=adapter.gating,
-        profile_encoder=materials.encoder_spec,
-    )
-
-
-def _whole(base: Any, last_layers: int | None) -> LoraConfig:
-    """No low-rank part at all: copies of whole modules are trained."""
-    return LoraConfig(
-        target_modules=DUMMY_TARGET_MODULES,
-        modules_to_save=whole_modules(base, last_layers),
-        ensure_weight_tying=last_layers is None,
-        task_type="CAUSAL_LM",
-    )
 
 
 def _train_stage(

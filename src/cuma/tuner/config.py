@@ -11,6 +11,7 @@ from peft.config import PeftConfig
 from peft.utils import TaskType
 
 from cuma.errors import ConfigError
+from cuma.options.mixture import MixtureOptions
 from cuma.tuner import manifest
 from cuma.tuner.encoder_spec import ENCODER_KEYS, is_encoder_spec
 from cuma.tuner.peft_type import add_peft_type
@@ -22,8 +23,8 @@ PROFILE_TASKS = (TaskType.CAUSAL_LM, TaskType.SEQ_CLS)
 
 
 @dataclass
-class CumaConfig(PeftConfig):
-    """Configuration of a Cultural Mixture of Adapters. Method and symbols: docs/method.md.
+class CumaConfig(MixtureOptions, PeftConfig):
+    """Configuration of a Cultural Mixture of Adapters: `MixtureOptions`, and what PEFT needs beside them.
 
     Raises:
         ConfigError: a value is not allowed; the text lists what is.
@@ -41,39 +42,8 @@ class CumaConfig(PeftConfig):
     """Name of the list of layers if it is not one PEFT knows."""
     modules_to_save: list[str] | None = field(default=None)
     """Modules trained and saved in full beside the adapter (a classifier head)."""
-    r: int = field(default=8)
-    """Rank R of each expert."""
-    lora_alpha: float = field(default=16)
-    """The mixture is scaled by lora_alpha / r."""
-    lora_dropout: float = field(default=0.0)
-    """Dropout on the experts' input. The router always sees the input as it is."""
-    num_experts: int = field(default=8)
-    """E, the number of experts in each adapted layer."""
-    top_k: int = field(default=2)
-    """K, the experts used for a token. Equal to num_experts: soft routing."""
-    router_input: str = field(default="joint")
-    """What the router sees. "joint": hidden state and profile (CuMA); "profile": the person alone; "semantic": the
-    hidden state alone (MixLoRA; with share_a HydraLoRA)."""
-    share_a: bool = field(default=False)
-    """One A for all experts of a layer instead of one each."""
-    profile_in_experts: bool = field(default=False)
-    """The experts too read [h ⊕ e_d]. With num_experts=1 that is a dense LoRA that is told who asks: the rival that
-    shows what routing adds."""
-    share_router: bool = field(default=True)
-    """One routing for all adapted layers with the same input (q, k, v; gate, up) instead of one for each."""
-    router_hidden_dim: int | None = field(default=256)
-    """Width of the router's hidden layer (ReLU). None: the linear router of the paper's equation."""
     profile_dim: int = field(default=1024)
     """D, the width of `profile_embeds` (Qwen3-Embedding-0.6B: 1024; all-MiniLM-L6-v2: 384)."""
-    profile_projection_dim: int | None = field(default=None)
-    """Width of a trainable linear map of the standardised profile. None: no projection."""
-    profile_scale: float | None = field(default=None)
-    """RMS norm of the standardised profile. None: sqrt(H) / 4, which is 6 for a 576-wide model. Taken literally,
-    [h ⊕ e_d] gives a unit-norm profile almost no weight beside h."""
-    router_aux_loss_coef: float = field(default=0.01)
-    """λ, the weight of the load-balancing loss (averaged over routers)."""
-    gating: str = field(default="paper")
-    """"paper": one softmax over the selected logits; "released": the authors' code, which applies softmax twice."""
     init_weights: bool = field(default=True)
     """B starts at zero, so that a fresh adapter changes nothing. False: B is random too (for tests)."""
     profile_encoder: dict[str, Any] | None = field(default=None)

@@ -31,7 +31,7 @@ def survey_rows(n: int = 80) -> list[dict[str, Any]]:
         {
             "question": f"Question {i % 4}?",
             "options": ["Yes", "No", "Perhaps"],
-            "answer": ["Yes", "No", 2][i % 3],
+            "answer": ["Yes", "No", "Perhaps"][i % 3],
             "ordinal": False,
             "profile": {"country": COUNTRIES[i // 4 % 4], "age": 20 + i // 4},
             "person_id": f"p{i // 4}",
@@ -98,7 +98,7 @@ def test_every_file_kind_says_the_same(tmp_path: Path) -> None:
         ({"prompt": "Hi", "completion": "Ho"}, "sft"),
         ({"prompt": "Hi", "chosen": "Ho", "rejected": "Hm"}, "dpo"),
         ({"prompt": "Hi"}, "grpo"),
-        ({"question": "Hi?", "options": ["a", "b"], "answer": 1}, "survey"),
+        ({"question": "Hi?", "options": ["a", "b"], "answer": "b"}, "survey"),
         ({"question": "Hi?", "options": ["a", "b"], "distribution": [0.3, 0.7]}, "distribution"),
     ],
 )
@@ -121,26 +121,28 @@ def test_columns_are_mapped_and_fields_may_be_columns(tmp_path: Path) -> None:
 
 def test_what_a_row_lacks_is_counted_by_reason(tmp_path: Path) -> None:
     good = survey_rows(40)
-    base = {"question": "Q?", "options": ["a", "b"], "answer": 0, "profile": None}
+    base = {"question": "Q?", "options": ["a", "b"], "answer": "a", "profile": None}
     bad: list[Any] = [
         "{not json", "[1, 2]", {**base, "question": " "}, {**base, "options": ["a"]}, {**base, "options": ["a", "a"]},
-        {**base, "answer": 2}, {**base, "answer": None}, {**base, "answer": "c"}, {**base, "ordinal": "maybe"},
+        {**base, "answer": 9}, {**base, "answer": None}, {**base, "answer": "c"}, {**base, "ordinal": "maybe"},
         {**base, "profile": ["list"]}, {**base, "weight": "heavy"}, {**base, "weight": -1}, {**base, "answer": True},
+        {**base, "answer": -2}, {**base, "answer_codes": "from_two"},
     ]  # fmt: skip
     card, _ = made(tmp_path, [*good, *bad])
     assert card["rows_read"] == len(good) + len(bad)
-    assert card["rows_kept"] == len(good) + 1  # True is 1
+    assert card["rows_kept"] == len(good)
     assert card["dropped"] == {
         "line that is no JSON": 1,
         "line that is no JSON object": 1,
         "question is missing or empty": 1,
         "options are fewer than two, empty or not distinct": 2,
-        "answer is no index into the options": 1,
-        "answer is missing, or none of the options": 2,
+        "answer is none of the options": 3,
+        "answer is missing": 2,
+        "answer_codes is none of from_zero, from_one, options": 1,
         "ordinal is neither true nor false": 1,
         "profile that is neither an object of texts and numbers nor a sentence": 1,
         "weight that is no number": 1,
-        "weight that is negative or not finite": 1,
+        "weight that is negative": 1,
     }
 
 
@@ -233,7 +235,7 @@ def test_mutated_rows_are_counted_or_refused_by_name(tmp_path: Path) -> None:
                          {"a": 1}, float("nan"), "\0", "\ud800", "é" * 50, ["a", "b"], {"country": None}]  # fmt: skip
     names = ["question", "options", "answer", "distribution", "profile", "weight", "ordinal", "person_id", "group",
              "prompt", "chosen", "rejected", "completion", "messages", "age", "country"]  # fmt: skip
-    for _ in range(150):
+    for number in range(150):
         template = rng.choice([survey_rows(4), preference_rows(4)])
         for row in template:
             for name in rng.sample(names, 3):
@@ -247,20 +249,7 @@ def test_mutated_rows_are_counted_or_refused_by_name(tmp_path: Path) -> None:
         assert understood.ledger.rows_read == len(template)
         assert len(understood.rows) + sum(understood.ledger.dropped.values()) == len(template)
         if understood.rows:
-            build("own", source, tmp_path / "built", Options())
-
-
-def test_check_shows_counts_and_no_value(tmp_path: Path) -> None:
-    rows = survey_rows(40)
-    for row in rows[:10]:
-        row["profile"] = {"country": "Prefer not to say", "religion": "Zoroastrian"}
-    source = jsonl(tmp_path / "mine.jsonl", [*rows, {"question": "", "options": [], "answer": 0}])
-    done = CliRunner().invoke(app, ["data", "check", str(source)])
-    assert done.exit_code == 0, done.output
-    assert "41 read, 40 usable" in done.output
-    assert "30 " in done.output
-    assert "question is missing or empty" in done.output
-    assert not any(word in done.output for word in ("Zoroastrian", "Japan", "Prefer"))
+            build("own", source, tmp_path / f"built-{number}", Options())
 
 
 def test_the_commands_errors_are_one_line(tmp_path: Path) -> None:

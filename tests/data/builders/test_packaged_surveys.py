@@ -10,7 +10,7 @@ from datasets import load_from_disk
 
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
-from cuma.data.surveys.catalog import load_benchmark
+from cuma.data.catalog import load_benchmark
 from cuma.data.surveys.prompts import LETTERS
 from cuma.data.surveys.survey import NO_ANSWER
 

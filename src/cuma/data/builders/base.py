@@ -14,6 +14,8 @@ from datasets import Dataset, Features, List, Value
 from cuma.people.profiles import FIELDS, Profile
 
 Task = Literal["sft", "dpo", "grpo", "survey", "distribution", "discrimination"]
+ANSWER_CODES = ("from_zero", "from_one", "options")
+"""For own data, what the numbers in a column of answers are: indices from 0, from 1, or the options themselves."""
 SPLITS = ("train", "validation", "test", "unseen")
 """Nobody is in two of them. "unseen" holds the people of groups that were held out whole."""
 
@@ -76,6 +78,8 @@ class Options:
     """Reproduce the authors' text where it is known to be wrong."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """For own data: our name → the file's name of a column."""
+    answer_codes: str = ""
+    """For own data: one of `ANSWER_CODES`, for questions whose rows do not say it themselves; "": the column tells."""
 
 
 @dataclass

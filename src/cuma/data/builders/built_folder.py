@@ -25,13 +25,14 @@ _CHUNK = 2**20
 def write(built: Built, output: Path, options: Options) -> dict[str, Any]:
     """Write a build into `output`, whole or not at all, and return its card.
 
+    A folder that holds this very build is written anew, and keeps what else lies in it (the sparsity page).
+
     Raises:
         BenchmarkError: the folder holds something else, or cannot be written.
     """
-    if output.exists() and any(output.iterdir()) and not (output / CARD).exists():
-        raise BenchmarkError(f"{output} holds something else. Choose another --output.")
     disable_progress_bar()
     card = make_card(built, options)
+    _check_folder(output, card)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
@@ -39,6 +40,9 @@ def write(built: Built, output: Path, options: Options) -> dict[str, Any]:
             _write_tasks(built, staging)
             (staging / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             staging.chmod(0o755)
+            for other in output.iterdir() if output.exists() else ():
+                if not (staging / other.name).exists():
+                    (shutil.copytree if other.is_dir() else shutil.copy2)(other, staging / other.name)
             shutil.rmtree(output, ignore_errors=True)
             os.replace(staging, output)
         finally:
@@ -46,6 +50,27 @@ def write(built: Built, output: Path, options: Options) -> dict[str, Any]:
     except OSError as error:
         raise BenchmarkError(f"{output} cannot be written ({error.strerror}). Choose another --output.") from error
     return card
+
+
+def _check_folder(output: Path, card: dict[str, Any]) -> None:
+    """Raise `BenchmarkError` if a folder holds anything but an earlier build of the same data."""
+    if output.exists() and not output.is_dir():
+        raise BenchmarkError(f"{output} is a file. Choose another --output.")
+    if not output.exists() or not any(output.iterdir()):
+        return
+    try:
+        held = json.loads((output / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        held = None
+    if not isinstance(held, dict) or not {"name", "sources"} <= held.keys():
+        raise BenchmarkError(f"{output} holds something else. Choose another --output.")
+    plain = json.loads(json.dumps(card))
+    differing = sorted(key for key in (held.keys() & plain.keys()) - {"code_version"} if held[key] != plain[key])
+    if differing:
+        raise BenchmarkError(
+            f"{output} holds other data (its card differs in {', '.join(differing)}), which is never replaced. Choose "
+            "another --output, or remove that folder first."
+        )
 
 
 def _write_tasks(built: Built, staging: Path) -> None:

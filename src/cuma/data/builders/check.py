@@ -1,7 +1,11 @@
-"""`cuma data check`: what was understood of a file, before anything is made of it. Counts only, never a value."""
+"""`cuma data check`: what every row of a file becomes, before anything is made of it, and what does not, and why.
+
+Nobody's row is shown: the sentence is that of a made-up person, who has the commonest value of every field.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +13,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cuma.data.builders.own import FORMS, Understood
-from cuma.people.profiles import FIELDS
+from cuma.data.builders.own import Understood
+from cuma.data.builders.own_columns import FORMS
+from cuma.data.builders.own_items import FileItem
+from cuma.people.profiles import FIELDS, Profile
 
 
 def summary(understood: Understood) -> dict[str, Any]:
-    """The findings as plain types: task, rows, columns, profile fields with their absence, and what cannot be used."""
+    """The findings as plain types: task, rows, columns, profile fields, questions, and what cannot be used."""
+    values = {name: Counter(v for row in understood.rows if (v := getattr(row.profile, name)) is not None)
+              for name in FIELDS}  # fmt: skip
+    answers = Counter(row.values.get("question_id") for row in understood.rows)
     rows = len(understood.rows)
     return {
         "task": understood.task,
@@ -26,45 +35,104 @@ def summary(understood: Understood) -> dict[str, Any]:
         "columns_unused": list(understood.unused),
         "profile_fields": {
             name: {
-                "present": understood.present[name],
-                "absent": rows - understood.present[name],
-                "values": len(understood.values[name]),
+                "present": values[name].total(),
+                "absent": rows - values[name].total(),
+                "why": dict(understood.absent.get(name, Counter()).most_common()),
+                "values": len(values[name]),
             }
             for name in FIELDS
-            if understood.present[name]
+            if values[name] or name in understood.absent
         },
         "rows_without_profile": sum(not row.profile for row in understood.rows),
+        "sentence": _commonest(values),
+        "questions": [_question(item, answers[item.id]) for item in understood.items],
         "dropped": dict(understood.ledger.dropped.most_common()),
         "noted": dict(understood.ledger.noted.most_common()),
+        "warnings": understood.warnings(),
     }
+
+
+def _commonest(values: dict[str, Counter[str]]) -> str:
+    """The sentence of a made-up person. A description is somebody's own, and left out."""
+    common = {name: max((times, value) for value, times in its.items())[1]
+              for name, its in values.items() if its and name != "description"}  # fmt: skip
+    return Profile(**common).sentence
+
+
+def _question(item: FileItem, answers: int) -> dict[str, Any]:
+    return {
+        "question_id": item.id,
+        "question": item.text,
+        "options": list(item.options),
+        "ordinal": item.ordinal,
+        "ordinal_guessed": item.ordinal_guessed,
+        "codes": _codes(item),
+        "answers": answers,
+        "left_out": {reason: times for reason, times in item.left_out.most_common() if times},
+    }
+
+
+def _codes(item: FileItem) -> dict[str, str]:
+    """What stands in the file → the option that it becomes, where the two differ."""
+    if item.reading is None:
+        return {}
+    first = {"from_zero": 0, "from_one": 1}.get(item.reading.codes) if item.reading.coded else None
+    codes = {} if first is None else {str(place + first): option for place, option in enumerate(item.options)}
+    names = {text: item.options[place] for text, place in item.reading.named.items()}
+    return {text: option for text, option in {**codes, **dict(sorted(names.items()))}.items() if text != option}
 
 
 def page(source: Path, found: dict[str, Any]) -> RenderableType:
     """The findings as tables for a terminal."""
-    rows = found["rows_usable"]
-    needed = "+".join(FORMS[found["task"]])
     head = Table.grid(padding=(0, 2))
     for name, value in (
         ("File", str(source)),
-        ("Understood as", f"{found['task']} ({needed})"),
-        ("Rows", f"{found['rows_read']:,} read, {rows:,} usable"),
+        ("Understood as", f"{found['task']} ({'+'.join(FORMS[found['task']])})"),
+        ("Rows", f"{found['rows_read']:,} read, {found['rows_usable']:,} usable"),
         ("People, groups", f"{found['people']:,}, {found['groups']:,}"),
         ("Columns used", ", ".join(found["columns_used"])),
         ("Columns not used", ", ".join(found["columns_unused"]) or "none"),
         ("Rows without profile", f"{found['rows_without_profile']:,}"),
+        ("A made-up person", found["sentence"] or "has no sentence: nothing is known of people"),
     ):
         head.add_row(Text(name, style="bold"), Text(value))
     parts: list[RenderableType] = [head]
     if found["profile_fields"]:
-        fields = Table("Profile field", "Present", "Absent", "Distinct values", title="Who asks", title_justify="left")
-        for name, of in found["profile_fields"].items():
-            share = of["absent"] / rows
-            fields.add_row(name, f"{of['present']:,}", f"{of['absent']:,} ({share:.0%})", f"{of['values']:,}")
-        parts += ["", fields]
+        parts += ["", _fields(found)]
+    if found["questions"]:
+        parts += ["", _questions(found["questions"])]
     for title, key in (("Cannot be used", "dropped"), ("Odd, but usable", "noted")):
         if found[key]:
             table = Table("Why", "Times", title=title, title_justify="left")
             for reason, times in found[key].items():
                 table.add_row(Text(reason), f"{times:,}")
             parts += ["", table]
+    parts += [Text(f"Warning: {warning}", style="yellow") for warning in found["warnings"]]
     return Group(*parts)
+
+
+def _fields(found: dict[str, Any]) -> Table:
+    table = Table("Profile field", "Present", "Absent", "Why, where a cell stands", "Distinct values", title="Who asks",
+                  title_justify="left")  # fmt: skip
+    for name, of in found["profile_fields"].items():
+        share = of["absent"] / (found["rows_usable"] or 1)
+        why = ", ".join(f"{reason} ({times:,})" for reason, times in of["why"].items())
+        table.add_row(name, f"{of['present']:,}", f"{of['absent']:,} ({share:.0%})", Text(why), f"{of['values']:,}")
+    return table
+
+
+def _questions(questions: list[dict[str, Any]]) -> Table:
+    table = Table("Question", "Answers", "Options", "Order", "Left out", title="What is asked", title_justify="left")
+    for of in questions:
+        order = "a scale" if of["ordinal"] else "names"
+        guessed = " (guessed: give `ordinal`)" if of["ordinal_guessed"] else ""
+        codes = {option: text for text, option in reversed(of["codes"].items())}
+        options = [f"{codes[option]} → {option}" if option in codes else option for option in of["options"]]
+        table.add_row(
+            Text(of["question"]),
+            f"{of['answers']:,}",
+            Text(" · ".join(options)),
+            order + guessed if len(options) > 2 else "",
+            Text("; ".join(f"{times:,} {reason}" for reason, times in of["left_out"].items())),
+        )
+    return table

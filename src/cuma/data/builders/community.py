@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from cuma.data.builders.any_file import as_texts, is_parquet, parquet_rows
 from cuma.data.builders.base import Built, Ledger, Options, Task
+from cuma.data.builders.delimited import csv_rows
 from cuma.data.builders.preferences import Conversation, Turn, clean, identifier, place, render
-from cuma.data.builders.reading import csv_rows, existing
+from cuma.data.builders.reading import existing
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
 
@@ -93,22 +93,9 @@ def _file(source: Path) -> Path:
 
 
 def _rows(file: Path, ledger: Ledger) -> Iterator[Mapping[str, Any]]:
-    with file.open("rb") as stream:
-        is_parquet = stream.read(4) == b"PAR1"
-    if not is_parquet:
-        yield from csv_rows(file, REQUIRED, ledger, _HINT)
-        return
-    try:
-        table = pq.ParquetFile(file)
-        missing = [name for name in REQUIRED if name not in table.schema_arrow.names]
-        if missing:
-            raise BenchmarkError(f"{file} lacks {len(missing)} column(s) ({', '.join(missing[:5])}). {_HINT}")
-        for batch in table.iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                ledger.read()
-                yield row
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise BenchmarkError(f"{file} is a damaged parquet file. Download it again.") from error
+    if is_parquet(file):
+        return as_texts(parquet_rows(file, REQUIRED, ledger, _HINT), ledger)
+    return csv_rows(file, REQUIRED, ledger, _HINT)
 
 
 def _conversation(row: Mapping[str, Any], names: set[str], ledger: Ledger) -> Conversation | None:

@@ -19,15 +19,17 @@ import numpy as np
 from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
+from cuma.data.builders.any_file import is_parquet
 from cuma.data.builders.base import SPLITS, TASKS, WHO, Built, Ledger, Options, Task, who
+from cuma.data.builders.delimited import csv_rows, read_layout
 from cuma.data.builders.letter_conversations import in_letters
-from cuma.data.builders.literals import NotPlain, plain_literal
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out
-from cuma.data.builders.reading import csv_rows, existing
+from cuma.data.builders.reading import existing, no_rows
 from cuma.data.builders.scales import is_no_answer, is_ordinal
 from cuma.data.surveys.prompts import LETTERS
 from cuma.data.surveys.survey import Question
 from cuma.errors import BenchmarkError
+from cuma.people.literals import NotPlain, plain_literal
 from cuma.people.profiles import Profile
 
 LICENCE = "CC-BY-NC-SA-4.0: not for commercial use; what is built on it is shared under the same licence."
@@ -93,7 +95,7 @@ def build(source: Path, options: Options) -> Built:
     ledger = Ledger()
     questions = list(_questions(source, ledger))
     if not questions:
-        raise BenchmarkError(f"{source} has no question that can be used. Is it GlobalOpinionQA's CSV?")
+        raise no_rows(source, ledger, "Is it GlobalOpinionQA's CSV?")
     profiles = {country: Profile(country=country) for question in questions for country in question.shares}
     check_holdout(options.holdout, profiles.values())
     keys = {question.key: question.source for question in questions}
@@ -128,6 +130,20 @@ def build(source: Path, options: Options) -> Built:
         "split_by": "question; unseen: country",
     }
     return Built("global_opinions", tasks, ledger, (source,), LICENCE, CITATION, facts)
+
+
+def check(source: Path) -> tuple[Ledger, int, int] | None:
+    """What became of a file's rows, and how many questions and shares of countries can be used; None: another file."""
+    if source.is_dir() or is_parquet(source):
+        return None
+    try:
+        read_layout(source, COLUMNS)
+    except BenchmarkError:
+        return None
+    ledger = Ledger()
+    questions = list(_questions(source, ledger))
+    ledger.keep(len(questions))
+    return ledger, len(questions), sum(len(question.shares) for question in questions)
 
 
 def _conversations(split: str, rows: list[dict[str, Any]], options: Options, ledger: Ledger) -> Dataset:
@@ -179,7 +195,7 @@ def _question(row: dict[str, str], ledger: Ledger) -> _Question | None:
     except NotPlain:
         ledger.drop("options that are no list of texts")
         return None
-    if not isinstance(listed, list) or not all(isinstance(option, str | int | float) for option in listed):
+    if not isinstance(listed, list) or not all(isinstance(option, str) or _is_number(option) for option in listed):
         ledger.drop("options that are no list of texts")
         return None
     options = [" ".join(str(option).split()) for option in listed]
@@ -196,13 +212,14 @@ def _question(row: dict[str, str], ledger: Ledger) -> _Question | None:
         return None
     substantive = [number for number, option in enumerate(options) if not is_no_answer(option)]
     if len(substantive) < 2:
-        ledger.drop("fewer than two options beside don't know and refused")
+        ledger.drop("fewer than two options beside those that are no answer")
         return None
     shares = _shares(selections, len(options), substantive, ledger)
     if not shares:
         ledger.drop("no country with a usable distribution")
         return None
-    ledger.note("option: don't know or refused, left out", len(options) - len(substantive))
+    for number in {*range(len(options))} - {*substantive}:
+        ledger.note(f"option that is no answer, left out: {options[number]}")
     names = tuple(options[number] for number in substantive)
     origin = " ".join(row["source"].split())
     digest = hashlib.sha256("\0".join([origin, text, *options]).encode("utf-8", "replace")).hexdigest()[:12]
@@ -245,7 +262,7 @@ def _country(key: Any) -> tuple[str | None, int]:
 
 
 def _distribution(values: Any, options: int, substantive: Sequence[int], ledger: Ledger) -> tuple[float, ...] | None:
-    if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
+    if not isinstance(values, list) or not all(map(_is_number, values)):
         ledger.drop("country: distribution that is no list of numbers")
         return None
     if len(values) != options:
@@ -266,5 +283,9 @@ def _distribution(values: Any, options: int, substantive: Sequence[int], ledger:
     if abs(total - 1) > 1e-6:
         ledger.note("country: distribution that sums to 1 only within 2 %, renormalised")
     if total - mass > 1e-9:
-        ledger.note("country: share of don't know or refused left out, rest renormalised")
+        ledger.note("country: share without an answer left out, rest renormalised")
     return tuple(value / mass for value in rest)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

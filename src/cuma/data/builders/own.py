@@ -8,40 +8,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
+from datasets import Dataset, Features, Value
 from tqdm.auto import tqdm
 
-from cuma.data.builders.base import SPLITS, TASKS, Built, Ledger, Options, Task, who
-from cuma.data.builders.own_rows import GROUP, PEOPLE, PERSON, WEIGHT, Row, read_row
+from cuma.data.builders.any_file import any_rows
+from cuma.data.builders.base import ANSWER_CODES, SPLITS, TASKS, Built, Ledger, Options, Task, who
+from cuma.data.builders.own_columns import checked_mapping, is_read, renamed_columns, task_of, used_columns
+from cuma.data.builders.own_items import FileItem, settle_items
+from cuma.data.builders.own_people import Row, in_common, settle_people
+from cuma.data.builders.own_rows import PEOPLE, WEIGHT, read_row
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
-from cuma.data.builders.reading import csv_rows, existing, json_rows, lines
+from cuma.data.builders.reading import existing, no_rows
 from cuma.errors import BenchmarkError, suggestion
-from cuma.people.profiles import FIELDS
 
 LICENCE = "yours"
-FORMS: dict[Task, tuple[str, ...]] = {
-    "dpo": ("prompt", "chosen", "rejected"),
-    "distribution": ("question", "options", "distribution"),
-    "survey": ("question", "options", "answer"),
-    "sft": ("prompt", "completion"),
-    "grpo": ("prompt",),
-}
-"""Task → the columns that make it, in the order in which a file is asked for them. `messages` is sft too."""
-KNOWN = (
-    "messages",
-    *dict.fromkeys(c for cs in FORMS.values() for c in cs),
-    "question_id",
-    "ordinal",
-    "profile",
-    PEOPLE,
-)
+_STATISTICS = {
+    ".dta": "a Stata file", ".sav": "an SPSS file", ".zsav": "an SPSS file", ".por": "an SPSS file",
+    ".sas7bdat": "a SAS file", ".xpt": "a SAS file", ".rds": "an R file", ".rdata": "an R file",
+}  # fmt: skip
 
 
 @dataclass
@@ -55,154 +43,129 @@ class Understood:
     """The file's columns that mean something to us."""
     unused: tuple[str, ...]
     """The others."""
-    present: Counter[str] = field(default_factory=Counter)
-    """Profile field → rows that have it."""
-    values: dict[str, set[str]] = field(default_factory=dict)
-    """Profile field → the distinct values: to be counted, never shown."""
+    items: list[FileItem] = field(default_factory=list)
+    """The questions of a survey or of shares."""
+    absent: dict[str, Counter[str]] = field(default_factory=dict)
+    """Profile field → why its cell says nothing → rows."""
+
+    def warnings(self) -> list[str]:
+        """What training would refuse, or do otherwise than one thinks, though every row can be used."""
+        if self.task != "survey" or any(in_common(self.rows).values()):
+            return []
+        return [
+            "The people of no group have a profile field in common, so that nothing can be told of a group, and "
+            "recipes with encoder.fields refuse the data. Group people by a field, or set encoder.fields=false."
+        ]
 
 
 def build(source: Path, options: Options) -> Built:
     """Read, check and split a file. Raises `BenchmarkError`; whatever a single row lacks is counted instead."""
-    understood = understand(source, options.columns)
-    rows = understood.rows
+    understood = understand(source, options.columns, options.answer_codes)
+    rows, ledger = understood.rows, understood.ledger
     if not rows:
-        reasons = ", ".join(f"{reason}: {n}" for reason, n in understood.ledger.dropped.most_common(3))
-        raise BenchmarkError(f"{source} has no row that can be used ({reasons or 'no rows at all'}).")
+        raise no_rows(source, ledger)
     check_holdout(options.holdout, (row.profile for row in rows))
-    group_of = {row.person: row.group for row in rows}
-    chosen = draw(group_of, options.sample, options.seed)
+    chosen = draw({row.person: row.group for row in rows}, options.sample, options.seed)
     rows = [row for row in rows if row.person in chosen]
-    understood.ledger.drop("person not in the sample", len(understood.rows) - len(rows))
-    unseen = {row.person for row in rows if held_out(row.profile, options.holdout)}
-    split_of = assign({row.person: row.group for row in rows if row.person not in unseen}, options.seed)
-    by_split: dict[str, list[Row]] = {}
-    for row in rows:
-        by_split.setdefault(split_of.get(row.person, UNSEEN), []).append(row)
+    ledger.drop("person not in the sample", len(understood.rows) - len(rows))
+    by_split = _split(rows, options)
     if understood.task == "dpo":
         prompts = {split: [_prompt_text(row) for row in its] for split, its in by_split.items()}
         by_split, left_out = without_shared_prompts(by_split, prompts)
-        understood.ledger.drop("prompt is in an evaluation split too", sum(left_out.values()))
-    understood.ledger.rows_kept = sum(map(len, by_split.values()))
+        ledger.drop("prompt is in an evaluation split too", sum(left_out.values()))
+    ledger.rows_kept = sum(map(len, by_split.values()))
+    untrained = _questions(rows) - _questions(by_split.get("train", []))
+    ledger.note("question that nobody answers in the training split", len(untrained))
     tasks = {split: _dataset(understood.task, by_split[split]) for split in SPLITS if by_split.get(split)}
     return Built(
         "own",
         {understood.task: tasks},
-        understood.ledger,
+        ledger,
         sources=(source,),
         licence=LICENCE,
         citation="",
-        facts={"columns": dict(sorted(options.columns.items()))},
+        facts={
+            "columns": dict(sorted(options.columns.items())),
+            "answer_codes": options.answer_codes,
+            "questions_left_out": _left_out(understood),
+            "warnings": understood.warnings(),
+        },
     )
 
 
-def understand(source: Path, columns: Mapping[str, str] | None = None) -> Understood:
+def _split(rows: list[Row], options: Options) -> dict[str, list[Row]]:
+    """The rows by split. Several people of one id stay together, unless some are held out whole."""
+    unseen = {row.person for row in rows if held_out(row.profile, options.holdout)}
+    groups: dict[str, set[str]] = {}
+    for row in rows:
+        if row.person not in unseen:
+            groups.setdefault(row.unit, set()).add(row.group)
+    split_of = assign({unit: " | ".join(sorted(its)) for unit, its in groups.items()}, options.seed)
+    by_split: dict[str, list[Row]] = {}
+    for row in rows:
+        by_split.setdefault(UNSEEN if row.person in unseen else split_of[row.unit], []).append(row)
+    return by_split
+
+
+def _left_out(understood: Understood) -> dict[str, str]:
+    """Question of which no row can be used → why."""
+    usable = _questions(understood.rows)
+    return {item.id: item.left_out.most_common(1)[0][0] for item in understood.items if item.id not in usable}
+
+
+def _questions(rows: list[Row]) -> set[str]:
+    return {row.values["question_id"] for row in rows if "question_id" in row.values}
+
+
+def understand(source: Path, columns: Mapping[str, str] | None = None, answer_codes: str = "") -> Understood:
     """What can be used of a file, and why the rest cannot.
 
-    columns: our name → the file's, where they differ; "profile.country" names the column of one profile field.
+    Args:
+        source: a file, or a folder that `datasets` saved.
+        columns: our name → the file's, where they differ; "profile.country" names the column of one profile field.
+        answer_codes: what numbers among the answers are, one of `ANSWER_CODES`; "": each question's column tells.
 
     Raises:
-        BenchmarkError: not a file of these kinds, a mapped column is not there, or no form fits its columns.
+        BenchmarkError: not a file of these kinds, a mapped column is not there or mapped twice, no form fits its
+            columns, or a whole column cannot be read.
     """
     source, ledger = existing(source), Ledger()
-    mapping = _checked(columns or {})
-    raw = _rows(source, ledger)
-    try:
-        first = next(raw)
-    except StopIteration:
-        raise BenchmarkError(f"{source} has no rows.") from None
-    names = tuple(first)
-    missing = sorted(set(mapping.values()) - set(names))
-    if missing:
-        raise BenchmarkError(f"{source} lacks the column {missing[0]!r}. {suggestion(missing[0], names)}")
-    ours = {theirs: our for our, theirs in mapping.items()}
-    renamed = {name: ours.get(name, name) for name in names}
-    task = _task(source, set(renamed.values()))
-    used = tuple(name for name, our in renamed.items() if _is_known(our))
-    result = Understood(task, [], ledger, used, tuple(name for name in names if name not in used))
-    for number, row in enumerate(_all(first, raw, source)):
-        reading = {renamed.get(name, name): value for name, value in row.items()}
-        kept = read_row(task, reading, number, ledger)
-        if kept is not None:
-            ledger.keep()
-            result.rows.append(kept)
-            result.present.update(list(kept.profile.fields))
-            for name, value in kept.profile.fields.items():
-                result.values.setdefault(name, set()).add(value)
+    if answer_codes not in ("", *ANSWER_CODES):
+        raise BenchmarkError(f"Unknown answer_codes {answer_codes!r}. {suggestion(answer_codes, ANSWER_CODES)}")
+    mapping = checked_mapping(columns or {})
+    _check_kind(source)
+    read = any_rows(source, ledger, lambda name: is_read(name, mapping))
+    whole = list(tqdm(read, desc=f"Reading {source.name}", unit=" rows", leave=False))
+    if not whole:
+        raise no_rows(source, ledger)
+    # A row of JSON leaves out what it does not have: only all rows together have all columns.
+    renamed = renamed_columns(source, tuple(dict.fromkeys(name for row in whole for name in row)), mapping)
+    task = task_of(source, set(renamed.values()))
+    numbered = enumerate({renamed[name]: cell for name, cell in row.items() if renamed[name]} for row in whole)
+    rows = [kept for number, row in numbered if (kept := read_row(task, row, number, ledger)) is not None]
+    result = Understood(task, [], ledger, *used_columns(renamed))
+    for one in rows:
+        for name, why in one.absent:
+            result.absent.setdefault(name, Counter())[why] += 1
+    if task in ("survey", "distribution"):
+        rows, result.items = settle_items(rows, answer_codes, ledger)
+    result.rows = settle_people(rows, task, ledger)
+    ledger.keep(len(result.rows))
     return result
 
 
-def _checked(columns: Mapping[str, str]) -> dict[str, str]:
-    for our in columns:
-        if not _is_known(our):
-            raise BenchmarkError(f"Unknown column name {our!r}. {suggestion(our, [*KNOWN, PERSON, GROUP, WEIGHT])}")
-    return dict(columns)
-
-
-def _is_known(our: str) -> bool:
-    return our in (*KNOWN, PERSON, GROUP, WEIGHT) or our.removeprefix("profile.") in FIELDS
-
-
-def _task(source: Path, names: set[str]) -> Task:
-    if "messages" in names:
-        return "sft"
-    for task, needed in FORMS.items():
-        if names >= set(needed):
-            return task
-    forms = "; ".join("+".join(needed) for needed in FORMS.values())
-    raise BenchmarkError(
-        f"{source} has the columns {', '.join(sorted(names)[:12])}; expected messages, or one of {forms}. Map other "
-        "names with --column OURS=THEIRS."
-    )
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _all(first: dict[str, Any], rest: Iterator[dict[str, Any]], source: Path) -> Iterator[dict[str, Any]]:
-    with tqdm(desc=f"Reading {source.name}", unit=" rows", leave=False) as bar:
-        for row in _chained(first, rest):
-            bar.update()
-            yield row
-
-
-def _chained(first: dict[str, Any], rest: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    yield first
-    yield from rest
-
-
-def _rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
+def _check_kind(source: Path) -> None:
+    """Raise `BenchmarkError` for a statistics package's own file, with the way out."""
     if source.is_dir():
-        return _folder_rows(source, ledger)
+        return
     with source.open("rb") as stream:
-        if stream.read(4) == b"PAR1":
-            return _parquet_rows(source, ledger)
-    if source.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        return json_rows(source, ledger)
-    if next(lines(source, Ledger())).lstrip().startswith("{"):
-        return json_rows(source, ledger)
-    return csv_rows(source, (), ledger)
-
-
-def _parquet_rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    try:
-        with pq.ParquetFile(source) as file:
-            for batch in file.iter_batches(1024):
-                for row in batch.to_pylist():
-                    ledger.read()
-                    yield row
-    except (pa.ArrowException, OSError) as error:
-        raise BenchmarkError(f"{source} is damaged: no whole parquet file. Copy it again.") from error
-
-
-def _folder_rows(source: Path, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    try:
-        found = load_from_disk(str(source))
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise BenchmarkError(f"{source} is no folder that `datasets` saved. Give a file, or such a folder.") from error
-    for part in found.values() if isinstance(found, DatasetDict) else [found]:
-        for row in part:
-            ledger.read()
-            yield row
+        stata = stream.read(11) == b"<stata_dta>"
+    if kind := _STATISTICS.get(".dta" if stata else source.suffix.lower()):
+        raise BenchmarkError(
+            f"{source} is {kind}, which cuma does not read. Save it as CSV with labels in the place of codes (in R: "
+            "haven::as_factor and write.csv; in pandas: read_stata or read_spss, and to_csv), one row an answer: "
+            "docs/data.md shows how, under “One row a respondent”."
+        )
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

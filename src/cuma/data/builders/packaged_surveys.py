@@ -1,8 +1,9 @@
-"""`gss` and `wvs`, which come in a Python package, as tasks on disk."""
+"""Surveys that come in a Python package, as tasks on disk."""
 
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,22 @@ from datasets import Dataset
 from cuma.data.builders.base import SPLITS, TASKS, Built, Ledger, Options, Task, who
 from cuma.data.builders.letter_conversations import in_letters
 from cuma.data.builders.person_splits import UNSEEN, check_holdout, draw, held_out
-from cuma.data.surveys.gss import ALL_QUESTIONS, GROUP_FIELDS, load_gss
+from cuma.data.catalog import PACKAGED, function_named
 from cuma.data.surveys.survey import NO_ANSWER, Group, Question, Survey
-from cuma.data.surveys.wvs import load_wvs
 from cuma.errors import BenchmarkError
 
 
 def build(name: str, options: Options) -> Built:
     """A packaged survey: one `survey` row for every answer, and conversations and preference pairs with letters.
 
-    gss has all seven items here. People of the benchmark's test groups are "unseen", or those of `options.holdout`.
+    People of the benchmark's test groups are "unseen", or those of `options.holdout`.
     """
+    load = function_named(PACKAGED[name].to_build or PACKAGED[name].survey)
     holdout = partial(held_out, holdout=options.holdout) if options.holdout else None
-    if name == "gss":
-        fields = options.group_by or GROUP_FIELDS
-        survey = load_gss(options.seed, questions=ALL_QUESTIONS, group_by=fields, holdout=holdout)
-    elif options.group_by:
-        raise BenchmarkError("--group-by is for gss; the groups of wvs are countries.")
-    else:
-        survey = load_wvs(options.seed, holdout=holdout)
+    how: dict[str, Any] = {"group_by": options.group_by} if options.group_by else {}
+    if how and "group_by" not in signature(load).parameters:
+        raise BenchmarkError(f"--group-by is not for {name}: its groups are made of one field alone.")
+    survey = load(options.seed, holdout=holdout, **how)
     check_holdout(options.holdout, (group.profile for group in survey.groups))
     ledger = Ledger(rows_read=survey.card["rows_read"])
     for reason, times in survey.card["dropped"].items():

@@ -18,7 +18,7 @@ from cuma.data.builders.reading import existing
 from cuma.data.builders.wvb_codes import FIELDS, PROFILE_COLUMNS
 from cuma.data.builders.wvb_reading import Respondents, probe_people, read
 from cuma.data.builders.wvb_scales import Metadata, Scale, read_metadata
-from cuma.data.surveys.prompts import NOBODY
+from cuma.data.surveys.prompts import NO_PERSONA
 from cuma.people.profiles import Profile
 
 LICENCE = (
@@ -61,7 +61,7 @@ def build(source: Path, options: Options) -> Built:
     metadata, files = read_metadata(folder, options.as_released)
     ledger = Ledger()
     people = read(source, metadata, ledger)
-    probe, probe_files = probe_people(folder)
+    probe, probe_files = probe_people(folder, ledger)
     profiles, profile_of = _profiles(people)
     check_holdout(options.holdout, profiles)
     unseen = np.array([held_out(profile, options.holdout) for profile in profiles], dtype=bool)[profile_of]
@@ -312,4 +312,4 @@ def _json_prompt(scale: Scale, interview: str) -> list[dict[str, str]]:
 def _letter_prompt(scale: Scale) -> list[dict[str, str]]:
     options = [f"{_LETTERS[place]}. {option}" for place, option in enumerate(scale.options)]
     asks = "\n".join([scale.text, *options, "Answer with one letter."])
-    return [message("system", NOBODY), message("user", asks)]
+    return [message("system", NO_PERSONA), message("user", asks)]

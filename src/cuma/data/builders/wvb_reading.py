@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from pyarrow import csv as arrow_csv
 from tqdm import tqdm
 
 from cuma.data.builders.base import Ledger
-from cuma.data.builders.reading import MAX_LINE, check_text, csv_rows, lines, sniff_delimiter
+from cuma.data.builders.delimited import RAGGED, csv_rows, read_layout
+from cuma.data.builders.reading import MAX_LINE, lines, no_rows
 from cuma.data.builders.wvb_codes import (
     FIELDS,
     MISSING,
@@ -101,12 +102,16 @@ def read(source: Path, metadata: Metadata, ledger: Ledger) -> Respondents:
     return people
 
 
-def probe_people(folder: Path) -> tuple[set[str], list[Path]]:
-    """The ids in samples.tsv, if it is there, and the file."""
+def probe_people(folder: Path, ledger: Ledger) -> tuple[set[str], list[Path]]:
+    """The ids in samples.tsv, if it is there, and the file. Noted: its rows that cannot be read."""
     path = find(folder, "samples.tsv")
     if path is None:
         return set(), []
-    return {whole_id(row[PERSON]) for row in csv_rows(path, [PERSON], Ledger())} - {""}, [path]
+    aside = Ledger()
+    ids = {whole_id(row[PERSON]) for row in csv_rows(path, [PERSON], aside)} - {""}
+    for reason, times in aside.dropped.items():
+        ledger.note(f"{path.name}: {reason}", times)
+    return ids, [path]
 
 
 def released_splits(people: int) -> np.ndarray:
@@ -225,24 +230,6 @@ def _respondents(
 # --- large files ----------------------------------------------------------------------------------------------------
 
 
-def _header(path: Path, required: Sequence[str]) -> tuple[str, list[str]]:
-    """Delimiter and columns' names of a file. Raises `BenchmarkError` if a required one is missing or occurs twice."""
-    check_text(path)
-    header = next(lines(path, Ledger()), "")
-    delimiter = sniff_delimiter(header, required)
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    missing = [name for name in required if name not in names]
-    if missing:
-        some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise BenchmarkError(
-            f"{path} lacks {len(missing)} column(s) ({some}); its delimiter was read as {delimiter!r}. {_WAVE}"
-        )
-    twice = [name for name in required if names.count(name) > 1]
-    if twice:
-        raise BenchmarkError(f"{path} has the column {twice[0]!r} twice. Take one out.")
-    return delimiter, names
-
-
 def _read_coded(
     path: Path, encoders: Mapping[str, Encoder], ledger: Ledger
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -250,33 +237,11 @@ def _read_coded(
 
     Every row is counted as read; rows of another width and rows without an id (they come back with "") as dropped.
     """
-    delimiter, names = _header(path, [PERSON, *encoders])
-    wanted = {PERSON, *encoders}
-    ragged: list[int] = []
-
-    def skip(row: Any) -> str:
-        ragged.append(1)
-        return "skip"
-
     cells = {name: _Cells(encode) for name, encode in encoders.items()}
     ids: list[str] = []
     try:
-        reader = arrow_csv.open_csv(
-            _Lines(path, ledger),
-            read_options=arrow_csv.ReadOptions(
-                column_names=[name if name in wanted else f"\0{place}" for place, name in enumerate(names)],
-                block_size=_BLOCK,
-                use_threads=False,
-            ),
-            parse_options=arrow_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip),
-            convert_options=arrow_csv.ConvertOptions(
-                include_columns=[PERSON, *encoders],
-                column_types={name: pa.string() for name in wanted},
-                strings_can_be_null=False,
-            ),
-        )
-        with reader, tqdm(desc=f"Read {path.name}", unit=" people") as bar:
-            for batch in reader:
+        with tqdm(desc=f"Read {path.name}", unit=" people") as bar:
+            for batch in batches(path, [PERSON, *encoders], ledger):
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))
                 ids += map(whole_id, columns[PERSON].to_pylist())
                 for name, column in cells.items():
@@ -286,22 +251,53 @@ def _read_coded(
         # Arrow's own text may quote a row. It also comes for a file without rows.
         if ids:
             raise BenchmarkError(f"{path} cannot be read as CSV. Download it again.") from None
-    ledger.read(len(ids) + len(ragged))
+    ledger.read(len(ids))
     people = np.array(ids, dtype=object)
-    ledger.drop("row with more or fewer cells than the header", len(ragged))
     ledger.drop(f"row without {PERSON}", int((people == "").sum()))
     if not ids:
-        raise BenchmarkError(f"{path} holds no people that can be read. Download it again.")
+        raise no_rows(path, ledger, "Download it again.")
     return people, {name: np.concatenate(column.parts) for name, column in cells.items()}
 
 
-class _Lines(io.RawIOBase):
-    """The rows of a file as UTF-8 for arrow, without the header: a line a row, whatever its quotation marks say."""
+def batches(path: Path, wanted: Sequence[str], ledger: Ledger) -> Iterator[pa.RecordBatch]:
+    """Some columns of a CSV as texts, 16 MiB at a time. Rows that are left out are counted as read and dropped.
 
-    def __init__(self, path: Path, ledger: Ledger) -> None:
+    Raises `BenchmarkError` if a column is missing or occurs twice, and `pa.ArrowInvalid` for a file without rows.
+    """
+    layout = read_layout(path, wanted, _WAVE)
+
+    def skip(row: Any) -> str:
+        ledger.read()
+        ledger.drop(RAGGED)
+        return "skip"
+
+    source = io.BufferedReader(_Lines(lines(path, ledger), layout.lines, ledger), _BLOCK)
+    with arrow_csv.open_csv(
+        source,
+        read_options=arrow_csv.ReadOptions(
+            column_names=[name if name in wanted else f"\0{place}" for place, name in enumerate(layout.names)],
+            block_size=_BLOCK,
+            use_threads=False,
+        ),
+        parse_options=arrow_csv.ParseOptions(delimiter=layout.style["delimiter"], invalid_row_handler=skip),
+        convert_options=arrow_csv.ConvertOptions(
+            include_columns=list(wanted),
+            column_types={name: pa.string() for name in wanted},
+            strings_can_be_null=False,
+        ),
+    ) as reader:
+        yield from reader
+
+
+class _Lines(io.RawIOBase):
+    """The rows of a file as UTF-8 for arrow, without the header: a line a row, whatever its quotation marks say.
+
+    It gives a line at a time: arrow makes a batch of every read, so that it is to be read through a buffer.
+    """
+
+    def __init__(self, source: Iterator[str], header: int, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.lines = lines(path, ledger)
-        next(self.lines, None)
+        self.lines = islice(source, header, None)
         self.rest = b""
 
     def readable(self) -> bool:

@@ -1,12 +1,10 @@
 """Surveys of real people: questions, groups with profiles, splits, and the prompts that put them to a model."""
 
-from cuma.data.surveys.catalog import BENCHMARKS, load_benchmark
 from cuma.data.surveys.cells import survey_cells
 from cuma.data.surveys.prompts import LETTERS, letter_orders, survey_messages
 from cuma.data.surveys.survey import NO_ANSWER, PARTS, ROLES, Group, Part, Question, Role, Survey
 
 __all__ = [
-    "BENCHMARKS",
     "LETTERS",
     "NO_ANSWER",
     "PARTS",
@@ -17,7 +15,6 @@ __all__ = [
     "Role",
     "Survey",
     "letter_orders",
-    "load_benchmark",
     "survey_cells",
     "survey_messages",
 ]

@@ -76,18 +76,18 @@ def survey_cells(
     return Dataset.from_list(rows)
 
 
-NOBODY = ""
+NO_GROUP = ""
 """The group of `unsteered_rows`."""
 
 
 def unsteered_rows(questions: Iterable[Question]) -> list[dict[str, Any]]:
     """Every question in every letter order, asked of nobody in particular: what a model says when it is told nothing.
 
-    Columns as in `survey_cells`, less answer_counts; the group is `NOBODY` and the profile has no field.
+    Columns as in `survey_cells`, less answer_counts; the group is `NO_GROUP` and the profile has no field.
     """
     return [
         {
-            "group": NOBODY,
+            "group": NO_GROUP,
             "question_id": question.id,
             "order": list(order),
             "prompt": survey_messages(question, order),

@@ -158,6 +158,16 @@ def load_gss(
     )
 
 
+def load_gss_items(
+    seed: int = 0,
+    *,
+    group_by: Sequence[str] = GROUP_FIELDS,
+    holdout: Callable[[Profile], bool] | None = None,
+) -> Survey:
+    """All seven items, groups as in `load_gss`: what `cuma data build gss` writes."""
+    return load_gss(seed, questions=ALL_QUESTIONS, group_by=group_by, holdout=holdout)
+
+
 def load_gss_all(seed: int = 0) -> Survey:
     """All seven items; groups of at least 40 people are measured, and smaller ones and most people trained on."""
     return load_gss(

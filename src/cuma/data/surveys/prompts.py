@@ -20,7 +20,7 @@ _ANSWER = re.compile(rf"\s*\(?([{LETTERS}])(?![A-Za-z])")
 Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
 
-NOBODY = "Answer the survey question."
+NO_PERSONA = "Answer the survey question."
 """The system message where nothing is said about the person. Without one, SmolLM2's chat template puts in its own."""
 _INSTRUCTION = "Answer with one letter."
 
@@ -49,7 +49,7 @@ def survey_messages(question: Question, order: Sequence[int], persona: str | Non
         )
     shown = [f"{LETTERS[place]}. {question.options[option]}" for place, option in enumerate(order)]
     return [
-        {"role": "system", "content": as_persona(persona) if persona else NOBODY},
+        {"role": "system", "content": as_persona(persona) if persona else NO_PERSONA},
         {"role": "user", "content": "\n".join([question.text, *shown, _INSTRUCTION])},
     ]
 
@@ -63,14 +63,14 @@ def as_persona(sentence: str) -> str:
 
 
 def told_who_asks(messages: Sequence[Message], sentence: str) -> list[Message]:
-    """A conversation whose system message says who asks. `NOBODY` gives way to it; any other system message is kept.
+    """A conversation whose system message says who asks. `NO_PERSONA` gives way to it; others are kept.
 
     sentence: the profile's; "" for nobody in particular.
     """
     if not sentence:
         return list(messages)
     if messages and messages[0]["role"] == "system":
-        if messages[0]["content"] != NOBODY:
+        if messages[0]["content"] != NO_PERSONA:
             return list(messages)
         messages = messages[1:]
     return [{"role": "system", "content": as_persona(sentence)}, *messages]

@@ -23,6 +23,9 @@ NO_ANSWER = -1
 """The code in a question's column of a person who did not answer it."""
 WEIGHT = "weight"
 """The optional column of survey weights."""
+IN_TWO_WAYS = "The question {!r} is asked in two ways. Give each way a question_id of its own."
+OWN_COLUMNS = ("person", "group", "part", WEIGHT)
+"""Columns of `Survey.people` that no question can be called by."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A benchmark, split and ready. Built by `load_benchmark`.
+    """A benchmark, split and ready. Built by `cuma.data.catalog.load_benchmark`.
 
     Raises `BenchmarkError` where people, groups and questions do not fit together.
     """

@@ -35,14 +35,15 @@ const page = (() => {
     }, config);
   }
 
-  // The number that stands for a distribution on an axis: the share of the first of two options, else the mean position.
-  const position = (shares) =>
-    shares.length === 2 ? shares[0] : shares.reduce((sum, share, i) => sum + (share * i) / (shares.length - 1), 0);
+  // The number that stands for a distribution on an axis: on a scale the mean position, else the share of the first option.
+  const isScale = (question) => question.ordinal && question.options.length > 2;
+  const position = (question, shares) =>
+    isScale(question) ? shares.reduce((sum, share, i) => sum + (share * i) / (shares.length - 1), 0) : shares[0];
   const positionName = (question) =>
-    question.options.length === 2 ? `share answering “${question.options[0]}”`
-      : `mean answer, from “${question.options[0]}” (0) to “${question.options.at(-1)}” (1)`;
+    isScale(question) ? `mean answer, from “${question.options[0]}” (0) to “${question.options.at(-1)}” (1)`
+      : `share answering “${question.options[0]}”`;
   const positionText = (question, shares) =>
-    question.options.length === 2 ? percent(position(shares)) : position(shares).toFixed(2);
+    isScale(question) ? position(question, shares).toFixed(2) : percent(position(question, shares));
   function heatCell(share, largest, text) {
     const cell = element("td", { textContent: text });
     cell.style.background = `rgba(${colour("heat")}, ${largest ? (0.92 * share) / largest : 0})`;
@@ -64,7 +65,7 @@ const page = (() => {
   }
 
   return {
-    ...data, at, colour, percent, escape, element, fill, axis, draw, position, positionName, positionText, cut, heatCell, start,
+    ...data, at, colour, percent, escape, element, fill, axis, draw, isScale, position, positionName, positionText, cut, heatCell, start,
     questionNames: answers.questions.map((question) => cut(question.text, 70)),
     groupOf: Object.fromEntries(answers.groups.map((group) => [group.label, group])),
     add: (part) => parts.push(part),

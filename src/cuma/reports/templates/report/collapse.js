@@ -1,21 +1,21 @@
 "use strict";
 // Predicted against true shares, one small picture a method.
 page.add(() => {
-  const { methods, answers, at, colour, escape, fill, axis, draw, position, positionName, positionText } = page;
+  const { methods, answers, at, colour, escape, fill, axis, draw, isScale, position, positionName, positionText } = page;
 
   function drawClouds() {
     const number = Number(at("collapse-question").value);
     const question = answers.questions[number];
     at("collapse-asked").textContent = `${question.text} Shown: ${positionName(question)}.`;
     const asked = answers.groups.filter((group) => group.cells[number]);
-    const ticks = { tickvals: [0, 0.5, 1], ticktext: question.options.length === 2 ? ["0", "50", "100%"] : ["0", "½", "1"] };
+    const ticks = { tickvals: [0, 0.5, 1], ticktext: isScale(question) ? ["0", "½", "1"] : ["0", "50", "100%"] };
     methods.forEach((method, i) => {
       const shown = asked.filter((group) => group.cells[number].methods[i]);
       const ink = colour(method.colour);
       const points = {
         type: "scatter", mode: "markers",
-        x: shown.map((group) => position(group.cells[number].people)),
-        y: shown.map((group) => position(group.cells[number].methods[i])),
+        x: shown.map((group) => position(question, group.cells[number].people)),
+        y: shown.map((group) => position(question, group.cells[number].methods[i])),
         text: shown.map((group) => {
           const cell = group.cells[number];
           return `${escape(group.label)}<br>people ${positionText(question, cell.people)}${cell.n === null ? "" : ` (n ${cell.n})`}, predicted ${positionText(question, cell.methods[i])}`;

@@ -2,7 +2,7 @@
 // Groups by the experts that serve them: a map in three spaces, every gate, the nearest groups, and the tests by layer.
 page.add(() => {
   const { methods, answers, topology, groupOf, at, colour, percent, escape, element, fill, axis, draw, heatCell } = page;
-  const { position, positionName, positionText } = page;
+  const { isScale, position, positionName, positionText } = page;
   const SPACES = [["gates", "the experts that serve them"], ["answers", "what their people answer"], ["embeddings", "their profiles’ embeddings"]];
   const mixture = () => topology[Number(at("topology-method")?.value ?? 0)];
   const spaces = () => (mixture().learned ? SPACES : SPACES.slice(0, 1));
@@ -24,7 +24,7 @@ page.add(() => {
     const marked = (label) => mark.value === "0" || label.split(", ").includes(mark.textContent);
     const cells = entry.groups.map((label) => groupOf[label].cells[number]);
     at("topology-asked").textContent = `${question.text} Colour: ${positionName(question)}, among people; grey where it may not be shown.`;
-    const known = cells.filter(Boolean).map((cell) => position(cell.people));
+    const known = cells.filter(Boolean).map((cell) => position(question, cell.people));
     const named = at("map").clientWidth > 700 && entry.groups.every((label) => label.length <= 24); // such as countries
     const sides = [true, false].map((seen) => {
       const kept = entry.groups.map((_, i) => i).filter((i) => groupOf[entry.groups[i]].seen === seen && positions[i]);
@@ -39,9 +39,9 @@ page.add(() => {
         hovertemplate: "%{customdata}<extra></extra>",
         marker: {
           symbol: seen ? "circle" : "diamond", size: seen ? 12 : 13, opacity: kept.map((i) => (marked(entry.groups[i]) ? 1 : 0.13)),
-          color: kept.map((i) => (cells[i] ? position(cells[i].people) : null)), cmin: Math.min(...known), cmax: Math.max(...known), colorscale: "Cividis",
+          color: kept.map((i) => (cells[i] ? position(question, cells[i].people) : null)), cmin: Math.min(...known), cmax: Math.max(...known), colorscale: "Cividis",
           line: { color: colour("ink"), width: seen ? 0.8 : 2 }, showscale: seen,
-          colorbar: { thickness: 10, len: 0.6, outlinewidth: 0, tickformat: question.options.length === 2 ? ".0%" : ".1f", nticks: 5 },
+          colorbar: { thickness: 10, len: 0.6, outlinewidth: 0, tickformat: isScale(question) ? ".1f" : ".0%", nticks: 5 },
         },
       };
     });

@@ -1,0 +1,103 @@
+"""What the answers to one question mean, decided over its whole column: options by name, or codes from 0 or from 1.
+
+Nothing depends on the types of a file. Numbers that could be read in two ways, and would then be other answers, are not
+read at all: whoever has the file says what they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from cuma.data.builders.cell_text import cell_number, cell_truth
+
+UNDECIDED = (
+    "answer is a number that may count from 0 or from 1, or be an option: say --answer-codes from_zero, from_one or "
+    "options"
+)
+_SHIFT = {"from_zero": 0, "from_one": 1}
+_CODE = re.compile(r"(-?\d{1,3})(?![\d,%])([.):=]|\s+[-–=]\s)?")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What every answer in a question's column means."""
+
+    codes: str
+    """"from_zero", "from_one", or "options" where no answer is a code."""
+    guessed: bool
+    """Whether the column's values told it, and nobody said it."""
+    named: dict[str, int]
+    """Answer, as it stands in the file → the option that has this name, number or label's code."""
+    coded: dict[str, int]
+    """Answer → the option that it counts to."""
+    undecided: frozenset[str] = frozenset()
+    """Numbers that are not read, because they could be two things."""
+
+
+def reading_of(answers: Collection[str], options: Sequence[str], codes: str = "") -> Reading:
+    """Decide what a column's distinct answers are.
+
+    codes: "from_zero", "from_one" or "options" if somebody said it; "": the answers tell, or stay undecided.
+    """
+    numbers = {text: number for text in answers if (number := cell_number(text)) is not None}
+    words = _found({text: _named(text, options) for text in answers if text not in numbers})
+    named = _found({text: _numbered(text, number, options) for text, number in numbers.items()})
+    indices = {text: int(number) for text, number in numbers.items() if number == int(number)}
+    if codes in _SHIFT:
+        return Reading(codes, False, words, _shifted(indices, _SHIFT[codes], len(options)))
+    others = {text: n for text, n in indices.items() if text not in named and 0 <= n <= len(options)}
+    if codes or not others:
+        return Reading("options", not codes, words | named, {})
+    # Some numbers are no option. They count, if all numbers can, and if those that are options mean the same then.
+    in_play = others | {text: indices.get(text, -1) for text in named}
+    whole = {name: found for name, shift in _SHIFT.items()
+             if len(found := _shifted(in_play, shift, len(options))) == len(in_play)}  # fmt: skip
+    fits = [name for name, found in whole.items() if all(found[text] == place for text, place in named.items())]
+    if len(fits) == 1:
+        return Reading(fits[0], True, words | named, {text: whole[fits[0]][text] for text in others})
+    if named and not whole:
+        return Reading("options", True, words | named, {})
+    return Reading("options", True, words, {}, frozenset(numbers))
+
+
+def _found(places: dict[str, int | None]) -> dict[str, int]:
+    return {text: place for text, place in places.items() if place is not None}
+
+
+def _shifted(indices: dict[str, int], shift: int, size: int) -> dict[str, int]:
+    return {text: n - shift for text, n in indices.items() if 0 <= n - shift < size}
+
+
+def _named(text: str, options: Sequence[str]) -> int | None:
+    """The option of these words, in any case; of true and false also Yes and No."""
+    if text in options:
+        return options.index(text)
+    plain = [option.casefold() for option in options]
+    names = [text.casefold()]
+    if text.casefold() in ("true", "false"):
+        names.append("yes" if cell_truth(text) else "no")
+    return next((plain.index(name) for name in names if plain.count(name) == 1), None)
+
+
+def _numbered(text: str, number: float, options: Sequence[str]) -> int | None:
+    """The option that is this number, or bears it as its code ("2. Female")."""
+    if text in options:
+        return options.index(text)
+    values = [cell_number(option) for option in options]
+    if None in values:
+        values = [own if value is None else value for own, value in zip(_own_codes(options), values, strict=True)]
+    return values.index(number) if values.count(number) == 1 else None
+
+
+def _own_codes(options: Sequence[str]) -> list[float | None]:
+    """The codes that labels begin with, where all do: each with a mark ("2. Female"), or rising or falling by one."""
+    matches = [_CODE.match(option) for option in options]
+    codes = [float(match[1]) for match in matches if match]
+    steps = {after - before for before, after in itertools.pairwise(codes)}
+    marked = all(match and (match[2] or match[0] == option) for match, option in zip(matches, options, strict=True))
+    if len(codes) < len(options) or not (marked or steps in ({1}, {-1})):
+        return [None] * len(options)
+    return list(codes)

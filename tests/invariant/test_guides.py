@@ -1,0 +1,127 @@
+"""The five guides of CONTRIBUTING.md, followed to the letter in a copy of the code, and what then shows where."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import ROOT
+from helpers.paper import write_base
+
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+STEP = re.compile(
+    r"^(?:New file `(?P<new>[^`]+)`|In `(?P<file>[^`]+)`, (?P<how>above|a row of) `(?P<table>[A-Z_]+)`):\n"
+    r"```\w+\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+GUIDES = ("benchmark", "baseline", "anchor", "metric", "measurement")
+
+
+def follow(guide: str, code: Path) -> dict[str, int]:
+    """Take every step of a guide in a copy of the repository; returns how often each source file was touched."""
+    _, _, text = GUIDE.partition(f"\n## Add an {guide}\n" if guide == "anchor" else f"\n## Add a {guide}\n")
+    touched: dict[str, int] = {}
+    for step in STEP.finditer(text.partition("\n## ")[0]):
+        if step["new"]:
+            path = code / step["new"]
+            assert not path.exists()
+            path.write_text(step["code"], encoding="utf-8")
+            continue
+        path = code / step["file"]
+        source = path.read_text(encoding="utf-8")
+        head = re.search(rf"^{step['table']}\b.*[({{\[]$\n", source, re.MULTILINE)
+        assert head is not None, f"{step['file']} has no table {step['table']}"
+        at = head.start() if step["how"] == "above" else head.end()
+        path.write_text(source[:at] + step["code"] + source[at:], encoding="utf-8")
+        touched[step["file"]] = touched.get(step["file"], 0) + 1
+    return touched
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code in which all five guides were followed."""
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for guide in GUIDES:
+        touched = follow(guide, copy)
+        assert 1 <= len(touched) <= 2, f"{guide} touches {sorted(touched)}"
+    return copy
+
+
+def run(code: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *words],
+        cwd=code, env={**os.environ, "PYTHONPATH": str(code / "src"), "COLUMNS": "200", "TERM": "dumb"},
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return done.stdout
+
+
+ANCHOR = """
+import sys
+from pathlib import Path
+from cuma.answering.materials import Materials
+from cuma.cli.quickstart_run import _anchor
+from cuma.recipes.load import load_recipe
+
+recipe = load_recipe("baselines/gss/rslora", ["backbone.model_name_or_path=base"])
+_anchor("uniform", Path("runs/uniform"), Materials.load(recipe), recipe)
+"""
+
+
+@pytest.fixture(scope="module")
+def page(code: Path) -> str:
+    """The page of the new baseline beside the new anchor."""
+    write_base(code / "base")
+    tiny = (
+        "backbone.model_name_or_path=base",
+        "training.max_steps=2",
+        "training.curve_steps=[]",
+        "adapter.last_layers=1",
+    )
+    run(code, "-m", "cuma", "train", "baselines/gss/rslora", *tiny, "--output-dir", "runs/rslora")
+    shown = run(code, "-m", "cuma", "evaluate", "runs/rslora", "--confidence")
+    assert "Its likeliest answer gets" in shown
+    run(code, "-c", ANCHOR)
+    run(code, "-m", "cuma", "report", "runs/rslora", "runs/uniform", "--output", "report.html")
+    return (code / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_command_line_shows_what_was_added(code: Path) -> None:
+    assert "immigration" in run(code, "-m", "cuma", "list", "benchmarks")
+    assert "baselines/gss/rslora" in run(code, "-m", "cuma", "list", "recipes")
+    assert "--confidence" in run(code, "-m", "cuma", "evaluate", "--help")
+
+
+def test_the_new_benchmark_is_split_and_accounts_for_every_row(code: Path) -> None:
+    card = json.loads(run(code, "-c", CARD))
+    assert card["rows_read"] == card["kept"] + sum(card["dropped"].values())
+    assert card["groups"]["test"] > 5
+
+
+CARD = """
+import json
+from cuma.data.catalog import load_benchmark
+print(json.dumps(load_benchmark("immigration").card))
+"""
+
+
+def test_the_page_shows_what_was_added(page: str, code: Path) -> None:
+    for text in ("rsLoRA", "uniform", "Hellinger ↓", "How sure is it?", "Its likeliest answer gets"):
+        assert text in page, text
+    scores = next((code / "runs" / "rslora" / "evaluations").glob("*/scores.json"))
+    assert 0 <= json.loads(scores.read_text(encoding="utf-8"))["seen"]["hellinger"]["value"] <= 1
+
+
+def test_the_model_card_names_the_new_baseline(page: str, code: Path) -> None:
+    run(code, "-m", "cuma", "card", "runs/rslora")
+    card = (code / "runs" / "rslora" / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert "scaled by the root of its rank" in card

@@ -1,4 +1,4 @@
-"""A file of people: read whole, or refused with the row and without a word of it."""
+"""A file of people for the export: read whole, or refused by row and reason; never with what stands there."""
 
 from __future__ import annotations
 
@@ -16,10 +16,47 @@ from cuma.exchange.people_file import read_people
 from cuma.people.profiles import Profile
 
 
-def write(folder: Path, name: str, text: str) -> Path:
-    file = folder / name
-    file.write_bytes(text.encode())
-    return file
+def file(folder: Path, content: str | bytes, kind: str) -> Path:
+    path = folder / f"people.{kind}"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("country;age\nPeru;30\nJapan;\n", "csv"),
+        ('profile\n"{\'country\': \'Peru\', \'age\': 30}"\n"{""country"": ""Japan""}"\n', "csv"),
+        (json.dumps([{"country": "Peru", "age": 30}, {"profile": "{'country': 'Japan'}"}], indent=1), "json"),
+        ('{"country": "Peru", "age": 30}\r\n\r\n"{\\"country\\": \\"Japan\\"}"\r\n', "jsonl"),
+    ],
+)
+def test_people_are_read_as_they_are_written(tmp_path: Path, content: str, kind: str) -> None:
+    assert read_people(file(tmp_path, content, kind)) == [Profile(country="Peru", age=30), Profile(country="Japan")]
+
+
+def test_a_line_separator_within_a_sentence_is_text(tmp_path: Path) -> None:
+    assert len(read_people(file(tmp_path, '"A nurse\u2028of Peru"\n"A\x85cook"\n', "jsonl"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "words"),
+    [
+        ("country,country\nPeru,Chile\n", "csv", "'country' twice"),
+        ('country,age,sex\n"Peru,30,Female\nJapan,20,Male\n', "csv", "first in line 2"),
+        ("country,age\nPeru,30\nJapan,20,x\n", "csv", "first in line 3"),
+        ("Peru,30\nJapan,20\n", "csv", "names no field of a profile"),
+        ("country,age\nPeru,30\n".encode("utf-16"), "csv", "not UTF-8"),
+        ("country,age\nPer\u00fa,30\n".encode("latin-1"), "csv", "not in UTF-8"),
+        ("country\nb'Peru'\n", "csv", "row 1 of"),
+        ("profile\n\"['Peru']\"\n", "csv", "row 1 of"),
+        ('{"country": "Peru"}\n{"country": "Peru", "country": "Chile"}\n', "jsonl", "row 2 of"),
+    ],
+)
+def test_what_cannot_be_read_whole_is_refused(tmp_path: Path, content: str | bytes, kind: str, words: str) -> None:
+    with pytest.raises(ExportError, match=words) as caught:
+        read_people(file(tmp_path, content, kind))
+    assert not [value for value in ("Peru,", "'Peru", "Chile", "Japan,20") if value in str(caught.value)]
 
 
 def test_people_are_read_from_both_kinds_of_file(tmp_path: Path) -> None:
@@ -27,49 +64,25 @@ def test_people_are_read_from_both_kinds_of_file(tmp_path: Path) -> None:
     nurse = [Profile(description="A nurse"), Profile()]
     expected = [Profile(country="Peru", age=30), Profile(description="A Buddhist"), *nurse]
     for end in ("\n", "\r\n", "\r"):
-        assert read_people(write(tmp_path, "p.jsonl", end.join(lines))) == expected
+        assert read_people(file(tmp_path, end.join(lines), "jsonl")) == expected
     expected = [Profile(country="Peru", age=30), Profile(country="Japan")]
     for delimiter in ",;\t":
         table = "\ufeffcountry,age\r\nPeru,30\r\n\r\nJapan,\r\n".replace(",", delimiter)
-        assert read_people(write(tmp_path, "p.csv", table)) == expected
+        assert read_people(file(tmp_path, table, "csv")) == expected
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20), min_size=1, max_size=5
+    )
+)
 @settings(deadline=None, max_examples=50)
 def test_no_character_in_a_text_ends_its_line(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder = tmp_path_factory.mktemp("people")
     sentences = [f"A nurse {text}\u2028\u0085 who sings" for text in texts]
     expected = [Profile(description=sentence) for sentence in sentences]
     lines = "\n".join(json.dumps({"profile": sentence}, ensure_ascii=False) for sentence in sentences)
-    assert read_people(write(folder, "p.jsonl", lines)) == expected
+    assert read_people(file(folder, lines, "jsonl")) == expected
     table = io.StringIO()
     csv.writer(table, quoting=csv.QUOTE_ALL).writerows([["profile"], *([sentence] for sentence in sentences)])
-    assert read_people(write(folder, "p.csv", table.getvalue())) == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("bad.jsonl", '{"country": "Peru"}\n\n{"Zoroastrian', "row 3 of"),
-        ("bad.jsonl", '[{"country": "Zoroastrian"}]', "row 1 of .* is no profile"),
-        ("bad.jsonl", '{"country": ["Zoroastrian"]}', "row 1 of .*country"),
-        ("bad.jsonl", "[" * 100_000, "row 1 of"),
-        ("bad.csv", "country,age\nPeru,30\nZoroastrian\n", "row 2 of .* has 1 cells, and the header has 2"),
-        ("bad.csv", "country,age\nPeru,30,Zoroastrian\n", "row 1 of .* has 3 cells"),
-        ("bad.csv", 'country,age\n"Zoroastrian,30\nPeru,40\n', "row 1 of .* quotation mark"),
-        ("bad.csv", "Zoroastrian,30\nPeru,40\n", "first line of .* names no field of a profile"),
-        ("bad.csv", "country,age,country\nZoroastrian,30,Peru\n", "'country' twice"),
-        ("bad.csv", "gender,country\nZoroastrian,Peru\n", "row 1 of .*Did you mean 'sex'"),
-        ("bad.csv", "", "first line"),
-    ],
-)
-def test_what_is_no_file_of_people_is_refused_by_row(name: str, text: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=words) as caught:
-        read_people(write(tmp_path, name, text))
-    assert "Zoroastrian" not in str(caught.value)
-
-
-def test_a_file_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_bytes("country\nCôte d'Ivoire\n".encode("latin-1"))
-    with pytest.raises(ExportError, match="UTF-8"):
-        read_people(tmp_path / "p.csv")
+    assert read_people(file(folder, table.getvalue(), "csv")) == expected

@@ -3,17 +3,28 @@
 import csv
 import io
 import random
+import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cuma.cli import app
 from cuma.data.builders.base import Options
 from cuma.data.builders.built_folder import write
-from cuma.data.builders.global_opinions import build
+from cuma.data.builders.global_opinions import build, check
 from cuma.data.builders.scales import is_no_answer, is_ordinal
 from cuma.data.corpus import Corpus
 from cuma.errors import BenchmarkError
+from helpers import SHARED
 
+REAL = SHARED / "data" / "real" / "global_opinions.csv"
+KEPT = {
+    "Depends", "Depends (VOL)", "Depends on Individual (VOL)", "Depends on the situation (VOL)", "Hard to say",
+    "I do not know examples concerned", "No, I do not know anyone",
+    "Let people come as long as there are jobs available",
+}  # fmt: skip
+"""Answers all the same: that it depends, that it is hard to say (which stands beside "Don't know"), and these."""
 HEADER = ["question", "selections", "options", "source"]
 SCALE = ["Very good", "Somewhat good", "Somewhat bad", "Very bad", "DK/Refused"]
 GOOD = [0.4, 0.3, 0.2, 0.05, 0.05]
@@ -85,7 +96,7 @@ def test_pitfalls_are_counted_under_their_names(tmp_path):
         "options that are no list of texts": 1,
         "options that are empty or occur twice": 1,
         "selections that are no table of countries": 9,
-        "fewer than two options beside don't know and refused": 1,
+        "fewer than two options beside those that are no answer": 1,
         "the same question and options again": 1,
         "country: no name": 1,
         "country: a second sample of it": 1,
@@ -110,6 +121,41 @@ def test_pitfalls_are_counted_under_their_names(tmp_path):
     assert kept["profile_text"] == "A person living in France"
     assert found["Samples?", "India"]["distribution"] == kept["distribution"]
     assert all(sum(entry["distribution"]) == pytest.approx(1, abs=1e-12) for entry in found.values())
+
+
+def test_the_real_file_keeps_no_option_that_is_no_answer():
+    """Counted over all options of the data set: nothing that speaks of missing answers stays but what is named here."""
+    ledger, questions, cells = check(REAL)
+    left_out = {what: n for what, n in ledger.noted.items() if what.startswith("option that is no answer")}
+    assert (ledger.rows_read, questions, cells) == (1727, 1726, 9738)
+    assert len(left_out) == 17
+    assert left_out["option that is no answer, left out: Other missing; Multiple answers Mail (EVS)"] == 117
+    built = build(REAL, Options(rows=1))
+    kept = {option for entry in rows_of(built) for option in entry["options"]}
+    speaks = (
+        r"missing|refus|n.t know|not know|no answer|opinion|applicable|\binap|available|unknown|asked|\brate\b|"
+        r"depends|hard to say"
+    )
+    assert {option for option in kept if re.search(speaks, option.casefold())} == KEPT
+    assert len({entry["question_id"] for entry in rows_of(built) if entry["ordinal"]}) == 550
+
+
+def test_check_names_the_options_that_are_left_out(tmp_path):
+    source = save(tmp_path / "data.csv", plain(8))
+    done = CliRunner().invoke(app, ["data", "check", str(source)])
+    assert done.exit_code == 0
+    assert "8 of 8 questions usable, 24 countries' shares" in done.stdout
+    assert "8  option that is no answer, left out: DK/Refused" in done.stdout
+    card = write(build(source, Options()), tmp_path / "built", Options())
+    assert card["noted"]["option that is no answer, left out: DK/Refused"] == 8
+
+
+def test_true_and_false_are_no_shares_and_no_options(tmp_path):
+    odd = [row("True?", {"France": [True, False]}, ["Yes", "No"]), row("Listed?", {"France": [1.0, 0.0]}, [True, "No"])]
+    rows = [*plain(4), *odd]
+    dropped = build(save(tmp_path / "data.csv", rows), Options()).ledger.dropped
+    assert dropped["country: distribution that is no list of numbers"] == 1
+    assert dropped["options that are no list of texts"] == 1
 
 
 def test_splits_share_no_question_and_hold_out_countries(tmp_path):
@@ -186,7 +232,7 @@ def test_the_same_file_gives_the_same_bytes(tmp_path):
         (b"", "is empty"),
         (b"PK\x03\x04" + b"x" * 50, "zip archive"),
         (b"question,options\na,b\n", "lacks 2 column"),
-        (b"question,selections,options,source\n", "no question that can be used"),
+        (b"question,selections,options,source\n", "no row that can be used"),
     ],
 )
 def test_a_file_that_is_something_else_is_named(tmp_path, content, words):
@@ -230,13 +276,22 @@ def test_mutated_files_never_crash(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["DK/Refused", "Don't know (DO NOT READ)", "Don´t know", "Missing; Unknown", "No answer/Refused", "Refused"]
-)
+    "text",
+    ["DK/Refused", "Don't know (DO NOT READ)", "Don´t know", "Missing; Unknown", "No answer/Refused", "Refused",
+     "Other missing; Multiple answers Mail (EVS)", "Missing; Not applicable for other reasons", "Not asked in survey",
+     "Other missing; Not applicable; Multiple answers Mail (EVS)", "No opinion/depends", "Depends/DK", "N/A", "Missing",
+     "INAP: No internet/no social media", "Can't rate (VOL)", "-9. Refused", "8 Don't know", "(Don't know)",
+     "[VOL.] Don't know", "Not sure/Refused", "Don't know or refused", "98. DK", "Missing: Other", "No Answer."],
+)  # fmt: skip
 def test_no_answers(text):
     assert is_no_answer(text)
 
 
-@pytest.mark.parametrize("text", ["No", "Other/DK", "Refused to pay a bribe", "Neither", "Missing people"])
+@pytest.mark.parametrize(
+    "text",
+    ["No", "Other/DK", "Refused to pay a bribe", "Neither", "Missing people", "Depends", "Not sure", "Hard to say", "-",
+     "Not mentioned", "No opinion matters", "Never heard of (VOL)", "1", "(1)", "Missing children, refugees", "None"],
+)  # fmt: skip
 def test_answers(text):
     assert not is_no_answer(text)
 

@@ -1,86 +1,26 @@
-"""Files as people have them: every oddity is counted or named, whatever the bytes."""
+"""Text and JSON as people have them: every oddity is counted or named, whatever the bytes."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cuma.data.builders.base import Ledger
-from cuma.data.builders.reading import csv_rows, json_rows
+from cuma.data.builders.reading import json_rows, lines, no_rows
 from cuma.errors import BenchmarkError
 
-ANY_FILE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY_FILE = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def file(folder: Path, content: bytes) -> Path:
-    path = folder / "data.csv"
+def file(folder: Path, content: bytes, name: str = "data.jsonl") -> Path:
+    path = folder / name
     path.write_bytes(content)
     return path
-
-
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-def test_delimiter_and_bom_are_found(tmp_path: Path, delimiter: str, bom: bytes) -> None:
-    content = delimiter.join(["id", " name ", "x"]) + "\r\n" + delimiter.join(["1", '"a, b; c"', ""]) + "\r\n"
-    rows = list(csv_rows(file(tmp_path, bom + content.encode()), ("id", "name"), Ledger()))
-    assert rows == [{"id": "1", "name": "a, b; c", "x": ""}]
-
-
-def test_every_row_is_counted(tmp_path: Path) -> None:
-    ledger = Ledger()
-    content = b"id,name\n1,a\n2\n3,b,c\n\n4,caf\xe9\n5,nul\x00\n"
-    rows = list(csv_rows(file(tmp_path, content), ("id",), ledger))
-    assert [row["id"] for row in rows] == ["1", "4", "5"]
-    assert rows[1]["name"] == "café"
-    assert ledger.rows_read == 5
-    assert ledger.dropped == {"row with more or fewer cells than the header": 2}
-    assert ledger.noted == {
-        "line not in UTF-8, read as Windows-1252": 1,
-        "line with NUL characters, taken out": 1,
-    }
-
-
-def test_missing_and_double_columns_are_named_with_what_to_do(tmp_path: Path) -> None:
-    path = file(tmp_path, b"id,name,name\n1,a,b\n")
-    with pytest.raises(BenchmarkError, match=r"lacks 1 column\(s\) \(age\).*Is this wave 7\?"):
-        list(csv_rows(path, ("id", "age"), Ledger(), "Is this wave 7?"))
-    with pytest.raises(BenchmarkError, match="'name' twice"):
-        list(csv_rows(path, ("name",), Ledger()))
-
-
-def test_an_endless_line_is_passed_over_and_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cuma.data.builders.reading.MAX_LINE", 100)
-    ledger = Ledger()
-    content = b"id,name\n1,a\n" + b"2," + b"x" * 100_000 + b"\n3,c\n"
-    assert [row["id"] for row in csv_rows(file(tmp_path, content), ("id",), ledger)] == ["1", "3"]
-    assert ledger.rows_read == 3
-    assert sum(ledger.dropped.values()) == 1
-
-
-@given(content=st.binary(min_size=1, max_size=400))
-@ANY_FILE
-def test_any_bytes_give_rows_or_a_named_error(tmp_path: Path, content: bytes) -> None:
-    path = file(tmp_path, content)
-    for read in (lambda ledger: csv_rows(path, ("id",), ledger), lambda ledger: json_rows(path, ledger)):
-        ledger = Ledger()
-        try:
-            rows = list(read(ledger))
-        except BenchmarkError:
-            continue
-        assert len(rows) + sum(ledger.dropped.values()) == ledger.rows_read
-
-
-@given(cells=st.lists(st.lists(st.text(max_size=8), max_size=4), max_size=8))
-@ANY_FILE
-def test_any_csv_gives_counted_rows(tmp_path: Path, cells: list[list[str]]) -> None:
-    text = "id,name\n" + "\n".join(",".join(row) for row in cells)
-    ledger = Ledger()
-    rows = list(csv_rows(file(tmp_path, text.encode("utf-8", "replace")), ("id",), ledger))
-    assert len(rows) + sum(ledger.dropped.values()) == ledger.rows_read
 
 
 @given(rows=st.lists(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=4)))
@@ -90,3 +30,76 @@ def test_any_json_gives_objects_or_counts(tmp_path: Path, rows: list[object]) ->
     ledger = Ledger()
     assert list(json_rows(file(tmp_path, text.encode()), ledger)) == [{"id": 1}]
     assert ledger.dropped["line that is no JSON object"] == len(rows) == ledger.rows_read - 1
+
+
+@given(content=st.binary(min_size=1, max_size=300))
+@ANY_FILE
+def test_any_bytes_give_objects_or_a_named_error(tmp_path: Path, content: bytes) -> None:
+    ledger = Ledger()
+    try:
+        rows = list(json_rows(file(tmp_path, content), ledger))
+    except BenchmarkError:
+        return
+    assert len(rows) + sum(ledger.dropped.values()) == ledger.rows_read
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_a_line_ends_where_jsonl_says(tmp_path: Path, odd: str) -> None:
+    rows = [{"text": f"a{odd}b"}, {"text": "c"}]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    ledger = Ledger()
+    assert list(json_rows(file(tmp_path, text.encode()), ledger)) == rows
+    assert (ledger.rows_read, dict(ledger.dropped)) == (2, {})
+
+
+@pytest.mark.parametrize("indent", [None, 0, 2])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_an_array_is_read_element_by_element(tmp_path: Path, indent: int | None, bom: bytes) -> None:
+    content = bom + json.dumps([{"id": 1}, 3, {"id": [2]}], indent=indent).encode()
+    ledger = Ledger()
+    assert list(json_rows(file(tmp_path, content, "data.json"), ledger)) == [{"id": 1}, {"id": [2]}]
+    assert (ledger.rows_read, dict(ledger.dropped)) == (3, {"element that is no JSON object": 1})
+
+
+def test_one_object_is_refused_and_a_torn_array_counted(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="one JSON object"):
+        list(json_rows(file(tmp_path, json.dumps({"data": [{"id": 1}]}, indent=1).encode()), Ledger()))
+    ledger = Ledger()
+    assert not list(json_rows(file(tmp_path, b'[{"id": 1},\n {"id": 2'), ledger))
+    assert ledger.rows_read == sum(ledger.dropped.values()) == 2
+
+
+@pytest.mark.parametrize("inner", ['{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 2}}', '{"b": [{"a": 1, "a": 2}]}'])
+@pytest.mark.parametrize("form", ["%s", "[%s]"])
+def test_an_object_that_names_something_twice_is_counted(tmp_path: Path, inner: str, form: str) -> None:
+    ledger = Ledger()
+    assert not list(json_rows(file(tmp_path, (form % inner).encode()), ledger))
+    assert ledger.rows_read == sum(n for why, n in ledger.dropped.items() if "names something twice" in why) == 1
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_lines_end_as_their_machine_had_it(tmp_path: Path, end: bytes) -> None:
+    found = list(lines(file(tmp_path, end.join([b"one", b"two", b""])), Ledger()))
+    assert [line.rstrip("\r\n") for line in found] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("id,ä\n1,2\n".encode("utf-16"), "not UTF-8 text"),
+        ("id,a\n1,2\n".encode("utf-16-le"), "not UTF-8 text"),
+        (b"PK\x03\x04" + b"x" * 50, "zip archive"),
+        (b"<stata_dta><header>", "a Stata file"),
+        (b"\n \n", "is empty"),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(BenchmarkError, match=words):
+        list(lines(file(tmp_path, content), Ledger()))
+
+
+def test_no_rows_says_what_became_of_them(tmp_path: Path) -> None:
+    ledger: Any = Ledger()
+    ledger.read(3)
+    ledger.drop("line that is no JSON", 3)
+    assert "(3 read; line that is no JSON: 3). Look again." in str(no_rows(tmp_path, ledger, "Look again."))

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cuma import Profile
-from cuma.data.builders.base import Built, Options
+from cuma.data.builders.base import Built, Ledger, Options
 from cuma.data.builders.built_folder import write
 from cuma.data.builders.wvb import FORMS, build
 from cuma.data.builders.wvb_codes import PROFILE_COLUMNS
-from cuma.data.builders.wvb_reading import released_splits
+from cuma.data.builders.wvb_reading import batches, released_splits
 from cuma.data.builders.wvb_scales import METADATA, read_metadata
 from cuma.data.surveys.prompts import NO_PERSONA
 from cuma.errors import BenchmarkError
@@ -308,6 +308,25 @@ def large(folder: Path) -> Path:
     questions, codebook = (json.loads((folder / name).read_text(encoding="utf-8")) for name in METADATA[:2])
     write_full_size(folder, 2000, questions, codebook, columns=40)
     return folder
+
+
+def test_a_file_is_parsed_in_few_batches(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = large.glob("*.csv")
+    ledger = Ledger()
+    parts = list(batches(path, ["D_INTERVIEW", "B_COUNTRY"], ledger))
+    assert sum(part.num_rows for part in parts) == 2000
+    assert len(parts) == 1, "a batch a row: a quarter of an hour for the whole survey"
+    monkeypatch.setattr("cuma.data.builders.wvb_reading._BLOCK", 2**16)
+    size = path.stat().st_size
+    assert 1 < len(list(batches(path, ["D_INTERVIEW"], ledger))) <= 2 * size // 2**16 + 2
+    assert not ledger.dropped
+
+
+def test_probe_people_whose_row_cannot_be_read_are_noted(folder: Path) -> None:
+    raw(folder, [person(place) for place in range(40)])
+    (folder / "samples.tsv").write_text("Question\tD_INTERVIEW\tx\nQ1\t1003\ta\nQ1\t1004\n")
+    noted = build(folder, Options()).ledger.noted
+    assert noted == {"samples.tsv: row with more or fewer cells than the header (first in line 3)": 1}
 
 
 def test_rows_are_spread_over_splits_questions_and_countries(large: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,6 +117,38 @@ def test_what_a_message_cannot_hold_is_refused_by_name(message: dict[str, Any], 
     reply = post(url, CHAT, messages=[message])
     assert reply.status_code == 422
     assert words in reply.json()["error"]["message"]
+
+
+# ---- who asks -------------------------------------------------------------------------------------------------------
+
+PRINTED = [str(PERUVIAN), json.dumps(PERUVIAN), json.dumps(json.dumps(PERUVIAN)), str(PERUVIAN | {"sex": None})]
+"""An object as Python and JSON print it: what a table that went through a CSV holds."""
+
+
+@pytest.mark.parametrize("profile", PRINTED)
+def test_a_profile_that_was_printed_is_the_object(profile: str, url: str) -> None:
+    assert text_of(post(url, CHAT, profile=profile)) == text_of(post(url, CHAT, profile=PERUVIAN))
+    assert text_of(post(url, TEXT, profile=profile)) == text_of(post(url, TEXT, profile=PERUVIAN))
+    asked = post(url, OPINIONS, profiles=[profile, PERUVIAN]).json()["data"]
+    assert asked[0]["probabilities"] == pytest.approx(asked[1]["probabilities"])
+    whole = post(url, OPINIONS, profiles=None, population=[{"profile": profile, "weight": 2}]).json()["population"]
+    assert whole["probabilities"] == pytest.approx(asked[1]["probabilities"])
+
+
+@pytest.mark.parametrize(
+    "profile",
+    ["{'country': 'Zoro", "['Zoro']", "{'country': ['Zoro']}", "{country: Zoro}", "b'Zoro'", {"country": "['Zoro']"}],
+)
+def test_a_profile_that_cannot_be_read_whole_is_refused_and_not_repeated(profile: Any, url: str) -> None:
+    for path, fields in (
+        (CHAT, {"profile": profile}),
+        (TEXT, {"profile": profile}),
+        (OPINIONS, {"profiles": [profile]}),
+    ):
+        reply = post(url, path, **fields)
+        assert reply.status_code == 422
+        assert "profile" in reply.json()["error"]["message"]
+        assert "Zoro" not in reply.text
 
 
 # ---- fields ---------------------------------------------------------------------------------------------------------

@@ -100,6 +100,6 @@ def told_who_asks(messages: Sequence[Message], sentence: str) -> list[Message]:
 
 def parse_letter(reply: str, options: int) -> int | None:
     """The index of the one letter that a reply gives; None if it gives none, or none of the `options` shown."""
-    match = _ANSWER.match(unicodedata.normalize("NFKC", reply))
+    match = _ANSWER.match(unicodedata.normalize("NFKC", reply).strip())
     letter = LETTERS.index(match[1].upper()) if match else options
     return letter if letter < options else None

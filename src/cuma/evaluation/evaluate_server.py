@@ -92,13 +92,14 @@ def _evaluated(server: Server, subject: Subject) -> Path:
     run, recipe = subject.run, subject.recipe
     survey, corpus = load_survey(recipe)
     sheet = sheet_of(recipe, survey, corpus)
-    rows, places = distinct(sheet.rows, profiles=server.profile_field)
+    rows = sheet.rows
+    differing, _ = distinct(rows, profiles=server.profile_field)
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)
     endpoint = _endpoint(server)
     how = offered(endpoint, rows[0]["prompt"]) if server.answers == "auto" else server.answers
     asked_about = fingerprint(
-        rows_fingerprint(rows), server.url, server.model, how, server.samples, server.profile_field
+        rows_fingerprint(differing), server.url, server.model, how, server.samples, server.profile_field
     )
     log = AnswerLog(folder / "answers.jsonl", asked_about)
     remote = RemoteModel(endpoint, how, server.samples, server.workers, server.profile_field)
@@ -106,7 +107,7 @@ def _evaluated(server: Server, subject: Subject) -> Path:
     facts: dict[str, Any] = {"prompting": subject.prompting, "answers": how, "host": endpoint.host}
     facts["samples"] = server.samples if how == "samples" else None
     facts["silent"] = sum(not row.any() for row in predicted)
-    sheet.write(folder, [predicted[place] for place in places], None, facts)
+    sheet.write(folder, predicted, None, facts)
     log.close()
     card = survey.card
     run.update(

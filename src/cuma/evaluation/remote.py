@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from cuma.data.surveys.prompts import LETTERS, parse_letter
 from cuma.errors import EndpointError, EndpointRequestError
-from cuma.evaluation.answer_log import AnswerLog
+from cuma.evaluation.answer_log import AnswerLog, distinct
 from cuma.models.endpoint import Endpoint
 
 How = Literal["logprobs", "samples"]
@@ -43,7 +43,7 @@ class RemoteModel:
     """Whether the row's profile goes along as the request's field `profile`, as `cuma serve` takes it."""
 
     def answer(self, rows: Sequence[dict[str, Any]], log: AnswerLog, progress: str | None) -> list[np.ndarray]:
-        """Probability of each option (not letter, not renormalised) of each row.
+        """Probability of each option (not letter, not renormalised) of each row; what is the same is asked once.
 
         With log-probabilities, a letter that is not among the `TOP` likeliest tokens has 0. A row in which no letter
         was said at all gets zeros, is counted, and is uniform after renormalising.
@@ -53,10 +53,12 @@ class RemoteModel:
             cases what it said is kept in the log.
             EndpointError: too many replies hold no letter.
         """
+        differing, places = distinct(rows, profiles=self.profile_field)
         pool = ThreadPoolExecutor(self.workers)
-        wanted = {number: row for number, row in enumerate(rows) if log.get(str(number)) is None}
+        wanted = {number: row for number, row in enumerate(differing) if log.get(str(number)) is None}
         futures = {pool.submit(self._row, row): number for number, row in wanted.items()}
-        bar = tqdm(total=len(rows), initial=len(rows) - len(wanted), desc=progress, unit="prompt", disable=not progress)
+        whole = len(differing)
+        bar = tqdm(total=whole, initial=whole - len(wanted), desc=progress, unit="prompt", disable=not progress)
         try:
             for future in as_completed(futures):
                 log.put(str(futures[future]), future.result())
@@ -67,7 +69,7 @@ class RemoteModel:
                 if log.get(str(number)) is None and not future.cancelled() and future.exception() is None:
                     log.put(str(number), future.result())
             bar.close()
-        predicted = [np.array(log.get(str(number))) for number in range(len(rows))]
+        predicted = [np.array(log.get(str(place))) for place in places]
         self._check(predicted)
         return predicted
 

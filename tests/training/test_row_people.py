@@ -17,7 +17,7 @@ from cuma.models.backbones import load_backbone
 from cuma.people.encoder import ProfileEncoder
 from cuma.people.profile_table import ProfileTable
 from cuma.training import row_people
-from cuma.training.row_people import People
+from cuma.training.row_people import RowPeople
 from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer, CumaSFTTrainer
 from helpers.preferences import COMMON, PEOPLE, mixture
 from helpers.tiny import llama
@@ -176,7 +176,7 @@ def test_packed_evaluation_may_bring_people_who_are_new(tmp_path: Path, tokenize
 
 def test_a_newcomer_to_the_control_gets_somebody_elses_embedding(encoder: ProfileEncoder) -> None:
     table = ProfileTable(encoder, PEOPLE).shuffled(3)
-    people = People(None, table, [])
+    people = RowPeople(None, table, [])
     newcomers = LATER[:3]
     expected = table.covering(newcomers)(newcomers)
     assert torch.equal(people(newcomers), expected)
@@ -188,7 +188,7 @@ def test_a_newcomer_to_the_control_gets_somebody_elses_embedding(encoder: Profil
 def test_newcomers_are_encoded_once_and_forgotten_when_there_are_too_many(
     encoder: ProfileEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    people, asked = People(encoder, None, [Dataset.from_list(rows("grpo"))]), []
+    people, asked = RowPeople(encoder, None, [Dataset.from_list(rows("grpo"))]), []
     monkeypatch.setattr(people.table, "encoder", lambda profiles: asked.append(len(profiles)) or encoder(profiles))
     monkeypatch.setattr(row_people, "RECENT", 2)
     one, two, three = ("A person of 20", "A person of 30", "A person of 40")

@@ -12,7 +12,7 @@ from trl import pack_dataset
 
 from cuma.errors import UnsupportedError
 from cuma.training.batches import PROFILE, profiles_of
-from cuma.training.row_people import People, is_stream
+from cuma.training.row_people import RowPeople, is_stream
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,7 +37,7 @@ def check_packing(args: Any) -> None:
         )
 
 
-def pack_people(dataset: Dataset, people: People, args: Any) -> Dataset:
+def pack_people(dataset: Dataset, people: RowPeople, args: Any) -> Dataset:
     """TRL's packing of tokenised rows, which knows lists as long as input_ids only: so each token says whose it is.
 
     Args:
@@ -83,7 +83,7 @@ def without_truncation(args: Any) -> Any:
 class PackedProfileCollator:
     """TRL's padding-free collator, which makes one row of all, plus whose each token is."""
 
-    def __init__(self, inner: Callable[[list[dict[str, Any]]], dict[str, Any]], people: People) -> None:
+    def __init__(self, inner: Callable[[list[dict[str, Any]]], dict[str, Any]], people: RowPeople) -> None:
         """Args:
         inner: TRL's collator with padding_free=True.
         people: whose rows these are.

@@ -25,7 +25,7 @@ from cuma.training.checkpoints import SealCheckpoints, newest_whole, require_who
 from cuma.training.compact_head import compact_head
 from cuma.training.finite import FiniteGradients, check_loss
 from cuma.training.gate_metrics import GateMeter
-from cuma.training.row_people import People
+from cuma.training.row_people import RowPeople
 from cuma.tuner.config import CumaConfig
 
 REFUSED = {
@@ -94,7 +94,7 @@ class Routed:
 
     def _prepare_people(
         self, model: Any, args: Any, encoder: ProfileEncoder | None, table: ProfileTable | None, *datasets: Any
-    ) -> People | None:
+    ) -> RowPeople | None:
         """Before TRL's own construction: check, encode every distinct profile once, fit a fresh adapter's statistics.
 
         Returns the embeddings of the people in the data; None if the model does not read them.
@@ -117,7 +117,7 @@ class Routed:
         if not self._mixture.needs_profile:
             return None
         _refuse(args, self.refused, "a router that reads profiles")
-        people = People(encoder, table, datasets)
+        people = RowPeople(encoder, table, datasets)
         if datasets[0] is not None and not model.base_model.cuma_profile[model.active_adapter].fitted:
             people.fit(model, datasets[0])
         return people

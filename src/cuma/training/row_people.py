@@ -25,7 +25,7 @@ RECENT = 50_000
 """Newcomers whose embeddings are kept in memory."""
 
 
-class People:
+class RowPeople:
     """The embeddings of the data's people. Of a stream, and of rows that come later (`trainer.evaluate`), nobody knows
     beforehand whose they are: newcomers are encoded as they come."""
 

@@ -52,4 +52,4 @@ def test_a_line_separator_within_a_sentence_is_text(tmp_path: Path) -> None:
 def test_what_cannot_be_read_whole_is_refused(tmp_path: Path, content: str | bytes, kind: str, words: str) -> None:
     with pytest.raises(ExportError, match=words) as caught:
         read_people(file(tmp_path, content, kind))
-    assert not [value for value in ("Peru", "Japan", "Chile") if value in str(caught.value)]
+    assert not [value for value in ("Peru", "Chile") if value in str(caught.value)]

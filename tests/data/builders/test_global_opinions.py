@@ -123,6 +123,7 @@ def test_pitfalls_are_counted_under_their_names(tmp_path):
     assert all(sum(entry["distribution"]) == pytest.approx(1, abs=1e-12) for entry in found.values())
 
 
+@pytest.mark.skipif(not REAL.exists(), reason="GlobalOpinionQA's content is not here")
 def test_the_real_file_keeps_no_option_that_is_no_answer():
     """Counted over all options of the data set: nothing that speaks of missing answers stays but what is named here."""
     ledger, questions, cells = check(REAL)

@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from cuma.errors import ProfileError
 from cuma.models.backbones import load_backbone
 from cuma.people.encoder import ProfileEncoder
 from cuma.training.trainers import CumaSFTTrainer
@@ -54,7 +55,7 @@ def test_signature_columns_decide_what_reaches_the_collator(tmp_path: Path, toke
     class Without(CumaSFTTrainer):
         _set_signature_columns_if_needed = SFTTrainer._set_signature_columns_if_needed
 
-    with pytest.raises(KeyError, match="profile"):
+    with pytest.raises(ProfileError, match="profile"):
         batch_of(trainer(tmp_path, tokenizer, encoder, Without))
 
 

@@ -61,7 +61,7 @@ def test_signature_columns_keep_the_profile_for_dpo(tmp_path: Path, tokenizer: A
     class Without(CumaDPOTrainer):
         _set_signature_columns_if_needed = DPOTrainer._set_signature_columns_if_needed
 
-    with pytest.raises(KeyError, match="profile"):
+    with pytest.raises(ProfileError, match="profile"):
         next(iter(dpo(tmp_path, tokenizer, encoder, cls=Without).get_train_dataloader()))
 
 

@@ -21,8 +21,9 @@ from helpers.judging import Server, completion, running
 PROMPT = [{"role": "user", "content": "May one lie?\nA. Yes\nB. No"}]
 
 
-def answer(tops: dict[str, float]) -> ChatCompletion:
-    listed = [{"token": token, "logprob": math.log(p), "bytes": None} for token, p in tops.items()]
+def answer(tops: dict[str, float] | list[tuple[str, float]]) -> ChatCompletion:
+    pairs = tops.items() if isinstance(tops, dict) else tops
+    listed = [{"token": token, "logprob": math.log(p), "bytes": None} for token, p in pairs]
     content = [{**listed[0], "top_logprobs": listed}]
     return ChatCompletion.model_validate(completion(["A"], {"content": content, "refusal": None}))
 
@@ -32,6 +33,22 @@ def test_a_letter_is_a_token_that_is_nothing_else() -> None:
     assert found == pytest.approx([0.5, 0.2])
     assert letters_in(answer({"The": 1.0}), 3) == [0, 0, 0]
     assert letters_in(ChatCompletion.model_validate(completion(["A"])), 2) is None
+
+
+def test_tokens_that_read_alike_add_up() -> None:
+    """A letter with and without a space before it, one byte, and vocabularies' own signs for a space."""
+    alike = [
+        ("A", 0.2),
+        ("A", 0.1),
+        (" A", 0.05),
+        ("▁A", 0.04),
+        ("ĠA", 0.03),
+        ("B", 0.2),
+        ("A.", 0.1),
+        ("▁", 0.1),
+        ("I", 0.1),
+    ]
+    assert letters_in(answer(alike), 2) == pytest.approx([0.42, 0.2])
 
 
 class Says(Server):

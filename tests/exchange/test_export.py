@@ -18,9 +18,9 @@ from cuma.answering.answerer import Answerer
 from cuma.data.surveys.prompts import letter_orders, survey_messages
 from cuma.data.surveys.survey import Question
 from cuma.errors import ExportError, ProfileError, UnsupportedError
+from cuma.exchange.calibration import tasks_of
 from cuma.exchange.export import REPORT, export_people, export_person
-from cuma.exchange.people_file import read_people
-from cuma.exchange.people_index import INDEX, People
+from cuma.exchange.people_index import INDEX, People, hash_of, secret_of
 from cuma.metrics import emd
 from cuma.people.profiles import Profile
 from helpers.served import PERUVIAN, THAI, profile_rows, tiny_answerer, tokenizer
@@ -186,17 +186,80 @@ def test_nothing_in_a_folder_of_people_is_their_words(tmp_path: Path) -> None:
     assert entry["hash"] not in hashes, "the hash is keyed: another folder names the same person otherwise"
 
 
-def test_people_are_read_from_files(tmp_path: Path) -> None:
-    lines = ['{"country": "Peru", "age": 30}', '{"profile": "A Buddhist"}', '"A nurse"', ""]
-    (tmp_path / "people.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    (tmp_path / "people.csv").write_text("country,age\nPeru,30\nJapan,\n", encoding="utf-8")
-    expected = [Profile(country="Peru", age=30), Profile(description="A Buddhist"), Profile(description="A nurse")]
-    assert read_people(tmp_path / "people.jsonl") == expected
-    assert read_people(tmp_path / "people.csv") == [Profile(country="Peru", age=30), Profile(country="Japan")]
-    (tmp_path / "bad.jsonl").write_text('{"country": "Peru"}\n{"secret word', encoding="utf-8")
-    with pytest.raises(ExportError, match="row 2 of") as caught:
-        read_people(tmp_path / "bad.jsonl")
-    assert "secret" not in str(caught.value)
+def moved(answerer: Answerer) -> Answerer:
+    """The same mixture after a little more training."""
+    for name, parameter in answerer.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.add_(0.01)
+    return answerer
+
+
+def test_people_exported_anew_have_new_names_only_if_something_changed(tmp_path: Path) -> None:
+    folder, people = tmp_path / "people", [PERSON, Profile(**PERUVIAN)]
+    answerer = person_only()
+
+    def names() -> list[str]:
+        return [entry["hash"] for entry in export_people(answerer, people, folder)]
+
+    first, again = names(), names()
+    assert first == again
+    moved(answerer)
+    new = names()
+    assert not set(first) & set(new)
+    assert [name.partition("-")[0] for name in new] == [name.partition("-")[0] for name in first]
+    assert [People.open(folder).nearest(person).folder.name for person in people] == new
+    assert all((folder / name / "adapter_config.json").is_file() for name in [*first, *new]), (
+        "an engine may hold the old"
+    )
+
+
+def test_another_calibration_gives_another_name(calibration: Path, tmp_path: Path) -> None:
+    """The mixture is the same, and the gates that are frozen are not."""
+    answerer, folder = tiny_answerer(), tmp_path / "people"
+    (first,) = export_people(answerer, [PERSON], folder, calibration=calibration, max_kl=100)
+    calibration.write_text(json.dumps(TALK), encoding="utf-8")
+    (second,) = export_people(answerer, [PERSON], folder, calibration=calibration, max_kl=100)
+    assert first["hash"] != second["hash"]
+
+
+def test_the_second_part_of_a_name_is_keyed_too(tmp_path: Path) -> None:
+    """Whoever has the mixture makes the adapter of anybody they suspect: its plain digest would confirm them."""
+    parts = [export_people(person_only(), [PERSON], tmp_path / name)[0]["hash"].split("-") for name in ("a", "b")]
+    assert parts[0][0] != parts[1][0]
+    assert parts[0][1] != parts[1][1]
+
+
+def test_folders_of_older_exports_are_read(tmp_path: Path) -> None:
+    """They were named by the person's hash alone."""
+    folder, people = tmp_path / "people", [PERSON, Profile(**PERUVIAN)]
+    export_people(person_only(), people, folder)
+    index = json.loads((folder / INDEX).read_text())
+    for entry in index["people"]:
+        old = entry["hash"].partition("-")[0]
+        (folder / entry["hash"]).rename(folder / old)
+        entry["hash"] = old
+    (folder / INDEX).write_text(json.dumps(index))
+    for person in people:
+        nearest = People.open(folder).nearest(person)
+        assert nearest.folder == folder / hash_of(person, secret_of(folder))
+        assert nearest.distance == 0
+        assert (nearest.folder / "adapter_config.json").is_file()
+
+
+def test_calibration_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
+    file = tmp_path / "calibration.jsonl"
+    lines = [
+        "",
+        json.dumps(TALK | {"completion": "Only\u2028to\u0085spare them."}, ensure_ascii=False),
+        json.dumps(QUESTION),
+    ]
+    file.write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+    tasks = tasks_of(tiny_answerer(), file)
+    assert len(tasks) == 2
+    assert tasks[0].messages[1]["content"] == "Only\u2028to\u0085spare them."
+    file.write_text("\n\n{}", encoding="utf-8")
+    with pytest.raises(ExportError, match="line 3 of"):
+        tasks_of(tiny_answerer(), file)
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cuma.errors import ExportError
 from cuma.exchange.people_file import read_people
@@ -52,4 +56,33 @@ def test_a_line_separator_within_a_sentence_is_text(tmp_path: Path) -> None:
 def test_what_cannot_be_read_whole_is_refused(tmp_path: Path, content: str | bytes, kind: str, words: str) -> None:
     with pytest.raises(ExportError, match=words) as caught:
         read_people(file(tmp_path, content, kind))
-    assert not [value for value in ("Peru", "Chile") if value in str(caught.value)]
+    assert not [value for value in ("Peru,", "'Peru", "Chile", "Japan,20") if value in str(caught.value)]
+
+
+def test_people_are_read_from_both_kinds_of_file(tmp_path: Path) -> None:
+    lines = ['{"country": "Peru", "age": 30}', '{"profile": "A Buddhist"}', '"A nurse"', "", '{"profile": null}']
+    nurse = [Profile(description="A nurse"), Profile()]
+    expected = [Profile(country="Peru", age=30), Profile(description="A Buddhist"), *nurse]
+    for end in ("\n", "\r\n", "\r"):
+        assert read_people(file(tmp_path, end.join(lines), "jsonl")) == expected
+    expected = [Profile(country="Peru", age=30), Profile(country="Japan")]
+    for delimiter in ",;\t":
+        table = "\ufeffcountry,age\r\nPeru,30\r\n\r\nJapan,\r\n".replace(",", delimiter)
+        assert read_people(file(tmp_path, table, "csv")) == expected
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20), min_size=1, max_size=5
+    )
+)
+@settings(deadline=None, max_examples=50)
+def test_no_character_in_a_text_ends_its_line(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("people")
+    sentences = [f"A nurse {text}\u2028\u0085 who sings" for text in texts]
+    expected = [Profile(description=sentence) for sentence in sentences]
+    lines = "\n".join(json.dumps({"profile": sentence}, ensure_ascii=False) for sentence in sentences)
+    assert read_people(file(folder, lines, "jsonl")) == expected
+    table = io.StringIO()
+    csv.writer(table, quoting=csv.QUOTE_ALL).writerows([["profile"], *([sentence] for sentence in sentences)])
+    assert read_people(file(folder, table.getvalue(), "csv")) == expected

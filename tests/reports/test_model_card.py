@@ -87,6 +87,7 @@ def test_the_metadata_are_what_the_hub_reads(card: str) -> None:
     assert metadata["pipeline_tag"] == "text-generation"
     assert metadata["license"] == "other"
     assert "cuma" in metadata["tags"]
+    assert "This is an adapter: a mixture of LoRA experts over" in " ".join(card.split())
 
 
 def test_results_are_the_scores(run: Path, card: str) -> None:

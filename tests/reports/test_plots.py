@@ -32,6 +32,7 @@ def test_wilson_agrees_with_scipy(trials: int, share: float) -> None:
 def test_answers_are_the_people_s_and_the_method_s(evidence: Evidence, world: Population) -> None:
     payload = answers_payload(evidence)
     assert {group["label"] for group in payload["groups"]} == set(world.groups)
+    assert [question["ordinal"] for question in payload["questions"]] == [q["ordinal"] for q in QUESTIONS]
     cuma = evidence.methods[0]
     for group in payload["groups"][::9]:
         for number, cell in group["cells"].items():

@@ -150,8 +150,8 @@ def test_wrong_requests_are_told_in_words(client: openai.OpenAI) -> None:
         chat(client, model="tyni")
     with pytest.raises(openai.UnprocessableEntityError, match=r"profile.*Did you mean 'sex'"):
         chat(client, {"gender": "Female"})
-    with pytest.raises(openai.UnprocessableEntityError, match="tools: there is no such field"):
-        chat(client, extra={"tools": []})
+    with pytest.raises(openai.UnprocessableEntityError, match="tools: this server cannot do that"):
+        chat(client, extra={"tools": [{"type": "function", "function": {"name": "f"}}]})
     with pytest.raises(openai.UnprocessableEntityError, match="at most"):
         chat(client, max_tokens=100_000)
     with pytest.raises(openai.UnprocessableEntityError, match="Shorten it"):

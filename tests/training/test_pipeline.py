@@ -122,9 +122,48 @@ def test_a_half_written_checkpoint_is_passed_over(run: Run, tmp_path: Path) -> N
     assert newest_whole(folder) is None
 
 
-def test_a_folder_of_another_recipe_is_refused(run: Run, materials: Materials) -> None:
+def test_a_folder_of_another_recipe_is_refused_and_the_keys_that_differ_are_named(
+    run: Run, materials: Materials
+) -> None:
+    said = (
+        r"another recipe: adapter.num_experts is 8 there and 4 here; training.learning_rate is 0.00\d+ there and 0.5 "
+    )
+    with pytest.raises(RunError, match=said):
+        train_run(recipe("cuma", "training.learning_rate=0.5", "adapter.num_experts=4"), run.path, materials)
+
+
+def test_a_run_that_failed_before_its_first_step_makes_way_for_the_corrected_command(
+    materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cuma.training.train.stage_trainer", fails)
+        with pytest.raises(MemoryError):
+            train_run(recipe(), tmp_path / "run", materials)
+    assert not Run.open(tmp_path / "run").begun
+    smaller = recipe("cuma", "training.max_steps=2", "training.per_device_train_batch_size=2")
+    made = train_run(smaller, tmp_path / "run", materials)
+    assert "had not trained a step" in caplog.text
+    assert made.info["digest"] == smaller.digest
+    assert load_recipe(made.path / "recipe.yaml") == smaller
+    assert made.info["status"] == "trained"
+    with pytest.raises(RunError, match=r"training\.max_steps is 2 there and 6 here"):
+        train_run(recipe(), tmp_path / "run", materials)
+
+
+@pytest.mark.parametrize("left", ["checkpoint", "row", "stage"])
+def test_what_was_trained_is_never_replaced(left: str, materials: Materials, tmp_path: Path) -> None:
+    begun = Run.create(tmp_path / "run", recipe().to_yaml(), {"status": "training"})
+    if left == "checkpoint":
+        (begun.stage(STAGE).checkpoints / "broken-checkpoint-2").mkdir(parents=True)
+    elif left == "row":
+        begun.stage(STAGE).log({"step": 1, "loss": 2.0})
+    else:
+        begun.update(stages=[STAGE])
     with pytest.raises(RunError, match="another recipe"):
-        train_run(recipe("cuma", "training.learning_rate=1e-4"), run.path, materials)
+        train_run(recipe("cuma", "seed=5"), tmp_path / "run", materials)
 
 
 def test_sharded_weights_are_refused_before_anything_is_written(

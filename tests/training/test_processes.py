@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,36 @@ def test_two_processes_train_and_continue_what_one_would_train(tmp_path: Path) -
     assert Run.open(together).info["resumed"] is True
     again = load_file(run.adapter / "adapter_model.safetensors")
     assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
+
+
+def test_of_two_that_start_at_the_same_moment_one_trains_and_after_a_kill_the_next_goes_on(tmp_path: Path) -> None:
+    load_backbone("smollm2-135m")
+    folder = tmp_path / "run"
+    options = [*SMALL, "training.max_steps=60", "training.save_steps=1", "training.per_device_train_batch_size=2"]
+    command = [sys.executable, "-W", "ignore", "-m", "cuma", "train", "quickstart/gss/cuma", *options]
+    command += ["--output-dir", str(folder)]
+    two = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        deadline = time.monotonic() + 200
+        while not list(folder.glob("stages/*/checkpoints/checkpoint-*/sha256.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        running = [one for one in two if one.poll() is None]
+        assert len(running) == 1
+        (refused,) = (one for one in two if one.poll() is not None)
+        said = " ".join((refused.stdout.read() + refused.stderr.read()).split())
+        assert refused.returncode == 1
+        assert f"is in use by process {running[0].pid} on " in said
+        assert Run.open(folder).info["status"] == "training"
+        running[0].kill()
+        running[0].wait()
+    finally:
+        for one in two:
+            one.kill()
+            one.communicate()
+    done = subprocess.run([*command, "--resume-from-checkpoint", "true"], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert Run.open(folder).info["resumed"] is True
 
 
 def assert_close_weights(one: Gradients, other: Gradients) -> None:

@@ -4,32 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cuma.data.surveys.prompts import parse_letter
 from cuma.training.rewards import agreement_reward
-
-
-@pytest.mark.parametrize(
-    ("reply", "letter"),
-    [
-        ("B", 1),
-        (" B", 1),
-        ("B.", 1),
-        ("(B)", 1),
-        ("B) No", 1),
-        ("A. Yes", 0),
-        ("\nC", 2),
-        ("", None),
-        ("Because", None),
-        ("Aye", None),
-        ("b", None),
-        ("The answer is B", None),
-        ("D", None),
-        ("É", None),
-        ("1", None),
-    ],
-)
-def test_what_counts_as_an_answer(reply: str, letter: int | None) -> None:
-    assert parse_letter(reply, options=3) == letter
 
 
 def reward(reply: str, own: int, options: int, scale: list[int]) -> float:
@@ -44,6 +19,17 @@ def test_names_are_right_or_wrong() -> None:
 def test_a_scale_counts_steps_between_options_and_not_between_letters() -> None:
     order = [2, 3, 0, 1]  # the letters A, B, C, D show the third, fourth, first and second step
     assert [reward(letter, 2, 4, order) for letter in "ABCD"] == pytest.approx([1 / 3, 0, 1, 2 / 3])
+
+
+@pytest.mark.parametrize("scale", [[], list(range(10)), list(range(9, -1, -1))])
+@pytest.mark.parametrize("own", [0, 4, 8])
+@pytest.mark.parametrize(
+    "reply",
+    ["I would rather not say", "I cannot answer that.", "I, as an AI, have no opinions.", "A person like me …",
+     "As an AI I have no opinions", "E' una domanda difficile", "I'm sorry", ""],
+)  # fmt: skip
+def test_a_refusal_earns_nothing_whoever_is_asked(reply: str, own: int, scale: list[int]) -> None:
+    assert reward(reply, own, 10, scale) == 0
 
 
 def test_no_answer_is_worth_nothing_and_text_will_do() -> None:

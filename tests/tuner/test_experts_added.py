@@ -167,3 +167,33 @@ def test_the_gathered_form_does_the_work_of_the_chosen_experts_only(people: str)
             torch.zeros(tokens, width), torch.randn(tokens, width), top_k_gates(logits, 2), lora_A, lora_B, 2.0
         )
     assert counter.get_total_flops() == 2 * tokens * 2 * rank * (width + width)  # K = 2 experts a token, A and B
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["contiguous", "strided"])
+def test_compiled_is_plain(layout: str, dtype: torch.dtype) -> None:
+    """Inductor has lost the `alpha` of in-place sums. The output is the base layer's, in its dtype and layout."""
+    _, hidden, gates, lora_A, lora_B = parts(False, dtype)
+    weight = torch.randn(OUT, H).to(dtype)
+
+    def function(hidden: Tensor, gates: Tensor, lora_A: Tensor, lora_B: Tensor) -> Tensor:
+        base_out = weight @ hidden.T
+        base_out = base_out.T if layout == "strided" else base_out.T.contiguous()
+        return add_mixture_of_lora_(base_out, hidden, gates, lora_A, lora_B, 3.0)
+
+    given = [hidden, gates, lora_A.float(), lora_B.float()]
+    compiled = torch.compile(function, fullgraph=True)
+    tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 5e-2}
+    for make in (torch.no_grad, torch.enable_grad):
+        outcomes = []
+        for run in (function, compiled):
+            leaves = [tensor.clone().requires_grad_(True) for tensor in given]
+            with make():
+                out = run(*leaves)
+            if out.requires_grad:
+                out.float().square().sum().backward()
+            outcomes.append([out, *(leaf.grad for leaf in leaves if leaf.grad is not None)])
+        plain, other = outcomes
+        assert len(plain) == len(other) == (1 if make is torch.no_grad else 5)
+        assert plain[0].stride() == other[0].stride()
+        torch.testing.assert_close(other, plain, **tolerance)

@@ -82,7 +82,7 @@ def _index(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
     return [str(name) for name in names], where.ravel()
 
 
-def _asked(table: pa.Table) -> tuple[list[Item], NDArray[np.int64]]:
+def _questions(table: pa.Table) -> tuple[list[Item], NDArray[np.int64]]:
     """The questions, and each row's. Raises `BenchmarkError` for one that is asked in two ways."""
     found: dict[str, int] = {}
     questions: list[Item] = []
@@ -101,7 +101,7 @@ def _asked(table: pa.Table) -> tuple[list[Item], NDArray[np.int64]]:
 
 def _from_survey(table: pa.Table) -> Answers:
     """One row a person, who is in the group of their first row and gave their first answer to a question."""
-    questions, asked = _asked(table)
+    questions, asked = _questions(table)
     groups, group = _index(table["group"])
     ids = table["person_id"].to_pylist()
     people, person = np.unique([f"row {row}" if name is None else f"id {name}" for row, name in enumerate(ids)],
@@ -131,7 +131,7 @@ def _from_wide(table: pa.Table, known: pa.Table) -> Answers:
 
 
 def _from_distributions(table: pa.Table) -> Answers:
-    questions, asked = _asked(table)
+    questions, asked = _questions(table)
     groups, group = _index(table["group"])
     shares = [np.full((len(groups), len(question.options)), np.nan) for question in questions]
     for row, values in reversed(list(enumerate(table["distribution"].to_pylist()))):

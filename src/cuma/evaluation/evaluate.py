@@ -25,6 +25,7 @@ from cuma.metrics import score
 from cuma.models.chat_template import is_plain
 from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run, write_json
+from cuma.runs.writer_lock import writing
 
 FIELD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of each profile's fields at which `evaluate_partial` measures."""
@@ -66,12 +67,17 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
         BenchmarkError: the benchmark has nothing to compare with. AdapterError: the adapter is damaged or does not fit.
     """
     require_one_process()
-    run, recipe = subject.run, subject.recipe
-    done = run.evaluation_of(recipe.digest)
+    done = subject.run.evaluation_of(subject.recipe.digest)
     if done is not None:
         return done
     subject.require_local()
-    materials = materials or Materials.load(recipe)
+    with writing(subject.run.path):
+        return _evaluated(subject, materials or Materials.load(subject.recipe))
+
+
+def _evaluated(subject: Subject, materials: Materials) -> Path:
+    """The folder of an evaluation that is made now."""
+    run, recipe = subject.run, subject.recipe
     sheet = sheet_of(recipe, materials.survey, materials.corpus)
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)

@@ -17,6 +17,7 @@ from cuma.evaluation.subject import Prompting, Subject, measured_run, recipe_wit
 from cuma.models.endpoint import Endpoint
 from cuma.recipes.load import build_recipe
 from cuma.recipes.schema import Recipe
+from cuma.runs.writer_lock import writing
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,16 @@ def evaluate_server(server: Server, subject: Subject) -> Path:
         EndpointRequestError: the server failed. RequestLimitError: it was asked as often as it may be.
         EndpointError: the answers hold no letters. BenchmarkError: the benchmark has nothing to compare with.
     """
-    run, recipe = subject.run, subject.recipe
-    done = run.evaluation_of(recipe.digest)
+    done = subject.run.evaluation_of(subject.recipe.digest)
     if done is not None:
         return done
+    with writing(subject.run.path):
+        return _evaluated(server, subject)
+
+
+def _evaluated(server: Server, subject: Subject) -> Path:
+    """The folder of an evaluation that is made now."""
+    run, recipe = subject.run, subject.recipe
     survey, corpus = load_survey(recipe)
     sheet = sheet_of(recipe, survey, corpus)
     rows, places = distinct(sheet.rows, profiles=server.profile_field)

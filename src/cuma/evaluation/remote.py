@@ -23,6 +23,8 @@ SILENT_SHARE = 0.02
 """More answers without any letter than this share end the evaluation: what they would have been is unknown."""
 COUNTED_AS = 100
 """Fewer rows are allowed as many silent answers as this number: two."""
+SPACES = " \t\r\n▁ĠĊ"
+"""Also as vocabularies write them: some servers send tokens undecoded."""
 REFUSALS = (400, 404, 422, 501)
 """HTTP statuses by which servers say that they do not know log-probabilities."""
 
@@ -139,14 +141,14 @@ def offered(endpoint: Endpoint, prompt: list[dict[str, str]]) -> How:
 def letters_in(answer: Any, count: int) -> list[float] | None:
     """The probability of each of the first `count` letters as the first token of a reply; None without logprobs.
 
-    A token is a letter if it is one less the spaces around it; several such tokens add up.
+    A token is a letter if it is one less the spaces around it; tokens that read alike add up.
     """
     logprobs = answer.choices[0].logprobs
     if logprobs is None or not logprobs.content or not logprobs.content[0].top_logprobs:
         return None
     shares = [0.0] * count
     for token in logprobs.content[0].top_logprobs:
-        place = LETTERS.find(token.token.strip()) if token.token.strip() else -1
-        if 0 <= place < count and len(token.token.strip()) == 1:
-            shares[place] += math.exp(token.logprob)
+        word = token.token.strip(SPACES)
+        if len(word) == 1 and word in LETTERS[:count]:
+            shares[LETTERS.index(word)] += math.exp(token.logprob)
     return shares

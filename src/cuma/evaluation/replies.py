@@ -30,6 +30,7 @@ from cuma.models.hub import cache_folder
 from cuma.people.profiles import Profile
 from cuma.privacy.secret import keyed_hash
 from cuma.runs.folder import read_json, write_json
+from cuma.runs.writer_lock import writing
 
 MAX_TOKENS = 128
 """The longest reply."""
@@ -74,16 +75,17 @@ def evaluate_replies(subject: Subject, count: int, write: Write | None = None, s
         if HASH not in table or table[HASH].tolist() != hashes:
             write_parquet(folder / "replies.parquet", table.assign(**{HASH: hashes}))
         return read_json(folder / "replies.json")
-    log = AnswerLog(folder / "replies.jsonl", digest)
-    label = f"{subject.run.info['label']}: replying"
-    replies = (write or _on_this_machine(subject))(rows, log, label)
-    about = [{name: row[name] for name in ABOUT} for row in rows]
-    table = pd.DataFrame(about).assign(reply=replies)
-    table["person"] = pd.factorize(table["person"])[0]  # a running number, not the data's own id; -1: a whole group
-    write_parquet(folder / "replies.parquet", table)
-    result = {**diversity(replies, seed=seed), "seed": seed, "max_tokens": MAX_TOKENS, "asked": digest}
-    write_json(folder / "replies.json", result)
-    log.close()
+    with writing(subject.run.path):
+        log = AnswerLog(folder / "replies.jsonl", digest)
+        label = f"{subject.run.info['label']}: replying"
+        replies = (write or _on_this_machine(subject))(rows, log, label)
+        about = [{name: row[name] for name in ABOUT} for row in rows]
+        table = pd.DataFrame(about).assign(reply=replies)
+        table["person"] = pd.factorize(table["person"])[0]  # a running number, not the data's own id; -1: a whole group
+        write_parquet(folder / "replies.parquet", table)
+        result = {**diversity(replies, seed=seed), "seed": seed, "max_tokens": MAX_TOKENS, "asked": digest}
+        write_json(folder / "replies.json", result)
+        log.close()
     return result
 
 

@@ -18,8 +18,8 @@ from cuma.answering.answerer import Answerer
 from cuma.errors import ExportError, UnsupportedError
 from cuma.exchange.calibration import Task, TaskTokens, rows_of, tasks_of
 from cuma.exchange.gates import Cost, cost_of, cross_checked, gates_of_person, mean_gates
-from cuma.exchange.lora import Gates, PersonLora, fold, mixture_layers, write_lora
-from cuma.exchange.people_index import hash_of, secret_of, write_index
+from cuma.exchange.lora import Gates, PersonLora, content_of, fold, mixture_layers, write_lora
+from cuma.exchange.people_index import name_of, secret_of, write_index
 from cuma.models.backbones import BACKBONES
 from cuma.people.profiles import Profile
 from cuma.runs.folder import write_json
@@ -91,7 +91,8 @@ def export_people(
     tasks, secret = _tasks(answerer, calibration), secret_of(output)
     entries = []
     for profile in tqdm(people, desc="Exporting people", unit="person", disable=len(people) < 5):
-        made, name = fold_person(answerer, profile, tasks, max_kl), hash_of(profile, secret)
+        made = fold_person(answerer, profile, tasks, max_kl)
+        name = name_of(profile, content_of(made.lora), secret)
         _write(answerer, made, output / name, merge)
         entries.append({"hash": name, "rank": made.lora.rank, "exact": made.report["exact"]})
     mean = answerer.model.base_model.cuma_profile[answerer.adapter].mean
@@ -124,7 +125,7 @@ def _approximation(
     decisive = held_out or cost
     if decisive.kl > max_kl:
         raise ExportError(
-            f"This router looks at the tokens too, and fixing its gates would cost {_told(decisive)}, more than "
+            f"This router looks at the tokens too, and fixing its gates would cost {_in_words(decisive)}, more than "
             f"--max-kl {max_kl:g}. Serve the mixture itself (`cuma serve`), train with adapter.router_input=profile, "
             "whose export is exact, or allow more."
         )
@@ -137,7 +138,7 @@ def _approximation(
     }
 
 
-def _told(cost: Cost) -> str:
+def _in_words(cost: Cost) -> str:
     emd = "" if cost.emd is None else f" and an EMD of {cost.emd:.4f}"
     return f"a mean KL of {cost.kl:.4f} nats{emd}"
 

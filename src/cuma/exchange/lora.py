@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from cuma.answering.answerer import Answerer
@@ -101,8 +102,8 @@ def _fold_layer(layer: CumaLinear, adapter: str, gates: Tensor, person: Tensor |
         whole_b = (gates[used, None, None] * b[used]).permute(1, 0, 2).flatten(1)
     bias = None
     if whole_a.shape[1] != layer.in_features:  # [A_h, A_e]: what the person adds is the same for every token
-        whole_a, told = whole_a[:, : layer.in_features], whole_a[:, layer.in_features :]
-        bias = torch.zeros(whole_b.shape[0]) if person is None else whole_b @ (told @ person.float().cpu())
+        whole_a, on_person = whole_a[:, : layer.in_features], whole_a[:, layer.in_features :]
+        bias = torch.zeros(whole_b.shape[0]) if person is None else whole_b @ (on_person @ person.float().cpu())
     return LayerLora(whole_a.contiguous(), whole_b.contiguous(), bias)
 
 
@@ -126,10 +127,10 @@ def applied(answerer: Answerer, lora: PersonLora) -> Iterator[None]:
 def _adding(part: LayerLora, scaling: float) -> Any:
     def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         a, b = part.a.to(output.device), part.b.to(output.device)
-        said = inputs[0].float() @ a.T @ b.T
+        update = inputs[0].float() @ a.T @ b.T
         if part.bias is not None:
-            said = said + part.bias.to(output.device)
-        return output + (said * scaling).to(output.dtype)
+            update = update + part.bias.to(output.device)
+        return output + (update * scaling).to(output.dtype)
 
     return hook
 
@@ -157,6 +158,11 @@ def write_lora(lora: PersonLora, config: CumaConfig, base: str, folder: Path) ->
     save_file(tensors_of(lora), folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     lora_config(config, lora, base).save_pretrained(str(folder))
     manifest.write(folder)
+
+
+def content_of(lora: PersonLora) -> bytes:
+    """All that makes the adapter what it is, as bytes to be hashed."""
+    return json.dumps([lora.rank, lora.scaling]).encode() + save(tensors_of(lora))
 
 
 def tensors_of(lora: PersonLora) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ def _json_values(file: Path, ledger: Ledger) -> Iterator[Any]:
 
 def _profile(row: Any, where: str) -> Profile:
     if isinstance(row, dict) and set(row) == {"profile"}:
-        row = row["profile"]
+        row = row["profile"] or {}
     if not isinstance(row, dict | str) or isinstance(row, Repeated):
         raise ExportError(f"{where} is no profile. Expected {FORMS}.")
     try:

@@ -33,6 +33,16 @@ def hash_of(profile: Profile, secret: bytes) -> str:
     return hashlib.blake2b(text.encode(), key=secret, digest_size=8, person=b"cuma-person").hexdigest()
 
 
+def name_of(profile: Profile, adapter: bytes, secret: bytes) -> str:
+    """A person's hash, and eight digits of their adapter's: made anew, it has another name.
+
+    Engines keep what they computed by an adapter's name, and would go on with the old one's. Also the second part is
+    keyed: whoever has the mixture could otherwise make everybody's adapter and compare.
+    """
+    digest = hashlib.blake2b(adapter, key=secret, digest_size=4, person=b"cuma-adapter").hexdigest()
+    return f"{hash_of(profile, secret)}-{digest}"
+
+
 def secret_of(folder: Path) -> bytes:
     """The folder's secret, made on first use. Raises ExportError."""
     try:
@@ -49,7 +59,7 @@ def write_index(
 
     Args:
         folder: has a folder for each person.
-        entries: for each person {"hash", …}: what index.json lists.
+        entries: for each person {"hash": the folder's name, …}: what index.json lists.
         embeds: [N, D] raw embeddings, in that order.
         mean: [D] the mean of the training profiles, which is where the empty profile stands.
         spec: which encoder made the embeddings.
@@ -73,7 +83,7 @@ class People:
 
     def __init__(self, folder: Path, index: Mapping[str, Any], embeds: Tensor, mean: Tensor) -> None:
         self.folder = folder
-        self._hashes = [entry["hash"] for entry in index["people"]]
+        self._names = [entry["hash"] for entry in index["people"]]
         self._spec = index["encoder"]
         self._mean = mean
         self._embeds = self._placed(embeds)
@@ -95,13 +105,14 @@ class People:
     def nearest(self, profile: Profile) -> Nearest:
         """The adapter of this person, or of whoever is nearest."""
         known = hash_of(profile, secret_of(self.folder))
-        if known in self._hashes:
-            return Nearest(self.folder / known, 0.0)
+        for name in self._names:
+            if name.partition("-")[0] == known:  # older exports' names end with the person's hash
+                return Nearest(self.folder / name, 0.0)
         if self._encoder is None:
             self._encoder = ProfileEncoder.from_spec(self._spec, cache_dir=False)
         distances = torch.cdist(self._placed(self._encoder([profile])), self._embeds)[0]
         best = int(distances.argmin())
-        return Nearest(self.folder / self._hashes[best], float(distances[best]))
+        return Nearest(self.folder / self._names[best], float(distances[best]))
 
     def _placed(self, embeds: Tensor) -> Tensor:
         """Embeddings with the empty profile, a row of zeros, at the centre of the people seen in training."""

@@ -35,7 +35,7 @@ PLAIN = {"weight", "default", "experts", "lora_A", "lora_B"}
 
 
 @dataclass
-class _Found:
+class _Pieces:
     """The tensors of a file, sorted by what they are."""
 
     lora_A: dict[str, Tensor] = field(default_factory=dict)
@@ -69,10 +69,10 @@ def import_reference(
     tensors = _tensors(source)
     backbone = load_backbone(str(base)).model
     linears = {name for name, module in backbone.named_modules() if isinstance(module, nn.Linear)}
-    found = _sorted(tensors, linears)
-    config = _config(settings, found, backbone, top_k)
+    pieces = _sorted(tensors, linears)
+    config = _config(settings, pieces, backbone, top_k)
     with taken_off_after(get_peft_model(backbone, config)) as model:
-        _fill(model, found)
+        _fill(model, pieces)
         save_adapter(model, output_dir)
     return config
 
@@ -100,13 +100,13 @@ def _tensors(source: Path) -> dict[str, Tensor]:
         raise AdapterError(f"{path} is damaged. Copy it again.") from error
 
 
-def _sorted(tensors: dict[str, Tensor], linears: set[str]) -> _Found:
-    found, numbered = _Found(), _Numbered()
+def _sorted(tensors: dict[str, Tensor], linears: set[str]) -> _Pieces:
+    pieces, numbered = _Pieces(), _Numbered()
     unknown = []
     for key in sorted(tensors, key=_natural):
         layer, parts = _split(key, linears)
         if MANAGER in parts:
-            found.routers.setdefault(".".join(parts[parts.index(MANAGER) + 1 : -2]), []).append(tensors[key])
+            pieces.routers.setdefault(".".join(parts[parts.index(MANAGER) + 1 : -2]), []).append(tensors[key])
         elif layer and not numbered.add(layer, parts, tensors[key]):
             layer = ""
         if not layer:
@@ -116,12 +116,12 @@ def _sorted(tensors: dict[str, Tensor], linears: set[str]) -> _Found:
             f"{len(unknown)} tensor(s) of the adapter cannot be placed in this base model ({unknown[0]}, …). Is --base "
             "the model it was trained on?"
         )
-    found.lora_A, found.lora_B = numbered.stacked("lora_A"), numbered.stacked("lora_B")
-    if not found.lora_A or found.lora_A.keys() != found.lora_B.keys():
+    pieces.lora_A, pieces.lora_B = numbered.stacked("lora_A"), numbered.stacked("lora_B")
+    if not pieces.lora_A or pieces.lora_A.keys() != pieces.lora_B.keys():
         raise AdapterError("the adapter lacks lora_A or lora_B for some layers. Copy it again.")
-    if not found.routers:
+    if not pieces.routers:
         raise AdapterError(f"the adapter has no router: no tensor is under {MANAGER!r}. Copy it again.")
-    return found
+    return pieces
 
 
 def _split(key: str, linears: set[str]) -> tuple[str, list[str]]:
@@ -163,9 +163,9 @@ class _Numbered:
         return result
 
 
-def _config(settings: dict[str, Any], found: _Found, backbone: nn.Module, top_k: int | None) -> CumaConfig:
-    layer, lora_b = next(iter(found.lora_B.items()))
-    lora_a = found.lora_A[layer]
+def _config(settings: dict[str, Any], pieces: _Pieces, backbone: nn.Module, top_k: int | None) -> CumaConfig:
+    layer, lora_b = next(iter(pieces.lora_B.items()))
+    lora_a = pieces.lora_A[layer]
     if lora_b.dim() != 3 or lora_a.dim() not in (2, 3):
         raise AdapterError(f"{layer}: lora_B must be one matrix an expert. Is this a mixture?")
     top_k = top_k or next((settings[key] for key in TOP_K_KEYS if key in settings), None)
@@ -175,38 +175,38 @@ def _config(settings: dict[str, Any], found: _Found, backbone: nn.Module, top_k:
         raise AdapterError(
             f"the adapter's configuration lacks lora_alpha, which scales its update. Write it into {CONFIG_NAME}."
         )
-    first = next(iter(found.routers.values()))
+    first = next(iter(pieces.routers.values()))
     weights = [tensor for tensor in first if tensor.dim() == 2]
     hidden = backbone.get_submodule(layer).in_features
     width = weights[0].shape[1]
-    blocks = {block for name in found.lora_B if (block := _block(name)) is not None}
+    blocks = {block for name in pieces.lora_B if (block := _block(name)) is not None}
     if len(weights) not in (1, 2) or len(first) != (4 if len(weights) == 2 else 1) or width <= hidden:
         raise AdapterError("the routers are not a linear map or a two-layer perceptron of [hidden state, profile].")
     return CumaConfig(
         r=lora_b.shape[2],
         lora_alpha=settings["lora_alpha"],
-        target_modules=sorted({name.rpartition(".")[2] for name in found.lora_B}),
+        target_modules=sorted({name.rpartition(".")[2] for name in pieces.lora_B}),
         layers_to_transform=sorted(blocks) or None,
         num_experts=lora_b.shape[0],
         top_k=top_k,
         share_a=lora_a.dim() == 2,
-        share_router=len(found.routers) < len(found.lora_B),
+        share_router=len(pieces.routers) < len(pieces.lora_B),
         router_hidden_dim=weights[0].shape[0] if len(weights) == 2 else None,
         profile_dim=width - hidden,
         gating="released",
     )
 
 
-def _fill(model: PeftModel, found: _Found) -> None:
+def _fill(model: PeftModel, pieces: _Pieces) -> None:
     layers = {layer.name: layer for layer in model.modules() if isinstance(layer, CumaLinear)}
-    if layers.keys() != found.lora_B.keys():
+    if layers.keys() != pieces.lora_B.keys():
         raise AdapterError("the adapter does not cover the same layers in every block. Such a mixture has no import.")
     for name, layer in layers.items():
         experts = layer.cuma_experts["default"]
-        _put({name: experts.lora_A}, [found.lora_A[name]])
-        _put({name: experts.lora_B}, [found.lora_B[name]])
+        _put({name: experts.lora_A}, [pieces.lora_A[name]])
+        _put({name: experts.lora_B}, [pieces.lora_B[name]])
         if "default" in layer.cuma_router:
-            _put(dict(layer.cuma_router["default"].named_parameters()), found.routers[_router_of(name, found)])
+            _put(dict(layer.cuma_router["default"].named_parameters()), pieces.routers[_router_of(name, pieces)])
     for statistics in model.base_model.cuma_profile.values():
         statistics.mean.data.zero_()
         statistics.scale.data.fill_(1.0)  # their router reads the embedding as it comes
@@ -222,9 +222,9 @@ def _put(own: dict[str, nn.Parameter], given: list[Tensor]) -> None:
         given = given[:at] + given[at + 1 :]
 
 
-def _router_of(layer: str, found: _Found) -> str:
+def _router_of(layer: str, pieces: _Pieces) -> str:
     """The name of the router that serves a layer: the only one, the one named after it, or after its block."""
-    names = list(found.routers)
+    names = list(pieces.routers)
     if len(names) == 1:
         return names[0]
     own = [name for name in names if _letters(layer) in _letters(name)]

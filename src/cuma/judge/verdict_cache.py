@@ -50,19 +50,19 @@ class VerdictCache:
 
     def code(self, asked: str) -> str:
         """The code of a question's verdict: always the same, unknown without the secret. Raises JudgeError."""
-        with self._told():
+        with self._as_judge_error():
             return keyed_hash(asked, self.folder, "cuma-code").hex()[:CODE_DIGITS]
 
     def _use(self, action: Callable[[sqlite3.Connection, bytes], T], asked: str) -> T:
         """Do `action` in one transaction, on its own connection: threads must not share one."""
-        with self._told():
+        with self._as_judge_error():
             key = keyed_hash(asked, self.folder, "cuma-judge")
             with closing(sqlite3.connect(self.folder / "verdicts.sqlite", timeout=30)) as database, database:
                 database.execute("CREATE TABLE IF NOT EXISTS verdict (key BLOB PRIMARY KEY, value TEXT NOT NULL)")
                 return action(database, key)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_judge_error(self) -> Iterator[None]:
         """What goes wrong in the folder, as a JudgeError."""
         try:
             yield

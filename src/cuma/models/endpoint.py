@@ -5,15 +5,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import random
 import re
-import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from itertools import count
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,11 +16,8 @@ from cuma.models.hub import package_folder
 Messages = list[dict[str, str]]
 OPENAI = "https://api.openai.com/v1"
 RETRIES = 4
-"""How often a request that failed for the moment (no connection, 408, 409, 429, 5xx) is made again."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
-"""Seconds before the first retry and before any: they double, less up to a quarter, so that threads do not march."""
-LONGEST_RETRY_AFTER = 60.0
-"""A server that asks for a longer pause than so many seconds is not asked again."""
+"""How often the client makes a request again that failed for the moment: no connection, 408, 409, 429, 5xx. Its pauses
+grow, or are what the server asks for."""
 
 _HINTS = {
     400: "The request does not suit this model: some refuse a temperature, or log-probabilities.",
@@ -37,20 +27,8 @@ _HINTS = {
     429: "Too many requests at once (lower `workers`), or the account's limit is reached.",
 }
 _LATER = "Try again later."
-_PASSING = (408, 409, 429)
 _NEVER = 501
-"""Not implemented: no server learns that while we wait."""
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why there is no answer, without a word of the server's."""
-
-    text: str
-    status: int | None = None
-    passes: bool = False
-    retry_after: float = 0.0
-    """Seconds that the server asks for; 0: it does not say."""
+"""Not implemented: no server learns that while we wait, though the client would ask again."""
 
 
 class Endpoint:
@@ -77,11 +55,15 @@ class Endpoint:
         self.model, self.role, self.max_requests = model, role, max_requests
         self.requests = self.failures = 0
         self.host, self.is_local = _host(base_url)
-        self._base_url, self._key_name, self._lock = base_url, api_key_env, Lock()
+        self._base_url, self._key_name, self._lock, self._call = base_url, api_key_env, Lock(), local()
         # What is said to this machine stays on it: no proxy. And nobody may send the texts on to another server.
-        wire = openai.DefaultHttpxClient(follow_redirects=False, trust_env=not self.is_local)
+        wire = openai.DefaultHttpxClient(
+            follow_redirects=False,
+            trust_env=not self.is_local,
+            event_hooks={"request": [self._count], "response": [_settle]},
+        )
         self._client = openai.OpenAI(
-            api_key=self._key(), base_url=base_url, timeout=timeout, max_retries=0, http_client=wire
+            api_key=self._key(), base_url=base_url, timeout=timeout, max_retries=RETRIES, http_client=wire
         )
 
     def identity(self, messages: Messages, options: dict[str, Any]) -> str:
@@ -89,7 +71,8 @@ class Endpoint:
         return json.dumps([self._base_url, self.model, options, messages], sort_keys=True)
 
     def complete(self, messages: Messages, options: dict[str, Any]) -> Any:
-        """The server's ChatCompletion, with at least one choice. What fails for the moment is asked again.
+        """The server's ChatCompletion, with at least one choice. What fails for the moment is asked again; each time
+        counts.
 
         Args:
             messages: the conversation so far.
@@ -99,49 +82,44 @@ class Endpoint:
             RequestLimitError: that would be one request too many.
             EndpointRequestError: no answer, or none of the expected form; its `status` is the HTTP status, if any.
         """
-        for retry in count():
-            self._count()
-            answer = self._try(messages, options)
-            if not isinstance(answer, _Failure):
-                return answer
-            if not answer.passes or retry >= RETRIES or answer.retry_after > LONGEST_RETRY_AFTER:
-                break
-            time.sleep(answer.retry_after or _pause(retry))
-        raise EndpointRequestError(
-            f"The {self.role} {self.model!r} at {self.host} {answer.text} What it said so far is kept: the same call "
-            "goes on.",
-            answer.status,
-        )
+        answer, error = self._ask(messages, options)
+        with self._lock:
+            self.failures += self._call.sent - (error is None)
+        if error is not None:  # raised here: the client's own can hold the request and the key
+            raise error
+        return answer
 
-    def _try(self, messages: Messages, options: dict[str, Any]) -> Any:
-        """One request: the ChatCompletion, or a _Failure, which is counted.
-
-        A value, so that the client's error, which can hold the request and the key, does not travel along.
-        """
+    def _ask(self, messages: Messages, options: dict[str, Any]) -> tuple[Any, EndpointError | None]:
+        """The ChatCompletion, or why there is none."""
         import openai
         from openai.types.chat import ChatCompletion
 
+        self._call.sent = 0
         try:
             answer = self._client.chat.completions.create(model=self.model, messages=messages, **options)
-        except (openai.APIError, ValueError) as error:
-            failure = self._failure(error)
-        else:
-            if isinstance(answer, ChatCompletion) and answer.choices:
-                return answer
-            failure = _Failure("answered, but with no chat completion. Look at base_url.")
-        with self._lock:
-            self.failures += 1
-        return failure
+        except RequestLimitError:
+            return None, RequestLimitError(
+                f"The {self.role} has been asked all of its max_requests={self.max_requests} requests, of which "
+                f"{self.failures + self._call.sent} failed. What it said so far is kept: started anew, or with a "
+                "higher max_requests, the same call goes on."
+            )
+        except (openai.APIError, ValueError) as failure:
+            return None, self._error(*self._reason(failure))
+        if isinstance(answer, ChatCompletion) and answer.choices:
+            return answer, None
+        return None, self._error("answered, but with no chat completion. Look at base_url.")
 
-    def _count(self) -> None:
+    def _count(self, _: Any) -> None:
+        """Called by the client before each request, those that it makes again included."""
         with self._lock:
             if self.requests >= self.max_requests:
-                raise RequestLimitError(
-                    f"The {self.role} has been asked all of its max_requests={self.max_requests} requests, of which "
-                    f"{self.failures} failed. What it said so far is kept: started anew, or with a higher "
-                    "max_requests, the same call goes on."
-                )
+                raise RequestLimitError
             self.requests += 1
+        self._call.sent += 1
+
+    def _error(self, reason: str, status: int | None = None) -> EndpointRequestError:
+        who = f"The {self.role} {self.model!r} at {self.host}"
+        return EndpointRequestError(f"{who} {reason} What it said so far is kept: the same call goes on.", status)
 
     def _key(self) -> str:
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self._key_name):
@@ -158,35 +136,22 @@ class Endpoint:
             )
         return key or "none"
 
-    def _failure(self, error: Exception) -> _Failure:
-        """An error without its text: servers like to quote what they were sent."""
+    def _reason(self, error: Exception) -> tuple[str, int | None]:
+        """An error without its text, as servers like to quote what they were sent; and the HTTP status."""
         import openai
 
         if isinstance(error, openai.APIStatusError):
-            status = error.status_code
-            hint = _HINTS.get(status, _LATER).format(key_name=self._key_name)
-            passes = status in _PASSING or (status >= 500 and status != _NEVER)
-            text = f"answered with the HTTP status {status}. {hint}"
-            return _Failure(text, status, passes, _retry_after(error.response.headers))
+            hint = _HINTS.get(error.status_code, _LATER).format(key_name=self._key_name)
+            return f"answered with the HTTP status {error.status_code}. {hint}", error.status_code
         if isinstance(error, openai.APIConnectionError):
-            text = f"cannot be reached ({type(error).__name__}). Look at base_url and the network."
-            return _Failure(text, passes=True)
-        return _Failure(f"answered with something that cannot be read ({type(error).__name__}). Look at base_url.")
+            return f"cannot be reached ({type(error).__name__}). Look at base_url and the network.", None
+        return f"answered with something that cannot be read ({type(error).__name__}). Look at base_url.", None
 
 
-def _pause(retry: int) -> float:
-    """Seconds before a retry, the first of which is number 0."""
-    return min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.75, 1)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks to wait; 0 if it does not say."""
-    for name, seconds in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        with suppress(ValueError):
-            return max(0.0, float(headers.get(name, "")) * seconds)
-    with suppress(ValueError):
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
-    return 0.0
+def _settle(response: Any) -> None:
+    """Let the client believe an answer that waiting cannot change."""
+    if response.status_code == _NEVER:
+        response.headers["x-should-retry"] = "false"
 
 
 def _host(base_url: str) -> tuple[str, bool]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -39,6 +40,7 @@ _LATEST = 2200
 """A year after this is a code (9999), not a year."""
 
 
+@lru_cache(2**14)
 def is_absent(text: str) -> bool:
     """Whether a text only says that there is nothing: "", "NA", "<NA>", "Not asked in survey", "-1"."""
     plain = re.sub(r"[´`’‘]", "'", text.strip().casefold()).rstrip(" .!")
@@ -59,7 +61,7 @@ def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
 
     Raises `ProfileError` for what is neither text nor a number. No reason and no error contains the value.
     """
-    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
+    if value is None or (not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value)):
         return None, "empty"
     raw = _written_out(name, value)
     text = " ".join("".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in raw).split())

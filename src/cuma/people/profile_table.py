@@ -57,6 +57,30 @@ class ProfileTable:
             raise KeyError(f"{unknown} of {len(found)} profiles are not in the table: build it from all of them.")
         return known
 
+    def __contains__(self, profile: object) -> bool:
+        return profile in self._row
+
+    def newcomers(self, profiles: Sequence[Profile]) -> Tensor:
+        """[n, D] of people who are not in the table; in a shuffled one somebody else's, as in `covering`."""
+        made = self.encoder(profiles)
+        for place, profile in enumerate(profiles):
+            if self._present and profile:
+                made[place] = self.embeds[self._row[self._dealt(profile)]]
+        return made
+
+    def extended(self, profiles: Sequence[Profile]) -> ProfileTable:
+        """A table of these newcomers as well, in rows behind those that are there."""
+        other = ProfileTable.__new__(ProfileTable)
+        other.encoder, other._present = self.encoder, self._present
+        other.profiles = [*self.profiles, *profiles]
+        other.embeds = torch.cat([self.embeds, self.newcomers(profiles)])
+        other._row = {profile: row for row, profile in enumerate(other.profiles)}
+        return other
+
+    def _dealt(self, profile: Profile) -> Profile:
+        """Whose embedding a newcomer to a shuffled table gets: always the same person's, by the newcomer's sentence."""
+        return self._present[zlib.crc32(profile.sentence.encode()) % len(self._present)]
+
     def covering(self, profiles: Iterable[Any]) -> ProfileTable:
         """A table of these profiles as well. Those that are there keep their embeddings, and a shuffled table stays
         shuffled: who is new to it gets the embedding of somebody who is there, always the same one, by their sentence.
@@ -70,8 +94,7 @@ class ProfileTable:
         if self._present:  # of a shuffled table
             other._present = self._present
             for profile in filter(None, new):
-                drawn = self._present[zlib.crc32(profile.sentence.encode()) % len(self._present)]
-                other.embeds[other._row[profile]] = self.embeds[self._row[drawn]]
+                other.embeds[other._row[profile]] = self.embeds[self._row[self._dealt(profile)]]
         return other
 
     def shuffled(self, seed: int) -> ProfileTable:

@@ -257,12 +257,22 @@ class Recipe:
     def digest(self) -> str:
         """12 hexadecimal digits that change with whatever can change a result: not with name, label, description or
         trackers."""
+        return hashlib.sha256(json.dumps(self._deciding(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Key ("training.max_steps") → its value here and in another recipe, for those that make the digests differ."""
+        own, others = _flat(self._deciding()), _flat(other._deciding())
+        both = {key: (own.get(key), others.get(key)) for key in sorted(own.keys() | others.keys())}
+        return {key: pair for key, pair in both.items() if pair[0] != pair[1]}
+
+    def _deciding(self) -> dict[str, Any]:
+        """Whatever can change a result."""
         values = {key: value for key, value in _plain(self).items() if key not in IDENTITY}
         values["training"] = {key: value for key, value in values["training"].items() if key not in TRACKING}
         for (section, key), before in ADDED.items():
             if values[section][key] == before:
                 del values[section][key]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+        return values
 
 
 IDENTITY = ("name", "label", "description")
@@ -287,3 +297,11 @@ SECTIONS: dict[str, type] = {
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(recipe)))  # tuples become lists, nothing else changes
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """{"training": {"seed": 0}, "kind": …} → {"training.seed": 0, "kind": …}"""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
+    return flat

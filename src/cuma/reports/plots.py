@@ -51,7 +51,9 @@ def answers_payload(evidence: Evidence) -> dict[str, Any]:
             else [_rounded(wilson(round(share * row.n), row.n)) for share in row.shares],
             "methods": [_rounded(table.get((row.group, row.question_id))) for table in predicted],
         }
-    questions = [{key: question[key] for key in ("id", "text", "options")} for question in evidence.questions]
+    questions = [
+        {key: question[key] for key in ("id", "text", "options", "ordinal")} for question in evidence.questions
+    ]
     listed = list(groups.values())
     return {"questions": questions, "groups": listed, "start": _start(listed)}
 

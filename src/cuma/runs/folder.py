@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except CumaError:
         raise
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         # The first error is the one worth telling: on a disk that fails, this may fail too.
         if temporary.exists():
@@ -106,7 +106,7 @@ class Stage:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as error:
-            raise _write_error(self.metrics, error) from error
+            raise write_error(self.metrics, error) from error
 
     def read_log(self) -> list[dict[str, Any]]:
         """The log's rows; none if nothing was logged. A last line that a crash cut short is not there."""
@@ -192,6 +192,13 @@ class Run:
         self.info = whole
 
     @property
+    def begun(self) -> bool:
+        """Whether it holds anything that was trained: a step that was logged, a checkpoint, the end of a stage."""
+        started = self.info["status"] not in ("created", "training") or bool(self.info.get("stages"))
+        logged = any(row.get("step", 0) > 0 for stage in self.stages() for row in stage.read_log())
+        return started or logged or any(self.path.glob("stages/*/checkpoints/*"))
+
+    @property
     def adapter(self) -> Path:
         """Folder of the final adapter."""
         return self.path / "adapter"
@@ -210,7 +217,7 @@ class Run:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _write_error(folder, error) from error
+            raise write_error(folder, error) from error
         return folder
 
     def evaluations(self) -> list[Path]:
@@ -260,7 +267,8 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _write_error(path: Path, error: OSError) -> RunError:
+def write_error(path: Path, error: OSError) -> RunError:
+    """The error of a file or folder that cannot be written."""
     todo = {
         errno.ENOSPC: "Free some space; the same command then continues",
         errno.EDQUOT: "Free some space; the same command then continues",

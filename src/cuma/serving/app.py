@@ -166,7 +166,7 @@ async def _prepared(service: Service, function: Callable[..., T], *arguments: An
 async def _generate(
     request: Request, service: Service, metrics: Metrics, body: Generating, orders: list[Order], kind: str
 ) -> Response:
-    form = openai_forms.Form(orders[0].answerer, kind, orders[0].top_logprobs is not None)
+    form = openai_forms.Form(orders[0].answerer, kind, orders[0].top_logprobs is not None, body.choices)
     writing = Writing(service.engine, orders, metrics)
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
@@ -200,20 +200,20 @@ def _add_opinions(app: FastAPI, service: Service, metrics: Metrics) -> None:
                 done += await asyncio.wrap_future(service.engine.call(part, admitted=bool(done)))
             return asking.opinions(done)
 
-        found = await unless_gone(request.receive, answer())
-        if found is None:
+        answers = await unless_gone(request.receive, answer())
+        if answers is None:
             metrics.disconnects.inc()
             return Response(status_code=499)
         metrics.people.labels(asking.answerer.name).inc(asking.people)
-        return JSONResponse(_opinions_reply(asking.answerer.name, body, found))
+        return JSONResponse(_opinions_reply(asking.answerer.name, body, answers))
 
 
-def _opinions_reply(model: str, body: OpinionsRequest, found: Sequence[Opinion]) -> dict[str, Any]:
-    whole, mass = of_population(found, [member.weight for member in body.members])
+def _opinions_reply(model: str, body: OpinionsRequest, answers: Sequence[Opinion]) -> dict[str, Any]:
+    whole, mass = of_population(answers, [member.weight for member in body.members])
     entries = [
         {"index": index, "probabilities": opinion.probabilities.tolist(), "option_mass": opinion.option_mass}
         | ({"experts": opinion.experts} if opinion.experts else {})
-        for index, opinion in enumerate(found)
+        for index, opinion in enumerate(answers)
     ]
     return {
         "object": "opinions",

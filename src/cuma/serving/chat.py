@@ -89,22 +89,22 @@ class Chat:
     def _ask(self, text: str) -> None:
         """A turn of the conversation. One that was stopped or failed is forgotten."""
         messages = [*self.messages, {"role": "user", "content": text}]
-        said = ""
+        reply = ""
         for _, event in self._replies([self.profile], messages):
             if isinstance(event, TokenText):
-                said += event.text
+                reply += event.text
                 self.console.print(Text(event.text), end="", soft_wrap=True)
             else:
-                said += event.text
+                reply += event.text
                 self.console.print(Text(event.text), soft_wrap=True)
                 self._tell_end(event)
-        self.messages = [*messages, {"role": "assistant", "content": said}]
+        self.messages = [*messages, {"role": "assistant", "content": reply}]
 
     def _set_profile(self, text: str) -> None:
         profile = Profile.read(text)
         self.answerer.embeds([profile])  # refused here, and not at the next question
         self.profile = profile
-        # Keys and values, and what was said, belong to the person before.
+        # Keys and values, and the conversation, belong to the person before.
         self.messages = []
         self._say(f"{_name(profile)}. A new conversation begins.", "green")
         if not text:
@@ -115,12 +115,12 @@ class Chat:
             self.people = [Profile.read(part.strip()) for part in text.split("|")]
         if not self.people:
             raise ServingError("Name the people to compare: /compare country=Japan | country=Peru age=70")
-        asked = [message for message in self.messages if message["role"] == "user"]
-        if not asked:
+        questions = [message for message in self.messages if message["role"] == "user"]
+        if not questions:
             raise ServingError("Ask something first; /compare then answers it for each of them.")
         texts, ends = ["" for _ in self.people], dict[int, Ended]()
         with Live(console=self.console, refresh_per_second=8, transient=False) as live:
-            for index, event in self._replies(self.people, asked[-1:]):
+            for index, event in self._replies(self.people, questions[-1:]):
                 texts[index] += event.text
                 if isinstance(event, Ended):
                     ends[index] = event
@@ -132,8 +132,8 @@ class Chat:
         if not 2 <= len(options) <= 10 or not all([question, *options]):
             raise ServingError("Write the question and 2 to 10 options: /opinions Should it be legal? | Yes | No")
         people = self.people or [self.profile]
-        found = ask(OpinionBatch(self.answerer, question, options, people, routing=self.show_experts), self.engine.call)
-        for person, opinion in zip(people, found, strict=True):
+        batch = OpinionBatch(self.answerer, question, options, people, routing=self.show_experts)
+        for person, opinion in zip(people, ask(batch, self.engine.call), strict=True):
             table = Table("Option", "", "Share", title=_name(person), title_justify="left", box=None)
             for option, share in zip(options, opinion.probabilities, strict=True):
                 table.add_row(option, "█" * round(BAR * float(share)), f"{share:.0%}")

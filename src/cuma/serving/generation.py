@@ -33,6 +33,8 @@ class Order:
     """How many alternatives to tell of each token; 0: only the token's own log-probability; None: nothing."""
     routing: bool = False
     """True: tell which experts spoke."""
+    continues: bool = False
+    """True: the reply goes on with the prompt's text, in the middle of a sentence perhaps."""
     client: str = ""
     """Whose kept keys and values may be used; see `Owner`."""
 
@@ -48,6 +50,10 @@ class TokenText:
 
     choice: Choice
     text: str
+    offset: int
+    """Whole characters of the reply before it."""
+    opens: bool
+    """True for the reply's first token, whose space some decoders drop."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Generation:
         self.slot = -1
         """Where its keys and values are while it runs."""
         self.cached = 0
-        self._writer = Writer(order.answerer.tokenizer, order.stop)
+        self._writer = Writer(order.answerer.tokenizer, order.stop, continues=order.continues)
         self._tell = tell
         self._gates: dict[str, np.ndarray] = {}
         self._cancelled = threading.Event()
@@ -110,7 +116,7 @@ class Generation:
             return "stop"
         piece = self._writer.push(choice.token)
         if piece.text or not piece.stopped:
-            self._tell(TokenText(choice, piece.text))
+            self._tell(TokenText(choice, piece.text, piece.offset, piece.opens))
         if piece.stopped:
             return "stop"
         return "length" if len(self.tokens) >= self.order.max_tokens else None
@@ -118,8 +124,7 @@ class Generation:
     def note_gates(self, gates: dict[str, Tensor], row: int) -> None:
         """Add up which experts made the next token: gates [B, T, E] by layer, the last token of `row`."""
         for layer, tensor in gates.items():
-            said = tensor[row, -1].float().cpu().numpy()
-            self._gates[layer] = self._gates.get(layer, 0) + said
+            self._gates[layer] = self._gates.get(layer, 0) + tensor[row, -1].float().cpu().numpy()
 
     def end(self, reason: str) -> None:
         """Tell that it is over; only the first call does anything."""

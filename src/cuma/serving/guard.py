@@ -56,11 +56,11 @@ class Keys:
         """Who sends this header ("Bearer …"): a name that says nothing about the key; None: nobody that we know."""
         scheme, _, key = authorization.partition(" ")
         given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-        found = None
+        client = None
         for digest in self._digests:  # all of them, so that the time taken says nothing
             if hmac.compare_digest(given, digest):
-                found = hashlib.sha256(b"client" + digest).hexdigest()[:16]
-        return found if scheme.lower() == "bearer" else None
+                client = hashlib.sha256(b"client" + digest).hexdigest()[:16]
+        return client if scheme.lower() == "bearer" else None
 
 
 class Rates:

@@ -57,9 +57,9 @@ class OpinionBatch:
         self.people = len(people)
         self.orders = letter_orders(len(options))
         question = Question("opinions", text, tuple(options), ordinal=False)
-        said = [person.sentence if answerer.profile_in_prompt else None for person in people]
+        texts = [person.sentence if answerer.profile_in_prompt else None for person in people]
         self.prompts = [
-            self.tokens.prompt(survey_messages(question, order, sentence)) for sentence in said for order in self.orders
+            self.tokens.prompt(survey_messages(question, order, persona)) for persona in texts for order in self.orders
         ]
         embeds = answerer.embeds(people)
         self.embeds = None if embeds is None else embeds.repeat_interleave(len(self.orders), 0)
@@ -77,14 +77,14 @@ class OpinionBatch:
     def opinions(self, done: Sequence[tuple[Shares, dict[str, Any]]]) -> list[Opinion]:
         """One opinion for each person, from the results of all parts."""
         orders = len(self.orders)
-        found = []
+        opinions = []
         for start in range(0, len(done), orders):
             rows = done[start : start + orders]
             probabilities, mass = mean_over_orders([shares for shares, _ in rows])
             layers = rows[0][1]
             experts = {layer: np.mean([gates[layer] for _, gates in rows], axis=0).tolist() for layer in layers}
-            found.append(Opinion(probabilities, mass, experts or None))
-        return found
+            opinions.append(Opinion(probabilities, mass, experts or None))
+        return opinions
 
     @torch.inference_mode()
     def _forward(self, rows: slice) -> list[tuple[Shares, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from cuma.errors import BusyError, CumaError, UnknownModelError, suggestion
 from cuma.serving.guard import error_body
-from cuma.serving.schemas import ChatRequest, CompletionRequest, OpinionsRequest, Strict
+from cuma.serving.schemas import UNSUPPORTED, ChatRequest, CompletionRequest, OpinionsRequest, Strict
 
 STATUSES: dict[type[CumaError], int] = {BusyError: 429, UnknownModelError: 404}
 """Errors of ours that are no plain 422."""
@@ -56,11 +56,12 @@ def add_errors(app: FastAPI) -> None:
 
 def _problem(entry: dict[str, Any], fields: tuple[str, ...]) -> str:
     """One thing that is wrong: where and what, never the value, which may be about a person."""
-    if entry["type"] == "extra_forbidden" and len(entry["loc"]) == 2 and fields:
-        name = str(entry["loc"][1])
+    name = str(entry["loc"][-1])
+    if entry["type"] == "extra_forbidden" and name not in UNSUPPORTED and len(entry["loc"]) == 2 and fields:
         return _clean(f"{name}: there is no such field. {suggestion(name, fields)}").rstrip(".")
     where = ".".join(str(part) for part in entry["loc"] if part != "body") or "the body"
-    what = {"extra_forbidden": "there is no such field", "json_invalid": "not valid JSON"}.get(
+    unknown = "this server cannot do that; leave it out" if name in UNSUPPORTED else "there is no such field"
+    what = {"extra_forbidden": unknown, "json_invalid": "not valid JSON"}.get(
         entry["type"], entry["msg"].removeprefix("Value error, ")
     )
     return _clean(f"{where}: {what}").rstrip(".")

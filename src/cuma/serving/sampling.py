@@ -47,7 +47,7 @@ class Sampler:
             self._generator.seed()
         else:
             self._generator.manual_seed(sampling.seed % 2**63)
-        self._said: Counter[int] = Counter()
+        self._counts: Counter[int] = Counter()
 
     def choose(self, logits: Tensor, top: int | None = None) -> Choice:
         """Args:
@@ -55,7 +55,7 @@ class Sampler:
         top: how many of the likeliest tokens to tell; None: not even the chosen one's log-probability is wanted.
         """
         token = self._choose(self._penalised(logits))
-        self._said[token] += 1
+        self._counts[token] += 1
         if top is None:
             return Choice(token, float("nan"), ())
         logprobs = logits.log_softmax(-1)
@@ -64,10 +64,10 @@ class Sampler:
 
     def _penalised(self, logits: Tensor) -> Tensor:
         often, ever = self.sampling.frequency_penalty, self.sampling.presence_penalty
-        if not self._said or not (often or ever):
+        if not self._counts or not (often or ever):
             return logits
-        ids = torch.tensor(list(self._said))
-        counts = torch.tensor(list(self._said.values()), dtype=logits.dtype)
+        ids = torch.tensor(list(self._counts))
+        counts = torch.tensor(list(self._counts.values()), dtype=logits.dtype)
         return logits.index_add(0, ids, -(often * counts + ever))
 
     def _choose(self, logits: Tensor) -> int:

@@ -1,14 +1,16 @@
 """What requests may hold. The words are OpenAI's; `profile`, `routing` and /v1/opinions are ours.
 
-Every field is one that has an effect; any other is refused by name, so that nothing is ignored in silence.
+Every field is one that has an effect, and any other is refused by name. Three kinds of further fields are taken, as
+clients send them and nothing is lost by it: null, which is absence; what changes no reply (`ignored`); and OpenAI's
+other fields as long as they ask for nothing (`UNSUPPORTED`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cuma.data.surveys.prompts import LETTERS
 from cuma.errors import ProfileError
@@ -18,6 +20,13 @@ from cuma.serving.sampling import Sampling
 LONGEST_FIELD, LONGEST_SENTENCE = 200, 2000
 """Characters of one profile field, and of a profile that is a ready sentence."""
 MAX_SEED = 2**63 - 1
+UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
+    "audio": (), "best_of": (1,), "echo": (False,), "function_call": ("none", "auto"), "functions": ([],),
+    "logit_bias": ({},), "modalities": (["text"],), "reasoning_content": ("",), "reasoning_effort": ("none",),
+    "response_format": ({"type": "text"},), "suffix": ("",), "tool_calls": ([],), "tool_choice": ("none", "auto"),
+    "tools": ([],), "verbosity": ("medium",), "web_search_options": (),
+}  # fmt: skip
+"""OpenAI's fields that cannot be honoured here, with the values by which clients say that they want nothing of it."""
 
 
 def _writable(text: str) -> str:
@@ -58,40 +67,66 @@ ProfileInput = Annotated[
 
 
 class Strict(BaseModel):
-    """Unknown fields are refused; numbers are finite."""
+    """Unknown fields are refused, null is absence, numbers are finite."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    ignored: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are taken whatever they hold: they say nothing about the reply."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_says_nothing(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        fields = {name: value for name, value in data.items() if value is not None and name not in cls.ignored}
+        return {name: value for name, value in fields.items() if value not in UNSUPPORTED.get(name, ())}
 
 
 class TextPart(Strict):
     """One part of a message's content."""
 
+    ignored = frozenset({"cache_control"})
     type: Literal["text"]
     text: Text
 
 
 class ChatMessage(Strict):
-    """One turn of a conversation."""
+    """One turn of a conversation. `developer` is OpenAI's newer name for `system`."""
 
-    role: Literal["system", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
-    name: Annotated[str, Field(max_length=64)] | None = Field(None, description="Accepted, and not shown to the model.")
+    ignored = frozenset({"name", "annotations"})
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=64)] | None = None
+    refusal: Text | None = Field(None, description="The assistant's words, in the place of content.")
 
     @property
     def plain(self) -> dict[str, str]:
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": self.role, "content": text}
+        content = self.content or self.refusal or ""
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+    @model_validator(mode="after")
+    def _check_content(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise ValueError("content is missing")
+        if self.refusal and (self.content or self.role != "assistant"):
+            raise ValueError("refusal stands in the place of an assistant's content, and not beside it")
+        return self
 
 
 class StreamOptions(Strict):
     """What a stream ends with."""
 
+    ignored = frozenset({"include_obfuscation"})
     include_usage: bool = False
 
 
 class Generating(Strict):
     """What chat and completion requests have in common."""
 
+    ignored = frozenset(
+        {"metadata", "parallel_tool_calls", "prediction", "prompt_cache_key", "prompt_cache_retention",
+         "safety_identifier", "service_tier", "store", "user"}
+    )  # fmt: skip
     model: Annotated[Text, Field(max_length=256)] | None = Field(None, description="Left out: the first of /v1/models.")
     profile: ProfileInput = None
     routing: bool = Field(False, description="Also tell which experts spoke, by layer.")
@@ -105,7 +140,6 @@ class Generating(Strict):
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    user: Annotated[str, Field(max_length=512)] | None = Field(None, description="Accepted, and neither kept nor used.")
 
     @property
     def choices(self) -> int:
@@ -142,13 +176,18 @@ class ChatRequest(Generating):
 
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> ChatRequest:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs goes with logprobs: true")
         return self
 
     @property
     def top(self) -> int | None:
         return (self.top_logprobs or 0) if self.logprobs else None
+
+
+def _number_or_none(logprobs: Any) -> Any:
+    """`false` is how chat requests say that they want none; as a number it would be 0."""
+    return None if logprobs is False else logprobs
 
 
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -158,7 +197,7 @@ class CompletionRequest(Generating):
     """POST /v1/completions."""
 
     prompt: Text | TokenIds | Annotated[list[Text | TokenIds], Field(min_length=1, max_length=64)]
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logprobs: Annotated[Annotated[int, Field(ge=0, le=20)] | None, BeforeValidator(_number_or_none)] = None
 
     @property
     def prompts(self) -> list[str | list[int]]:

@@ -85,8 +85,9 @@ class Service:
             tokens = prompt if isinstance(prompt, list) else answerer.tokenizer.encode(prompt)
             _check_tokens(tokens, answerer)
             orders += self._orders(
-                request, answerer, tokens, profile, request.max_tokens, COMPLETION_TOKENS, request.logprobs, client
-            )
+                request, answerer, tokens, profile, request.max_tokens, COMPLETION_TOKENS, request.logprobs, client,
+                continues=bool(answerer.tokenizer.decode(tokens, skip_special_tokens=True)),
+            )  # fmt: skip
         return orders
 
     def asking(self, request: OpinionsRequest) -> OpinionBatch:
@@ -109,9 +110,9 @@ class Service:
             return answerer.embeds([profile])
         key = (id(answerer.encoder), profile)
         if key not in self._embeds:
-            found = answerer.embeds([profile])
-            assert found is not None  # there is an encoder
-            self._embeds[key] = found
+            embeds = answerer.embeds([profile])
+            assert embeds is not None  # there is an encoder
+            self._embeds[key] = embeds
         self._embeds.move_to_end(key)
         if len(self._embeds) > REMEMBERED:
             self._embeds.popitem(last=False)
@@ -127,6 +128,7 @@ class Service:
         default: int,
         top: int | None,
         client: str,
+        continues: bool = False,
     ) -> list[Order]:
         room = self._check_length(answerer, len(tokens), wanted)
         return [
@@ -139,6 +141,7 @@ class Service:
                 stop=request.stops,
                 top_logprobs=top,
                 routing=request.routing,
+                continues=continues,
                 client=client,
             )
             for choice in range(request.choices)

@@ -28,7 +28,7 @@ async def collected(writing: Writing) -> list[openai_forms.Draft]:
     drafts = [openai_forms.Draft() for _ in range(writing.count)]
     async for index, event in writing.events():
         if isinstance(event, TokenText):
-            drafts[index].said.append(event)
+            drafts[index].tokens.append(event)
         else:
             drafts[index].end = event
     return drafts

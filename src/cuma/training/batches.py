@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cuma.answering.letters import NO_TOKEN, SurveyTokens
-from cuma.people.profile_table import ProfileTable
+from cuma.errors import ProfileError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,6 +18,8 @@ PROFILE = "profile"
 """The dataset column that says who asks: an object of fields, a sentence, or null."""
 SURVEY_COLUMNS = ("input_ids", "answer_tokens", "answer_weights")
 """Columns of a tokenised survey dataset, beside the profile."""
+Embed = Callable[[Sequence[Any]], Tensor]
+"""B profiles → [B, D] raw embeddings."""
 
 
 def tokenise_cells(cells: Dataset, tokens: SurveyTokens, counts: bool = False) -> Dataset:
@@ -80,15 +82,15 @@ def _tokenised(cell: Mapping[str, Any], tokens: SurveyTokens, counts: bool) -> d
 
 
 class SurveyCollator:
-    """Pads tokenised survey rows and adds profile_embeds [B, D] when there is a table."""
+    """Pads tokenised survey rows and adds profile_embeds [B, D] if the model reads them."""
 
-    def __init__(self, tokens: SurveyTokens, table: ProfileTable | None) -> None:
+    def __init__(self, tokens: SurveyTokens, embed: Embed | None) -> None:
         """Args:
         tokens: pads prompts.
-        table: embeddings of all profiles in the data; None: the model gets none.
+        embed: looks profiles up; None: the model gets none.
         """
         self.tokens = tokens
-        self.table = table
+        self.embed = embed
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Returns the model's inputs, last [B], answer_tokens [B, M] (padded with -1) and answer_weights [B, M]."""
@@ -96,30 +98,44 @@ class SurveyCollator:
         width = max(len(row["answer_tokens"]) for row in rows)
         batch["answer_tokens"] = torch.tensor([_padded(row["answer_tokens"], width, NO_TOKEN) for row in rows])
         batch["answer_weights"] = torch.tensor([_padded(row["answer_weights"], width, 0.0) for row in rows])
-        if self.table is not None:
-            batch["profile_embeds"] = self.table([row[PROFILE] for row in rows])
+        if self.embed is not None:
+            batch["profile_embeds"] = self.embed(profiles_of(rows))
         return batch
 
 
 class ProfileCollator:
     """Any TRL collator, plus profile_embeds [B, D] from the rows' profile column."""
 
-    def __init__(
-        self, inner: Callable[[list[dict[str, Any]]], dict[str, Any]], table: ProfileTable, repeats: int = 1
-    ) -> None:
+    def __init__(self, inner: Callable[[list[dict[str, Any]]], dict[str, Any]], embed: Embed, repeats: int = 1) -> None:
         """Args:
         inner: the trainer's own collator.
-        table: embeddings of all profiles in the data.
+        embed: looks profiles up.
         repeats: how often `inner` repeats its rows, block by block ([chosen; rejected]: 2).
         """
         self.inner = inner
-        self.table = table
+        self.embed = embed
         self.repeats = repeats
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Returns what `inner` returns, and profile_embeds [repeats · B, D]."""
         batch = self.inner([{key: value for key, value in row.items() if key != PROFILE} for row in rows])
-        return {**batch, "profile_embeds": self.table([row[PROFILE] for row in rows]).repeat(self.repeats, 1)}
+        return {**batch, "profile_embeds": self.embed(profiles_of(rows)).repeat(self.repeats, 1)}
+
+
+def profiles_of(rows: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """The rows' profiles. Raises ProfileError if a row has none."""
+    try:
+        return [row[PROFILE] for row in rows]
+    except KeyError:
+        raise no_profile() from None
+
+
+def no_profile() -> ProfileError:
+    """The error of data that do not say who asks."""
+    return ProfileError(
+        f"the dataset has no {PROFILE!r} column. Add one (an object of fields, a sentence, or null for nobody in "
+        'particular), or train with CumaConfig(router_input="semantic").'
+    )
 
 
 def _padded(values: Sequence[float], width: int, filler: float) -> list[float]:

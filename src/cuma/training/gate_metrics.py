@@ -59,7 +59,8 @@ class GateMeter:
         """
         if rows is not None and embeds is not None:
             mask = rows >= 0
-        for layer, gate in gates.items():
+        whole = {layer: gate for layer, gate in gates.items() if gate.dim() == 3}  # others see a part of the tokens
+        for layer, gate in whole.items():
             real = torch.ones(gate.shape[:2], device=gate.device) if mask is None else mask.to(gate.device, gate.dtype)
             weight = real[..., None]
             empty = torch.zeros(gate.shape[-1], device=gate.device)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from peft import PeftModel, get_peft_model
-from transformers import set_seed
+from transformers import AutoProcessor, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl.trainer.utils import get_config_model_id
 
-from cuma.errors import CheckpointError, ConfigError, ProfileError, UnsupportedError
+from cuma.errors import CheckpointError, ConfigError, UnsupportedError
+from cuma.models.backbones import BACKBONES, load_backbone
 from cuma.people.encoder import ProfileEncoder
 from cuma.people.profile_table import ProfileTable
-from cuma.training.batches import PROFILE
+from cuma.training.batches import PROFILE, ProfileCollator
 from cuma.training.checkpoints import SealCheckpoints, newest_whole, require_whole, telling_write_errors
 from cuma.training.compact_head import compact_head
 from cuma.training.finite import FiniteGradients, check_loss
 from cuma.training.gate_metrics import GateMeter
+from cuma.training.row_people import People
 from cuma.tuner.config import CumaConfig
 
 REFUSED = {
@@ -48,17 +53,51 @@ class Routed:
     args: Any
     state: Any
     add_callback: Any
+    data_collator: Any
     _signature_columns: list[str] | None
+    configuration: type
+    """TRL's configuration of the trainer."""
     extra_columns: tuple[str, ...] = (PROFILE,)
     """Columns that TRL would drop."""
     refused: dict[str, str] = MIXES_PEOPLE | PACKED
+    never: Mapping[str, str] = MappingProxyType({})
+    """Options that are refused whatever the model."""
+    repeats = 1
+    """How often the trainer's collator repeats its rows, block by block."""
+
+    def __init__(
+        self,
+        model: Any,
+        args: Any = None,
+        *,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        profile_encoder: ProfileEncoder | None = None,
+        profile_table: ProfileTable | None = None,
+        **options: Any,
+    ) -> None:
+        args = args or self.configuration()
+        _refuse(args, self.never, "people's data")
+        if processing_class is None and not isinstance(model, str):  # TRL loads a name's, of the model's revision
+            processing_class = processing_class_of(model)
+        model = with_mixture(model, args, options)
+        self._people = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
+        self._check(model, args, processing_class, train_dataset, options)
+        given = {"processing_class": processing_class, "train_dataset": train_dataset, "eval_dataset": eval_dataset}
+        super().__init__(model, args=args, **given, **options)  # type: ignore[call-arg]
+        self._add_people()
+        self._finish()
+
+    def _check(self, model: Any, args: Any, processing_class: Any, dataset: Any, options: dict[str, Any]) -> None:
+        """What a trainer looks at, or prepares, before TRL's own construction; `options` are further keywords to it."""
 
     def _prepare_people(
         self, model: Any, args: Any, encoder: ProfileEncoder | None, table: ProfileTable | None, *datasets: Any
-    ) -> ProfileTable | None:
+    ) -> People | None:
         """Before TRL's own construction: check, encode every distinct profile once, fit a fresh adapter's statistics.
 
-        Returns the embeddings of all people in the data; None if the model does not read them.
+        Returns the embeddings of the people in the data; None if the model does not read them.
         """
         _on_one_gpu(args)
         self._came_in = [(p, p.data) for p in _trained(model)]
@@ -78,11 +117,15 @@ class Routed:
         if not self._mixture.needs_profile:
             return None
         _refuse(args, self.refused, "a router that reads profiles")
-        table = table or _table(encoder, *datasets)
-        standardiser = model.base_model.cuma_profile[model.active_adapter]
-        if not standardiser.fitted:
-            model.fit_profiles(table(_distinct(datasets[0][PROFILE])))
-        return table
+        people = People(encoder, table, datasets)
+        if datasets[0] is not None and not model.base_model.cuma_profile[model.active_adapter].fitted:
+            people.fit(model, datasets[0])
+        return people
+
+    def _add_people(self) -> None:
+        """Let TRL's collator say whose its rows are, once."""
+        if self._people is not None and not isinstance(self.data_collator, ProfileCollator):
+            self.data_collator = ProfileCollator(self.data_collator, self._people, self.repeats)
 
     def _finish(self) -> None:
         """After TRL's own construction: its mixture-of-experts path asks for aux_loss, weights it and logs it."""
@@ -195,7 +238,7 @@ def _on_one_gpu(args: Any) -> None:
         args._n_gpu = 1
 
 
-def _refuse(args: Any, options: dict[str, str], what: str) -> None:
+def _refuse(args: Any, options: Mapping[str, str], what: str) -> None:
     for option, reason in options.items():
         if getattr(args, option, False):  # each of TRL's configurations has some of them
             raise UnsupportedError(f"{option}=True is not supported with {what}: {reason}. Set {option}=False.")
@@ -208,26 +251,22 @@ def _mixture(model: Any) -> CumaConfig | None:
     return config if isinstance(config, CumaConfig) else None
 
 
-def _table(encoder: ProfileEncoder | None, *datasets: Any) -> ProfileTable:
-    if encoder is None:
+def processing_class_of(model: Any) -> Any:
+    """The tokenizer, or processor, that belongs to a loaded model, as TRL finds it: by the model's name.
+
+    Raises:
+        ConfigError: there is none by that name.
+    """
+    name = get_config_model_id(model.config)
+    if name in BACKBONES:
+        return load_backbone(name).tokenizer
+    try:
+        return AutoProcessor.from_pretrained(name)
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            "the adapter's router reads profiles: pass profile_encoder=ProfileEncoder.from_pretrained(…)."
-        )
-    profiles: list[Any] = []
-    for dataset in datasets:
-        for part in dataset.values() if isinstance(dataset, dict) else [dataset] if dataset is not None else []:
-            if PROFILE not in part.column_names:
-                raise ProfileError(
-                    f"the dataset has no {PROFILE!r} column. Add one (an object of fields, a sentence, or null for "
-                    'nobody in particular), or train with CumaConfig(router_input="semantic").'
-                )
-            profiles.extend(part[PROFILE])
-    return ProfileTable(encoder, profiles)
-
-
-def _distinct(profiles: Any) -> list[Any]:
-    """Each distinct profile once: statistics are over kinds of people, not over how often they were asked."""
-    return list({repr(profile): profile for profile in profiles}.values())
+            f"no processing_class was given, and none can be loaded by the model's name, {name!r}. Pass "
+            "processing_class=AutoTokenizer.from_pretrained(…)."
+        ) from error
 
 
 def _trained(model: Any) -> list[torch.nn.Parameter]:

@@ -119,7 +119,7 @@ def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset 
         return None
     dropout = FieldDropout(recipe.training.profile_dropout, recipe.seed) if recipe.training.profile_dropout else None
 
-    def told(row: dict[str, Any]) -> dict[str, Any]:
+    def conditioned(row: dict[str, Any]) -> dict[str, Any]:
         profile = Profile.parse(row[PROFILE])
         if dropout is not None:
             profile = dropout.of(profile)
@@ -127,7 +127,7 @@ def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset 
         return {"prompt": prompt, PROFILE: {name: getattr(profile, name) for name in FIELDS}}
 
     dropped = [name for name in rows.column_names if name not in CONVERSATION]
-    return rows.map(told, remove_columns=dropped, keep_in_memory=True)  # else a copy goes into the built folder
+    return rows.map(conditioned, remove_columns=dropped, keep_in_memory=True)  # else a copy goes into the built folder
 
 
 def _cells(recipe: Recipe, materials: Materials) -> Dataset:

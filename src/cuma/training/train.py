@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,25 @@ from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run, Stage
 from cuma.runs.machine import hardware, versions
+from cuma.runs.writer_lock import writing
 from cuma.training.adapter_configs import adapter_config
 from cuma.training.checkpoints import NAME, newest_whole, require_whole
 from cuma.training.population import population
 from cuma.training.processes import processes
-from cuma.training.progress import LearningCurve, LogToStage, Measure, ProgressBar
+from cuma.training.progress import (
+    LearningCurve,
+    LogToStage,
+    Measure,
+    ProgressBar,
+    check_trackers,
+    keep_beside_the_log,
+)
 from cuma.training.rewards import check_reward
 from cuma.training.stages import PART, ROLES, grpo_columns, require_rows, stage_folders, stage_trainer
-from cuma.training.tracking import check_trackers, keep_beside_the_log
 
 logger = logging.getLogger(__name__)
+SHOWN = 6
+"""So many keys in which another recipe differs are named."""
 
 
 def train_run(
@@ -61,7 +71,7 @@ def train_run(
         BenchmarkError: there is no such benchmark, or it has no rows for one of the stages.
         RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads.
         CheckpointError: the checkpoint that was named is not whole, or not of the stage that runs.
-        RunError: the folder holds a run of another recipe, or cannot be written.
+        RunError: the folder holds a run of another recipe, is in use by another process, or cannot be written.
         UnsupportedError: it was started under FSDP.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):
@@ -74,21 +84,30 @@ def train_run(
     check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
     if "grpo" in recipe.pipeline:
         check_reward(recipe, grpo_columns(recipe.data.benchmark))
-    with world.main_process_first():
-        run = open_run(recipe, folder)
-    run.writes = world.is_main_process
-    _check_resume(recipe, run, resume_from_checkpoint)
-    if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
-        if run.info["status"] == "created":
-            run.update(status="trained", trainable_parameters=0)
+    with writing(folder) if world.is_main_process else nullcontext():
+        with world.main_process_first():
+            run = open_run(recipe, folder)
+        run.writes = world.is_main_process
+        _check_resume(recipe, run, resume_from_checkpoint)
+        if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
+            if run.info["status"] == "created":
+                run.update(status="trained", trainable_parameters=0)
+            return run
+        if materials is None:
+            with world.main_process_first():  # it fills the caches
+                materials = Materials.load(recipe)
+        _train_stages(recipe, run, materials, _measure(recipe, materials, curve), resume_from_checkpoint)
         return run
-    if materials is None:
-        with world.main_process_first():  # it fills the caches
-            materials = Materials.load(recipe)
+
+
+def _train_stages(
+    recipe: Recipe, run: Run, materials: Materials, measure: Measure | None, resume_from_checkpoint: Path | bool
+) -> None:
+    """Train what is left of the pipeline, each stage on the adapter of the one before."""
+    world = processes()
     for planned in recipe.pipeline:
         require_rows(planned, recipe, materials)
     run.update(status="training", **materials.provenance(), population=population(materials.survey, PART, ROLES))
-    measure = _measure(recipe, materials, curve)
     previous: Stage | None = None
     for folder_name, kind in stage_folders(recipe).items():
         stage = run.stage(folder_name)
@@ -103,7 +122,6 @@ def train_run(
         shutil.copytree(previous.adapter, run.adapter, dirs_exist_ok=True)
     run.update(status="trained")
     world.wait_for_everyone()
-    return run
 
 
 def _check_resume(recipe: Recipe, run: Run, resume: Path | bool) -> None:
@@ -152,30 +170,41 @@ def _model(recipe: Recipe, materials: Materials, previous: Stage | None) -> Any:
 
 
 def open_run(recipe: Recipe, folder: Path) -> Run:
-    """The run in `folder`, made if there is none.
+    """The run in `folder`, made if there is none. One of another recipe that has not trained a step makes way.
 
     Raises:
-        RunError: it was made with another recipe.
+        RunError: it was made with another recipe, and trained.
     """
-    if not (folder / "run.json").exists():
-        info = {
-            "name": folder.name,
-            "label": recipe.label or recipe.name,
-            "description": recipe.description,
-            "kind": recipe.kind,
-            "seed": recipe.seed,
-            "digest": recipe.digest,
-            "versions": versions(),
-            "hardware": hardware(),
-        }
-        return Run.create(folder, recipe.to_yaml(), info)
-    run = Run.open(folder)
-    if load_recipe(folder / "recipe.yaml").digest != recipe.digest:  # keys it does not have yet get their defaults
-        raise RunError(
-            f"{folder} holds a run of another recipe (or other settings). Choose another --output-dir, or delete the "
-            "folder to start anew."
-        )
-    return run
+    if (folder / "run.json").exists():
+        run = Run.open(folder)
+        others = load_recipe(folder / "recipe.yaml")  # keys it does not have yet get their defaults
+        if others.digest == recipe.digest:
+            return run
+        if run.begun:
+            raise RunError(
+                f"{folder} holds a run of another recipe: {_named(recipe.differences(others))}. Choose another "
+                "--output-dir, or delete the folder to start anew."
+            )
+        logger.warning("%s held a run of another recipe that had not trained a step: it is started anew.", folder)
+        (folder / "run.json").unlink()  # first: without it the folder is no run
+        shutil.rmtree(folder / "stages", ignore_errors=True)
+    info = {
+        "name": folder.name,
+        "label": recipe.label or recipe.name,
+        "description": recipe.description,
+        "kind": recipe.kind,
+        "seed": recipe.seed,
+        "digest": recipe.digest,
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    return Run.create(folder, recipe.to_yaml(), info)
+
+
+def _named(differences: dict[str, tuple[Any, Any]]) -> str:
+    shown = [f"{key} is {there!r} there and {here!r} here" for key, (here, there) in differences.items()]
+    more = f", and {len(shown) - SHOWN} more keys" if len(shown) > SHOWN else ""
+    return "; ".join(shown[:SHOWN]) + more
 
 
 def _train_stage(

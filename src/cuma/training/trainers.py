@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
-from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from cuma.answering.letters import SurveyTokens, answer_logits, survey_loss
 from cuma.errors import ConfigError, UnsupportedError
-from cuma.people.encoder import ProfileEncoder
-from cuma.people.profile_table import ProfileTable
-from cuma.training.batches import PROFILE, SURVEY_COLUMNS, ProfileCollator, SurveyCollator
+from cuma.training.batches import PROFILE, SURVEY_COLUMNS, SurveyCollator, profiles_of
 from cuma.training.packed import TOKEN_PROFILES, PackedProfileCollator, check_packing, pack_people, without_truncation
-from cuma.training.routed import MIXES_PEOPLE, Routed, with_mixture
+from cuma.training.routed import MIXES_PEOPLE, Routed
+from cuma.training.row_people import columns
 
 REFERENCE = "ref"
 """TRL's name for the frozen copy of the adapter that it measures against."""
 STEP_WEIGHT = "step_weight"
 """Key of a survey batch: what the batches of its step weigh on average (scalar)."""
+LOGS_PEOPLE = {
+    "log_completions": "it prints and keeps what each person was asked and answered, and sends it to trackers"
+}
 
 
 class CumaSFTTrainer(Routed, SFTTrainer):
@@ -36,67 +36,51 @@ class CumaSFTTrainer(Routed, SFTTrainer):
     Args:
         model: a PeftModel or a transformers model; with TRL's `peft_config=CumaConfig(…)`, the loaded base.
         args: TRL's SFTConfig.
-        train_dataset: any form TRL knows with a column `profile` (object, sentence or null), or survey rows.
+        train_dataset: any form TRL knows with a column `profile` (object, sentence or null), streams included, or
+            survey rows. Evaluation may bring people who are new.
+        processing_class: the tokenizer; None: the one by the model's name.
         profile_encoder: encodes the profiles, each distinct one once.
         profile_table: the embeddings, if they exist already (instead of profile_encoder).
 
     Raises:
-        ConfigError: neither an encoder nor a table is given but the router reads profiles.
+        ConfigError: neither an encoder nor a table is given but the router reads profiles; there is no tokenizer.
         ProfileError: the dataset has no profile column.
         UnsupportedError: an option that the mixture could not be right under (`cuma.training.routed`).
     """
 
+    configuration = SFTConfig
     extra_columns = (PROFILE, TOKEN_PROFILES, *SURVEY_COLUMNS)
     refused = MIXES_PEOPLE
 
-    def __init__(
-        self,
-        model: Any,
-        args: SFTConfig | None = None,
-        *,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        profile_encoder: ProfileEncoder | None = None,
-        profile_table: ProfileTable | None = None,
-        **kwargs: Any,
-    ) -> None:
-        args = args or SFTConfig()
-        model = with_mixture(model, args, kwargs)
-        table = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
-        self._table = table
-        if table is not None:
+    def _check(self, model: Any, args: Any, processing_class: Any, dataset: Any, options: dict[str, Any]) -> None:
+        if self._people is not None:
             check_packing(args)
-        survey = train_dataset is not None and set(SURVEY_COLUMNS) <= set(train_dataset.column_names)
-        if survey:
-            padding_side = _padding_side(model, kwargs.get("peft_config"))
+        if dataset is not None and set(SURVEY_COLUMNS) <= set(columns(dataset)):
+            if processing_class is None:
+                raise ConfigError("survey rows need a tokenizer: pass processing_class.")
+            tokens = SurveyTokens(processing_class, _padding_side(model, options.get("peft_config")))
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
-            kwargs["data_collator"] = SurveyCollator(SurveyTokens(processing_class, padding_side), table)
-        super().__init__(
-            model,
-            args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
-        if table is not None and not survey:
-            inner: Callable[[list[dict[str, Any]]], dict[str, Any]] = self.data_collator  # type: ignore[has-type]
-            collator = PackedProfileCollator if self.padding_free else ProfileCollator
-            self.data_collator = collator(inner, table)
-        self._finish()
+            options["data_collator"] = SurveyCollator(tokens, self._people)
+
+    def _add_people(self) -> None:
+        if isinstance(self.data_collator, SurveyCollator):
+            return
+        if self._people is not None and self.padding_free:
+            self.data_collator = PackedProfileCollator(self.data_collator, self._people)
+        else:
+            super()._add_people()
 
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: SFTConfig, packing: bool, *others: Any, **kwargs: Any
     ) -> Any:
         """TRL's tokenising and packing. Packed rows of a router that reads profiles also say whose each token is."""
-        if self._table is None or not packing:
+        if self._people is None or not packing:
             return super()._prepare_dataset(dataset, processing_class, args, packing, *others, **kwargs)
         if args.max_length is None:
             raise ConfigError("packing=True needs max_length, the length of a packed row; got None.")
         whole = without_truncation(args)
         rows = super()._prepare_dataset(dataset, processing_class, whole, False, *others, **kwargs)
-        return pack_people(rows, self._table, args)
+        return pack_people(rows, self._people, args)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Any]], Any]:
         """The batches of one step. With survey rows each also says what a batch of this step weighs on average, in all
@@ -138,42 +122,28 @@ class CumaDPOTrainer(Routed, DPOTrainer):
             (`PeftModel.from_pretrained(base, folder, is_trainable=True)`); or as for `CumaSFTTrainer`.
         args: TRL's DPOConfig.
         train_dataset: TRL's preference data (prompt, chosen, rejected) with a column `profile`.
-        processing_class: the tokenizer.
-        profile_encoder, profile_table: as for `CumaSFTTrainer`.
+        processing_class, profile_encoder, profile_table: as for `CumaSFTTrainer`.
 
     Raises:
         ConfigError: as for `CumaSFTTrainer`; the adapter is frozen or has another name.
         ProfileError, UnsupportedError: as for `CumaSFTTrainer`.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        args: DPOConfig | None = None,
-        *,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        profile_encoder: ProfileEncoder | None = None,
-        profile_table: ProfileTable | None = None,
-        **kwargs: Any,
-    ) -> None:
-        args = args or DPOConfig()
-        model = with_mixture(model, args, kwargs)
+    configuration = DPOConfig
+    repeats = 2
+
+    def _check(self, model: Any, *others: Any) -> None:
         _check_reference(model)
-        table = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
-        if table is not None:  # from the start: TRL may compute the reference's answers while it is constructed
-            inner = kwargs.pop("data_collator", None) or _preference_collator(args, processing_class)
-            kwargs["data_collator"] = ProfileCollator(inner, table, repeats=2)
-        super().__init__(
-            model,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
-        self._finish()
+
+    def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL may compute the reference's answers while it is constructed, and keeps them by data and model alone."""
+        self._add_people()
+        before: Any = self._precompute_model_hash  # type: ignore[has-type]
+        self._precompute_model_hash = before if self._people is None else f"{before} {self._people.fingerprint}"
+        try:
+            return super()._precompute_ref_logps(*args, **kwargs)
+        finally:
+            self._precompute_model_hash = before
 
 
 class CumaGRPOTrainer(Routed, GRPOTrainer):
@@ -187,60 +157,38 @@ class CumaGRPOTrainer(Routed, GRPOTrainer):
         reward_funcs: one or several reward functions.
         args: TRL's GRPOConfig.
         train_dataset: rows with `prompt`, `profile` and whatever the rewards read.
-        processing_class: the tokenizer.
-        profile_encoder, profile_table: as for `CumaSFTTrainer`.
+        processing_class, profile_encoder, profile_table: as for `CumaSFTTrainer`.
 
     Raises:
         ConfigError, ProfileError, UnsupportedError: as for `CumaDPOTrainer`; also for a rollout_func, which would
             generate without the people, and for log_completions, which would put prompts and replies into logs.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        reward_funcs: Any,
-        args: GRPOConfig | None = None,
-        *,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        profile_encoder: ProfileEncoder | None = None,
-        profile_table: ProfileTable | None = None,
-        **kwargs: Any,
-    ) -> None:
-        args = args or GRPOConfig()
-        if args.log_completions:
-            raise UnsupportedError(
-                "log_completions=True is not supported: it prints and keeps what each person was asked and answered, "
-                "and sends it to trackers. Set log_completions=False; look at replies with model.generate."
-            )
-        model = with_mixture(model, args, kwargs)
+    configuration = GRPOConfig
+    never = LOGS_PEOPLE
+
+    def __init__(self, model: Any, reward_funcs: Any, args: GRPOConfig | None = None, **options: Any) -> None:
+        self._embeds: Tensor | None = None
+        super().__init__(model, args, reward_funcs=reward_funcs, **options)
+        _keep_rows_out_of_the_log()
+
+    def _check(self, model: Any, args: Any, processing_class: Any, dataset: Any, options: dict[str, Any]) -> None:
         if args.beta:
             _check_reference(model)
-        self._people = self._prepare_people(model, args, profile_encoder, profile_table, train_dataset, eval_dataset)
-        if self._people is not None and kwargs.get("rollout_func") is not None:
+        if self._people is not None and options.get("rollout_func") is not None:
             raise UnsupportedError(
                 "rollout_func is not supported with a router that reads profiles: it would generate for nobody. Leave "
                 "it out, and let the trainer generate."
             )
-        self._embeds: Tensor | None = None
-        super().__init__(
-            model,
-            reward_funcs,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
-        _keep_rows_out_of_the_log()
-        self._finish()
+
+    def _add_people(self) -> None:
+        """Rows come as they are: see `_generate_and_score_completions`."""
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self._people is None:
             return super()._generate_and_score_completions(inputs)
         # TRL has repeated the rows already: one entry, and one person, per completion.
-        self._embeds = self._people([row[PROFILE] for row in inputs]).to(self.accelerator.device)
+        self._embeds = self._people(profiles_of(inputs)).to(self.accelerator.device)
         return {**super()._generate_and_score_completions(inputs), "profile_embeds": self._embeds}
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -298,17 +246,6 @@ def _check_reference(model: Any) -> None:
             "the adapter is frozen: nothing would be trained. Load it with "
             "PeftModel.from_pretrained(base, folder, is_trainable=True)."
         )
-
-
-def _preference_collator(args: DPOConfig, tokenizer: Any) -> DataCollatorForPreference:
-    """The collator that TRL makes when it is given none."""
-    token = args.pad_token or tokenizer.pad_token or tokenizer.eos_token
-    return DataCollatorForPreference(
-        pad_token_id=tokenizer.convert_tokens_to_ids(token),
-        max_length=args.max_length,
-        truncation_mode=args.truncation_mode,
-        pad_to_multiple_of=args.pad_to_multiple_of,
-    )
 
 
 class _NoRows(logging.Filter):

@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 from cuma.errors import AdapterError, UnsupportedError
 from cuma.tuner import state
 from cuma.tuner.config import CumaConfig
+from cuma.tuner.devices import fetch, refuse_absent_weights
 from cuma.tuner.layer import CumaLinear, refuse_merge
+from cuma.tuner.layouts import refuse_other_products, refuse_unknown_tokens
 from cuma.tuner.standardise import Standardiser
 
 SAME_INPUT = (
@@ -60,6 +62,7 @@ class CumaAdapters(BaseTuner):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Put an adapter into the target layers, and its profile statistics beside them (PEFT calls this)."""
         config: CumaConfig = self.peft_config[adapter_name]
+        refuse_absent_weights(model)
         undo = self._undo_of(adapter_name)
         self._router_owners = {}
         trainable = [name for name in self.cuma_profile if self._projects(name, trainable=True)]
@@ -94,6 +97,10 @@ class CumaAdapters(BaseTuner):
         **_: Any,
     ) -> None:
         self._refuse_head(target, current_key)
+        if peft_config.needs_profile or peft_config.router_aux_loss_coef:
+            refuse_unknown_tokens(self.model, current_key)
+        if not isinstance(target, CumaLinear):
+            refuse_other_products(target, current_key)
         layer = target if isinstance(target, CumaLinear) else CumaLinear(target, adapter_name)
         owner = self._router_owner(peft_config, layer, target_name, current_key)
         layer.update_layer(adapter_name, peft_config, owner, current_key, inference_mode=peft_config.inference_mode)
@@ -217,9 +224,13 @@ class CumaAdapters(BaseTuner):
         PEFT drops every key that contains another adapter's name between dots, so an adapter called "q_proj" would
         cost all others their q_proj layers.
         """
+        for name, module in model.named_modules():
+            if state.adapter_of(f"{name}.") == adapter_name:
+                fetch(module)
         own = state.adapter_tensors(model)
         wanted = [key for key in own if state.adapter_of(key) == adapter_name]
-        return {key: state_dict.get(key, own[key].detach()) for key in wanted}
+        given = {key: tensor for key, tensor in state_dict.items() if not tensor.is_meta}
+        return {key: given.get(key, own[key].detach()) for key in wanted}
 
     # ---- what a mixture cannot do -----------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ along.
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from cuma.errors import ProfileError, UnsupportedError
-from cuma.tuner.router import Router, Routing, for_tokens, load_balancing_loss
+from cuma.tuner.layouts import are_all, like
+from cuma.tuner.router import Router, Routing, load_balancing_loss
 
 
 @dataclass(eq=False)
@@ -33,6 +35,8 @@ class Conditioning:
     """[B, T], for packed rows: which profile each token belongs to; −1 for padding. None: a profile a row."""
     mask: Tensor | None = None
     """[B, T] with 1 for real tokens, as in `attention_mask`; None: all are real."""
+    shape: tuple[int, int] | None = None
+    """(B, T) of the tokens that the base model was last called with; None: not known."""
     expands: bool = False
     """True in `generate`, which repeats each row for beams and num_return_sequences (interleaved)."""
     balanced: bool = False
@@ -65,7 +69,12 @@ class Conditioning:
             known_hidden, known_router, routing = self._latest
             if known_router is router and _referent(known_hidden) is hidden:
                 return routing.gates
-        routing = router(hidden, self.profile, self._rows_for(hidden), self._part(router, hidden, layer))
+        part = None
+        if self.profile is not None:
+            people = self.profile
+            part = self.once(layer, lambda: router.profile_part(people.to(hidden.device)))
+            part = self._for_tokens(part, hidden, layer)
+        routing = router(hidden, part=part)
         self._keep(hidden, router, routing)
         self._observe(routing, router.top_k, layer)
         return routing.gates
@@ -88,21 +97,9 @@ class Conditioning:
             return None
         return torch.stack([loss.to(self.losses[0].device) for loss in self.losses]).mean()
 
-    def profile_of_tokens(self, hidden: Tensor) -> Tensor | None:
-        """The standardised profile of every token of `hidden` [B, …]: [B, 1, D'], or [B, T, D'] for packed rows; None
-        for semantic routers."""
-        if self.profile is None:
-            return None
-        rows = self._rows_for(hidden)
-        return for_tokens(self._one_a_row(self.profile.to(hidden.device), hidden), hidden, rows)
-
-    def _part(self, router: Router, hidden: Tensor, layer: str) -> Tensor | None:
-        """The router's profile part, one row per row of `hidden` (or per person, for packed rows)."""
-        if self.profile is None:
-            return None
-        people = self.profile
-        part = self.once(layer, lambda: router.profile_part(people.to(hidden.device)))
-        return self._one_a_row(part, hidden)
+    def profile_of_tokens(self, hidden: Tensor, layer: str) -> Tensor | None:
+        """The standardised profile of each token of `hidden`, or what broadcasts to it; None for semantic routers."""
+        return None if self.profile is None else self._for_tokens(self.profile.to(hidden.device), hidden, layer)
 
     def once(self, key: str, make: Callable[[], Tensor]) -> Tensor:
         """make(), and in `generate` the same tensor again at every later step.
@@ -118,49 +115,57 @@ class Conditioning:
                 self._kept[key] = kept
         return kept
 
-    def _one_a_row(self, people: Tensor, hidden: Tensor) -> Tensor:
-        """people [P, X] → [B, X], one per row of `hidden` [B, …]; unchanged for packed rows.
+    def _for_tokens(self, people: Tensor, hidden: Tensor, layer: str) -> Tensor:
+        """people [P, X] → what broadcasts over the tokens of `hidden`: [B, 1, X] for one person a row, else a row each.
 
         Raises:
-            ProfileError: there are not as many profiles as rows.
+            ProfileError: nobody can say whose the tokens are: they are neither one row per person nor all tokens of the
+                call in their order.
         """
-        count, rows = people.shape[0], hidden.shape[0]
-        if self.rows is not None or count == rows:
-            return people
-        if self.expands and hidden.dim() > 2 and rows % count == 0:
-            return people.repeat_interleave(rows // count, dim=0)
-        raise ProfileError(
-            f"profile_embeds has {count} rows but an adapted layer got a batch of {rows}. Give one row per sequence, "
-            "in the same order."
-        )
-
-    def _rows_for(self, hidden: Tensor) -> Tensor | None:
-        """`rows`, checked against `hidden` [B, T, H]; None for a profile a row."""
-        if self.rows is None or self.profile is None:
-            return None
-        if hidden.shape[:-1] != self.rows.shape:
-            raise ProfileError(
-                f"profile_rows is {list(self.rows.shape)} but an adapted layer got tokens {list(hidden.shape[:-1])}. "
-                "Packed rows need an index for every token the layer sees, so no cached keys and no encoder-decoder."
-            )
-        return self.rows.to(hidden.device)
+        count, tokens = len(people), hidden.shape[:-1]
+        if self.rows is not None:
+            if not are_all(tokens, self.rows.shape):
+                raise ProfileError(
+                    f"profile_rows is {list(self.rows.shape)} but {layer or 'an adapted layer'} got tokens "
+                    f"{list(tokens)}. Packed rows need an index for every token the layer sees, so no cached keys and "
+                    "no encoder-decoder."
+                )
+            return people[self.rows.to(people.device).clamp(min=0).reshape(tokens)]
+        if count > 1 and tokens[0] != count:
+            repeats, rest = divmod(tokens[0], count)
+            if self.shape is None:
+                fits = self.expands and len(tokens) > 1
+            else:
+                fits = tokens[0] == self.shape[0] or (len(tokens) == 1 and tokens[0] == math.prod(self.shape))
+            if rest or not fits:
+                raise ProfileError(
+                    f"{layer or 'an adapted layer'} got tokens {list(tokens)} in a call for {count} people: neither "
+                    "one row per person nor all tokens in their order, so nobody can say whose they are. Put the "
+                    f"adapter on without it: exclude_modules={like(layer)!r}."
+                )
+            people = people.repeat_interleave(repeats, dim=0)
+        return people.view(len(people), *[1] * (hidden.dim() - 2), people.shape[-1])
 
     def _observe(self, routing: Routing, top_k: int, layer: str) -> None:
+        tokens = routing.logits.shape[:-1]
         if self.balanced:
-            loss = load_balancing_loss(routing.logits, top_k, self._mask_for(routing.logits))
+            loss = load_balancing_loss(routing.logits, top_k, self._mask_for(tokens))
             if not self.closed:
                 self.losses.append(loss)
         if self.record is not None and not self.closed:
-            self.record[layer] = routing.gates.detach()
+            gates = routing.gates.detach()
+            known = self.shape is not None and are_all(tokens, self.shape)
+            self.record[layer] = gates.view(*self.shape, -1) if known and self.shape else gates
 
-    def _mask_for(self, logits: Tensor) -> Tensor | None:
-        """[B, T] for logits [B, T, E]: the mask's last T columns (earlier ones are cached keys)."""
-        if self.rows is not None and self.rows.shape == logits.shape[:-1]:
-            return (self.rows >= 0).to(logits.device)
-        if self.mask is None or self.mask.dim() != 2 or logits.dim() != 3:
+    def _mask_for(self, tokens: torch.Size) -> Tensor | None:
+        """The mask in the shape of a layer's `tokens`: its last T columns (earlier ones are cached keys)."""
+        if self.rows is not None and are_all(tokens, self.rows.shape):
+            return (self.rows >= 0).reshape(tokens)
+        length = tokens[-1] if len(tokens) > 1 else self.shape[1] if self.shape else 0
+        if self.mask is None or self.mask.dim() != 2 or not are_all(tokens, (len(self.mask), length)):
             return None
-        mask = self.mask[:, -logits.shape[1] :].to(logits.device)
-        return mask if mask.shape == logits.shape[:2] else None
+        mask = self.mask[:, -length:]
+        return mask.reshape(tokens) if mask.shape[1] == length else None
 
 
 def _referent(reference: weakref.ref[Tensor] | Tensor) -> Tensor | None:

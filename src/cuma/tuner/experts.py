@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from cuma.tuner.experts_dense import DenseMixture, add_dense_, beside
-from cuma.tuner.experts_gathered import GatheredMixture, add_gathered_
-from cuma.tuner.precision import no_autocast
+from cuma.tuner.experts_dense import add_dense_, beside, dense_gradients
+from cuma.tuner.experts_gathered import add_gathered_, gathered_gradients
+from cuma.tuner.precision import autocasts, no_autocast
 
 GATHER_FROM = 256
 """E·R from which, on CPUs, each expert is computed for its own tokens only. Below it the work saved is less than the
@@ -55,7 +57,10 @@ def add_mixture_of_lora_(
 
     People share the experts and differ in the gates only, so a batch of many people costs what a batch of one person
     costs. The sums are made in `lora_A`'s dtype (fp32), or in autocast's where that is on, as PEFT's LoRA does. Kept
-    for the backward: `hidden` itself, the gates, and A h. Never anything as wide as the output.
+    for the backward: `hidden` itself, the scaled gates, and A h. Never anything as wide as the output.
+
+    The scaling goes into the gates, or without gradients into B, which `generate` lays out once; never into the last
+    sum: compilers have lost the `alpha` of one in place.
 
     With E·R ≥ GATHER_FROM and GATHER_TOKENS tokens on a CPU each expert is run on its own tokens; there an expert whose
     gate is exactly zero gets no gradient through that gate (a softmax in front of the gates would multiply it by zero).
@@ -75,15 +80,57 @@ def add_mixture_of_lora_(
     """
     dtype = _product_dtype(hidden.device.type, lora_A.dtype)
     gathers = _gathers(hidden, lora_B)
-    given = (base_out, hidden, gates, lora_A, lora_B, offset, scaling, dtype)
     with no_autocast(hidden.device.type):
         if torch.is_grad_enabled():
-            return (GatheredMixture if gathers else DenseMixture).apply(*given)
+            return _Mixture.apply(base_out, hidden, gates * scaling, lora_A, lora_B, offset, dtype, gathers)
         if gathers:
-            add_gathered_(*given)
-        else:
-            add_dense_(*given, None if once is None else once(lambda: beside(lora_B.to(dtype))))
-    return base_out
+            add_gathered_(base_out, hidden, gates * scaling, lora_A, lora_B, offset, dtype)
+            return base_out
+
+        def scaled() -> Tensor:
+            return (beside(lora_B) * scaling).to(dtype)
+
+        add_dense_(base_out, hidden, gates, lora_A, lora_B, offset, dtype, scaled() if once is None else once(scaled))
+        return base_out
+
+
+class _Mixture(torch.autograd.Function):
+    """The sum with its gradient, dense or gathered. Keeps the layer's input as it came, the gates, and what the form
+    itself keeps: dense, A h, that is 4(E + E·R) bytes a token in fp32 beside the input."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        base_out: Tensor,
+        hidden: Tensor,
+        gates: Tensor,
+        lora_A: Tensor,
+        lora_B: Tensor,
+        offset: Tensor | None,
+        dtype: torch.dtype,
+        gathers: bool,
+    ) -> Tensor:
+        kept = (add_gathered_ if gathers else add_dense_)(base_out, hidden, gates, lora_A, lora_B, offset, dtype)
+        ctx.mark_dirty(base_out)
+        ctx.save_for_backward(hidden, gates, lora_A, lora_B, *kept)
+        ctx.dtype, ctx.gathers = dtype, gathers
+        ctx.offset = None if offset is None else (offset.shape, offset.dtype)
+        return base_out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, gates, lora_A, lora_B, *kept = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:5]
+        with no_autocast(hidden.device.type):
+            gradients = gathered_gradients if ctx.gathers else dense_gradients
+            found, grad_low = gradients(grad_out, hidden, gates, lora_A, lora_B, ctx.dtype, wanted, *kept)
+            whole = [
+                None if gradient is None else gradient.view(of.shape).to(of.dtype)
+                for gradient, of in zip(found, (hidden, gates, lora_A, lora_B), strict=True)
+            ]
+            grad_offset = None if ctx.offset is None else grad_low.view(ctx.offset[0]).to(ctx.offset[1])
+        return grad_out, *whole, grad_offset, None, None
 
 
 def _gathers(hidden: Tensor, lora_B: Tensor) -> bool:
@@ -94,4 +141,4 @@ def _gathers(hidden: Tensor, lora_B: Tensor) -> bool:
 
 
 def _product_dtype(device: str, own: torch.dtype) -> torch.dtype:
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else own
+    return torch.get_autocast_dtype(device) if autocasts(device) else own

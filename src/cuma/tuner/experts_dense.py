@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-from cuma.tuner.precision import no_autocast
 
 
 def add_dense_(
@@ -18,16 +15,15 @@ def add_dense_(
     lora_A: Tensor,
     lora_B: Tensor,
     offset: Tensor | None,
-    scaling: float,
     dtype: torch.dtype,
     side_by_side: Tensor | None = None,
-) -> Tensor:
-    """base_out [..., O] += scaling · Σ_i g_i B_i (A_i h + offset_i), all in `dtype`.
+) -> tuple[Tensor]:
+    """base_out [..., O] += Σ_i g_i B_i (A_i h + offset_i), all in `dtype`.
 
-    `side_by_side` is `beside(lora_B)` in `dtype`, if it is known already.
+    `side_by_side` is `beside(lora_B)` in `dtype`, if it is known already. It, or the gates [..., E], hold the scaling.
 
     Returns:
-        low [M, E, R] (shared A: [M, 1, R]): A h + offset of the M tokens.
+        What the backward needs: low [M, E, R] (shared A: [M, 1, R]), A h + offset of the M tokens.
     """
     experts, out_features, rank = lora_B.shape
     low = hidden.reshape(-1, hidden.shape[-1]).to(dtype) @ lora_A.to(dtype).flatten(0, -2).T
@@ -38,61 +34,39 @@ def add_dense_(
     if side_by_side is None:
         side_by_side = beside(lora_B.to(dtype))
     if base_out.dtype == dtype and base_out.is_contiguous():
-        base_out.view(-1, out_features).addmm_(weighted, side_by_side.T, alpha=scaling)
+        base_out.view(-1, out_features).addmm_(weighted, side_by_side.T)
     else:
-        base_out.add_((weighted @ side_by_side.T).view(base_out.shape), alpha=scaling)
-    return low
+        base_out.add_((weighted @ side_by_side.T).view(base_out.shape))
+    return (low,)
 
 
-class DenseMixture(torch.autograd.Function):
-    """`add_dense_` with its gradient. Keeps the layer's input as it came, the gates, and A h: 4(E + E·R) bytes a token
-    in fp32 beside the input."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        base_out: Tensor,
-        hidden: Tensor,
-        gates: Tensor,
-        lora_A: Tensor,
-        lora_B: Tensor,
-        offset: Tensor | None,
-        scaling: float,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        low = add_dense_(base_out, hidden, gates, lora_A, lora_B, offset, scaling, dtype)
-        ctx.mark_dirty(base_out)
-        ctx.save_for_backward(hidden, gates, lora_A, lora_B, low)
-        ctx.scaling, ctx.dtype = scaling, dtype
-        ctx.offset = None if offset is None else (offset.shape, offset.dtype)
-        return base_out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, gates, lora_A, lora_B, low = ctx.saved_tensors
-        dtype, (experts, out_features, rank) = ctx.dtype, lora_B.shape
-        with no_autocast(hidden.device.type):
-            grad = grad_out.reshape(-1, out_features).to(dtype)
-            weights = _weights(gates, dtype) * ctx.scaling
-            grad_gates = grad_A = grad_B = grad_hidden = grad_offset = None
-            if ctx.needs_input_grad[4]:
-                weighted = (low * weights).view(-1, experts * rank)
-                grad_B = (grad.T @ weighted).view(out_features, experts, rank).transpose(0, 1).to(lora_B.dtype)
-            grad_weighted = (grad @ beside(lora_B.to(dtype))).view(-1, experts, rank)
-            if ctx.needs_input_grad[2]:
-                grad_gates = ((grad_weighted * low).sum(-1) * ctx.scaling).view(gates.shape).to(gates.dtype)
-            grad_low = grad_weighted * weights
-            grad_low = grad_low.sum(1) if lora_A.dim() == 2 else grad_low.view(-1, experts * rank)
-            if ctx.needs_input_grad[3]:
-                flat = hidden.reshape(-1, hidden.shape[-1]).to(dtype)
-                grad_A = (grad_low.T @ flat).view(lora_A.shape).to(lora_A.dtype)
-            if ctx.needs_input_grad[1]:
-                grad_hidden = (grad_low @ lora_A.to(dtype).flatten(0, -2)).view(hidden.shape).to(hidden.dtype)
-            if ctx.offset is not None and ctx.needs_input_grad[5]:
-                shape, offset_dtype = ctx.offset
-                grad_offset = grad_low.view(shape).to(offset_dtype)
-        return grad_out, grad_hidden, grad_gates, grad_A, grad_B, grad_offset, None, None
+def dense_gradients(
+    grad_out: Tensor,
+    hidden: Tensor,
+    gates: Tensor,
+    lora_A: Tensor,
+    lora_B: Tensor,
+    dtype: torch.dtype,
+    wanted: Sequence[bool],
+    low: Tensor,
+) -> tuple[tuple[Tensor | None, ...], Tensor]:
+    """Of hidden, gates, lora_A, lora_B, as far as each is wanted; and of A h [M, E·R] (shared A: [M, R])."""
+    experts, out_features, rank = lora_B.shape
+    grad, weights = grad_out.reshape(-1, out_features).to(dtype), _weights(gates, dtype)
+    grad_hidden = grad_gates = grad_A = grad_B = None
+    if wanted[3]:
+        weighted = (low * weights).view(-1, experts * rank)
+        grad_B = (grad.T @ weighted).view(out_features, experts, rank).transpose(0, 1).contiguous()
+    grad_weighted = (grad @ beside(lora_B.to(dtype))).view(-1, experts, rank)
+    if wanted[1]:
+        grad_gates = (grad_weighted * low).sum(-1)
+    grad_low = grad_weighted * weights
+    grad_low = grad_low.sum(1) if lora_A.dim() == 2 else grad_low.view(-1, experts * rank)
+    if wanted[2]:
+        grad_A = grad_low.T @ hidden.reshape(-1, hidden.shape[-1]).to(dtype)
+    if wanted[0]:
+        grad_hidden = grad_low @ lora_A.to(dtype).flatten(0, -2)
+    return (grad_hidden, grad_gates, grad_A, grad_B), grad_low
 
 
 def beside(lora_B: Tensor) -> Tensor:

@@ -6,14 +6,11 @@ work saved is more than the copying of rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-from cuma.tuner.precision import no_autocast
 
 
 class Assignments(NamedTuple):
@@ -21,19 +18,19 @@ class Assignments(NamedTuple):
 
     tokens: Tensor
     """[n] which token."""
-    counts: list[int]
+    counts: Tensor
     """[E] how many tokens each expert has."""
 
     @classmethod
     def of(cls, gates: Tensor) -> Assignments:
         """gates [M, E] → slots."""
         chosen = gates != 0
-        return cls(chosen.T.nonzero()[:, 1], chosen.sum(0).tolist())
+        return cls(chosen.T.nonzero()[:, 1], chosen.sum(0))
 
     def parts(self) -> Iterator[tuple[int, slice, Tensor]]:
         """(expert, its part of the n slots, its tokens), without the experts that nobody chose."""
         start = 0
-        for expert, count in enumerate(self.counts):
+        for expert, count in enumerate(self.counts.tolist()):
             if count:
                 part = slice(start, start + count)
                 yield expert, part, self.tokens[part]
@@ -47,16 +44,15 @@ def add_gathered_(
     lora_A: Tensor,
     lora_B: Tensor,
     offset: Tensor | None,
-    scaling: float,
     dtype: torch.dtype,
-) -> tuple[Assignments, Tensor]:
-    """base_out [..., O] += scaling · Σ_i g_i B_i (A_i h + offset_i), all in `dtype`.
+) -> tuple[Tensor, ...]:
+    """base_out [..., O] += Σ_i g_i B_i (A_i h + offset_i), all in `dtype`; the gates [..., E] hold the scaling.
 
     Returns:
-        the slots, and low [n, R]: A h + offset of each.
+        What the backward needs: low [n, R], A h + offset of each slot, and the slots.
     """
     _, out_features, rank = lora_B.shape
-    flat, weights = _flat(hidden).to(dtype), _flat(gates).to(dtype) * scaling
+    flat, weights = _flat(hidden).to(dtype), _flat(gates).to(dtype)
     beside_hidden = None if offset is None else offset.reshape(flat.shape[0], -1, rank).to(dtype)
     slots = Assignments.of(weights)
     low = flat.new_empty(len(slots.tokens), rank)
@@ -74,80 +70,33 @@ def add_gathered_(
         total.index_add_(0, tokens, weighted @ lora_B[expert].to(dtype).T)
     if not direct:
         base_out.add_(total.view(base_out.shape))
-    return slots, low
+    return (low, *slots)
 
 
-class GatheredMixture(torch.autograd.Function):
-    """`add_gathered_` with its gradient. Keeps the layer's input as it came, the gates, the slots and their A h."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        base_out: Tensor,
-        hidden: Tensor,
-        gates: Tensor,
-        lora_A: Tensor,
-        lora_B: Tensor,
-        offset: Tensor | None,
-        scaling: float,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        slots, low = add_gathered_(base_out, hidden, gates, lora_A, lora_B, offset, scaling, dtype)
-        ctx.mark_dirty(base_out)
-        ctx.save_for_backward(hidden, gates, lora_A, lora_B, low, slots.tokens)
-        ctx.counts, ctx.scaling, ctx.dtype = slots.counts, scaling, dtype
-        ctx.offset = None if offset is None else (offset.shape, offset.dtype)
-        return base_out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, gates, lora_A, lora_B, low, tokens = ctx.saved_tensors
-        with no_autocast(hidden.device.type):
-            found = _gradients(
-                Assignments(tokens, ctx.counts), low, grad_out, hidden, gates, lora_A, lora_B, ctx.scaling, ctx.dtype
-            )
-        grad_hidden, grad_gates, grad_A, grad_B, grad_low = found
-        grad_offset = None
-        if ctx.offset is not None:
-            shape, dtype = ctx.offset
-            grad_offset = grad_low.view(shape).to(dtype)
-        return (
-            grad_out,
-            grad_hidden.view(hidden.shape).to(hidden.dtype),
-            grad_gates.view(gates.shape).to(gates.dtype),
-            grad_A.to(lora_A.dtype),
-            grad_B.to(lora_B.dtype),
-            grad_offset,
-            None,
-            None,
-        )
-
-
-def _gradients(
-    slots: Assignments,
-    low: Tensor,
+def gathered_gradients(
     grad_out: Tensor,
     hidden: Tensor,
     gates: Tensor,
     lora_A: Tensor,
     lora_B: Tensor,
-    scaling: float,
     dtype: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Of hidden [M, H], gates [M, E], lora_A, lora_B, and of A h for every token and expert [M, E·R] (or [M, R])."""
+    wanted: Sequence[bool],
+    low: Tensor,
+    *slots: Tensor,
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Of hidden [M, H], gates [M, E], lora_A, lora_B (`wanted` or not); and of A h for every token and expert
+    [M, E·R] (or [M, R])."""
     (experts, _, rank), shared = lora_B.shape, lora_A.dim() == 2
-    flat, grad = _flat(hidden).to(dtype), _flat(grad_out).to(dtype)
-    weights = _flat(gates).to(dtype) * scaling
+    flat, grad, weights = _flat(hidden).to(dtype), _flat(grad_out).to(dtype), _flat(gates).to(dtype)
     grad_low = flat.new_zeros(flat.shape[0], 1 if shared else experts, rank)
     grad_gates = torch.zeros_like(weights)
     grad_A, grad_B = torch.zeros_like(lora_A, dtype=dtype), torch.zeros_like(lora_B, dtype=dtype)
     grad_hidden = torch.zeros_like(flat)
-    for expert, part, tokens in slots.parts():
+    for expert, part, tokens in Assignments(*slots).parts():
         weight, grad_here = weights[tokens, expert].unsqueeze(1), grad.index_select(0, tokens)
         torch.mm(grad_here.T, low[part] * weight, out=grad_B[expert])
         grad_weighted = grad_here @ lora_B[expert].to(dtype)
-        grad_gates[tokens, expert] = (grad_weighted * low[part]).sum(-1) * scaling
+        grad_gates[tokens, expert] = (grad_weighted * low[part]).sum(-1)
         grad_weighted *= weight
         if shared:
             grad_low[:, 0].index_add_(0, tokens, grad_weighted)
@@ -158,7 +107,7 @@ def _gradients(
     if shared:
         torch.mm(grad_low[:, 0].T, flat, out=grad_A)
         torch.mm(grad_low[:, 0], lora_A.to(dtype), out=grad_hidden)
-    return grad_hidden, grad_gates, grad_A, grad_B, grad_low
+    return (grad_hidden, grad_gates, grad_A, grad_B), grad_low
 
 
 def _flat(tensor: Tensor) -> Tensor:

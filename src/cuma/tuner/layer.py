@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional
 from cuma.errors import ProfileError, UnsupportedError
 from cuma.tuner.config import CumaConfig
 from cuma.tuner.context import current
+from cuma.tuner.devices import bring_back, device_of
 from cuma.tuner.experts import add_mixture_of_lora_
 from cuma.tuner.router import Router
 
@@ -153,16 +153,18 @@ class CumaLinear(nn.Module, BaseTunerLayer):
         active = self.active_adapters
         if self.disable_adapters or not active or active[0] not in self.cuma_experts:
             return result
-        experts, gates = self.cuma_experts[active[0]], self._gates(hidden, active[0])
-        call = current()
+        experts = self.cuma_experts[active[0]]
+        bring_back(experts, experts.lora_A, hidden)
+        gates, call = self._gates(hidden, active[0]), current()
         if call is None:
             return experts(result, hidden, gates)
-        person = call.profile_of_tokens(hidden) if experts.reads_profile else None
+        person = call.profile_of_tokens(hidden, self.name) if experts.reads_profile else None
         return experts(result, hidden, gates, person, partial(call.once, f"{self.name} B"))
 
     def _gates(self, hidden: Tensor, adapter_name: str) -> Tensor:
         owner = self.router_owner.get(adapter_name, self)
         router = owner.cuma_router[adapter_name]
+        bring_back(router, router.input.weight, hidden)
         call = current()
         if call is not None:
             return call.route(router, hidden, owner.name)
@@ -176,6 +178,8 @@ class CumaLinear(nn.Module, BaseTunerLayer):
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         """Without PEFT's cast to the base layer's dtype, which would cut a loaded adapter down to bf16."""
         target = device if device is not None else device_of(self.get_base_layer())
+        if target is not None and target.type == "meta":  # no place to move anything to
+            return
         for parts in (self.cuma_experts, self.cuma_router):
             if adapter_name in parts and not any(parameter.is_meta for parameter in parts[adapter_name].parameters()):
                 parts[adapter_name].to(target)
@@ -198,12 +202,6 @@ def refuse_merge() -> None:
         "a mixture cannot be merged into the base weights: its gates depend on the token and the person. "
         "`cuma export` writes one person's adapter as an ordinary LoRA, which can be merged."
     )
-
-
-def device_of(layer: nn.Module) -> torch.device | None:
-    """Where a layer's weights are; None for a layer without any tensor."""
-    tensor = next(chain(layer.parameters(), layer.buffers()), None)
-    return None if tensor is None else tensor.device
 
 
 def linear_shape(layer: nn.Module) -> tuple[int, int]:

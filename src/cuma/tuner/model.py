@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from cuma.errors import ProfileError, UnsupportedError
 from cuma.tuner.adapters import CumaAdapters
 from cuma.tuner.config import CumaConfig
-from cuma.tuner.context import Conditioning, carry_through_checkpoints, conditioned
+from cuma.tuner.context import Conditioning, carry_through_checkpoints, conditioned, current
+from cuma.tuner.devices import bring_back
 from cuma.tuner.standardise import Standardiser, check_embeds, check_rows
 
 
@@ -28,6 +29,12 @@ class CumaModel(CumaAdapters):
         super()._pre_injection_hook(model, config, adapter_name)
         self._record_next = False
         self._recorded: dict[str, Tensor] = {}
+        self._noting = model.register_forward_pre_hook(_note_shape, with_kwargs=True)
+
+    def unload(self) -> nn.Module:
+        """The base model as it was, without adapters."""
+        self._noting.remove()
+        return super().unload()
 
     # ---- calling --------------------------------------------------------------------------------------------------
 
@@ -59,7 +66,8 @@ class CumaModel(CumaAdapters):
         config = self._active_config()
         if config is None:
             return self.model(*args, **kwargs)
-        call = self._conditioning(config, profile_embeds, None if profile_rows is not None else _rows(args, kwargs))
+        shape = _shape(args, kwargs)
+        call = self._conditioning(config, profile_embeds, None if profile_rows is not None else shape)
         if profile_rows is not None and config.needs_profile:
             check_rows(profile_rows, call.profile)
             call.rows = profile_rows
@@ -84,7 +92,7 @@ class CumaModel(CumaAdapters):
         config = self._active_config()
         if config is None:
             return self.model.generate(*args, **kwargs)
-        call = self._conditioning(config, profile_embeds, _rows(args, kwargs))
+        call = self._conditioning(config, profile_embeds, _shape(args, kwargs))
         call.expands = True
         with conditioned(call):
             return self.model.generate(*args, **kwargs)
@@ -96,13 +104,15 @@ class CumaModel(CumaAdapters):
             return None
         return self.peft_config[self.active_adapters[0]]
 
-    def _conditioning(self, config: CumaConfig, profile_embeds: Tensor | None, rows: int | None) -> Conditioning:
-        self._undo.clear()  # an adapter that is used is there to stay
+    def _conditioning(
+        self, config: CumaConfig, profile_embeds: Tensor | None, shape: tuple[int, ...] | None
+    ) -> Conditioning:
+        self._undo.clear()  # an adapter that was used is never rolled back
         call = Conditioning(record={} if self._record_next else None)
         if call.record is not None:
             self._recorded = call.record
         if config.needs_profile:
-            call.profile = self._standardised(config, profile_embeds, rows)
+            call.profile = self._standardised(config, profile_embeds, shape[0] if shape else None)
         return call
 
     def _standardised(self, config: CumaConfig, profile_embeds: Tensor | None, rows: int | None) -> Tensor:
@@ -118,6 +128,7 @@ class CumaModel(CumaAdapters):
                 "sequence, in the same order."
             )
         standardiser: Standardiser = self.cuma_profile[self.active_adapters[0]]
+        bring_back(standardiser, standardiser.mean, profile_embeds)
         looks = self.model.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         if looks and not standardiser.fitted:
             raise ProfileError(
@@ -186,7 +197,9 @@ class CumaModel(CumaAdapters):
         if name not in self.cuma_profile:
             raise ProfileError(f"adapter {name!r} has a semantic router, which reads no profiles: nothing to fit.")
         self._undo.clear()
-        self.cuma_profile[name].fit(embeds)
+        standardiser = self.cuma_profile[name]
+        bring_back(standardiser, standardiser.mean, embeds)
+        standardiser.fit(embeds)
 
     @contextmanager
     def record_routing(self) -> Iterator[None]:
@@ -209,10 +222,17 @@ class CumaModel(CumaAdapters):
         return dict(self._recorded)
 
 
-def _rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """B of the call, from whichever input it was given; None if it has none of the usual ones."""
+def _shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    """(B, T) of a call, or (B,), from whichever input it was given; None if it has none of the usual ones."""
     candidates = [kwargs.get(name) for name in ("input_ids", "inputs_embeds", "inputs")]
     for value in [*candidates, *args[:1]]:
         if isinstance(value, Tensor):
-            return value.shape[0]
+            return tuple(value.shape[:2])
     return None
+
+
+def _note_shape(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Forward pre-hook of the base model: `generate` calls it with other tokens at every step."""
+    call, shape = current(), _shape(args, kwargs)
+    if call is not None:
+        call.shape = (shape[0], shape[1]) if shape is not None and len(shape) == 2 else None

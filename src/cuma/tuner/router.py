@@ -126,24 +126,22 @@ class Router(nn.Module):
         if hidden is not None:
             self.output = nn.Linear(hidden, experts, device=device, dtype=torch.float32)
 
-    def forward(
-        self, hidden: Tensor, profile: Tensor | None, rows: Tensor | None = None, part: Tensor | None = None
-    ) -> Routing:
+    def forward(self, hidden: Tensor, profile: Tensor | None = None, part: Tensor | None = None) -> Routing:
         """Route every token.
 
         Args:
             hidden: [B, T, H] or [..., H], the adapted layer's input.
-            profile: [B, D'] standardised profiles, one a row of `hidden`; None for a semantic router.
-            rows: [B, T], which of the profiles [P, D'] each token belongs to, if rows of `hidden` hold several people.
-            part: what `profile_part(profile)` returned, if it is known already.
+            profile: [B, D'] standardised profiles, one a row of `hidden` [B, T, H]; None for a semantic router.
+            part: what `profile_part` says of the tokens' people instead, if it is known already: it broadcasts against
+                [..., hidden width].
 
         Returns:
             logits and gates, [..., E]; for router_input="profile" they are the same for all tokens of a person.
         """
         with no_autocast(hidden.device.type):
             if part is None and profile is not None:
-                part = self.profile_part(profile)
-            logits = self._logits(hidden, None if part is None else for_tokens(part, hidden, rows))
+                part = self.profile_part(profile).unsqueeze(1)
+            logits = self._logits(hidden, part)
             choose = released_gates if self.gating == "released" else top_k_gates
             gates = choose(logits, self.top_k)
             if not self.hidden_width and gates.shape[:-1] != hidden.shape[:-1]:
@@ -158,10 +156,7 @@ class Router(nn.Module):
             return functional.linear(profile.float(), weight.float(), self._bias())
 
     def _logits(self, hidden: Tensor, part: Tensor | None) -> Tensor:
-        """[..., E], or [B, 1, E] when the person alone decides: then it is computed once and not for every token.
-
-        `part` broadcasts against [..., hidden width].
-        """
+        """[..., E], or [B, 1, E] when the person alone decides: then it is computed once and not for every token."""
         if self.hidden_width:
             activation = linear_fp32(hidden, self.input.weight[:, : self.hidden_width])
             constant = self._bias() if part is None else part
@@ -177,13 +172,6 @@ class Router(nn.Module):
 
     def _bias(self) -> Tensor | None:
         return None if self.input.bias is None else self.input.bias.float()
-
-
-def for_tokens(part: Tensor, hidden: Tensor, rows: Tensor | None) -> Tensor:
-    """[P, X] → what broadcasts over the tokens of `hidden`: [B, 1, X] for one person a row, [B, T, X] with `rows`."""
-    if rows is not None:
-        return part[rows.clamp(min=0)]
-    return part.view(part.shape[0], *[1] * (hidden.dim() - 2), part.shape[-1])
 
 
 def linear_fp32(hidden: Tensor, weight: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from cuma.errors import ProfileError
 from cuma.tuner.config import CumaConfig
+from cuma.tuner.precision import no_autocast
 
 
 class Standardiser(nn.Module):
@@ -44,7 +45,10 @@ class Standardiser(nn.Module):
     @property
     def fitted(self) -> bool:
         """True once `fit` has run, here or before saving. Reads the value again only after it was written to: on a GPU
-        that waits for everything that was queued before."""
+        that waits for everything that was queued before. A model on the device "meta" has no values: it counts as
+        fitted."""
+        if self.scale.is_meta:
+            return True
         written = (id(self.scale), self.scale._version)
         if self._known != written and bool(self.scale.item()):
             self._known = written
@@ -80,7 +84,7 @@ class Standardiser(nn.Module):
         Returns:
             [B, D'] fp32, D' the projection's width or D; zero rows for empty profiles.
         """
-        with torch.autocast(self.mean.device.type, enabled=False):
+        with no_autocast(self.mean.device.type):
             mean, scale = self.mean.float(), self.scale.float()
             standard = (embeds.to(mean) - mean) * scale * present(embeds).to(mean).unsqueeze(-1)
             return standard if self.projection is None else functional.linear(standard, self.projection.weight.float())
@@ -104,8 +108,8 @@ def check_embeds(embeds: Tensor, profile_dim: int) -> None:
             f"profile_embeds have {embeds.shape[1]} columns but the adapter was built for {profile_dim}. Use the "
             f"encoder it was trained with, or CumaConfig(profile_dim={embeds.shape[1]}) for a new adapter."
         )
-    # A compiled graph cannot look at values, and would be cut in two here.
-    if not torch.compiler.is_compiling() and not torch.isfinite(embeds).all():
+    # A compiled graph cannot look at values, and would be cut in two here; the device "meta" has none.
+    if not torch.compiler.is_compiling() and not embeds.is_meta and not torch.isfinite(embeds).all():
         raise ProfileError("profile_embeds hold NaN or infinite values. Check the encoder that made them.")
 
 

@@ -88,3 +88,13 @@ def test_what_training_would_refuse_is_a_warning(tmp_path: Path) -> None:
     for words in (output("check", str(source)), built):
         assert "Warning: The people of no group have a profile field in common" in words
         assert "encoder.fields=false" in words
+
+
+def test_splits_without_anybody_are_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("question,options,answer,country\nVoted?,Yes|No,Yes,Peru\n")
+    words = output("build", "own", "--source", str(tmp_path / "mine.csv"), "--output", str(tmp_path / "built"))
+    assert words.count("Warning: Nobody is in the") == 1
+    held = ["--holdout-groups", "country=Peru", "--output", str(tmp_path / "held")]
+    words = output("build", "own", "--source", str(tmp_path / "mine.csv"), *held)
+    assert "Warning: Nobody is in the training split" in words
+    assert "the test split" not in words

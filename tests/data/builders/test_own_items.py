@@ -120,6 +120,14 @@ def test_a_scale_is_guessed_from_its_options_and_the_guess_is_told(
     assert (found.items[0].ordinal, found.items[0].ordinal_guessed) == (True, False)
 
 
+def test_most_rows_say_whether_options_are_a_scale_and_that_they_differ_is_told(tmp_path: Path) -> None:
+    rows = [{"question": "How?", "options": ["Low", "High", "Other"], "answer": "Low", "ordinal": flag}
+            for flag in (True, "yes", False)]  # fmt: skip
+    found = read(tmp_path, rows)
+    assert found.items[0].ordinal
+    assert found.ledger.noted["question: its rows differ in `ordinal`, most of them count"] == 1
+
+
 def test_codes_are_said_for_a_file_or_for_a_question(tmp_path: Path) -> None:
     rows = [{"question": "How?", "options": ["a", "b", "c", "d"], "answer": n} for n in (1, 2, 3)]
     assert not read(tmp_path, rows).rows

@@ -102,6 +102,13 @@ def test_weights_are_read_as_they_are_written_and_what_lacks_one_is_told(tmp_pat
     assert found.ledger.noted["row without a weight beside rows that have one, counts as 1"] == 2
 
 
+def test_every_split_has_weights_if_one_has(tmp_path: Path) -> None:
+    rows = [{"person_id": n, "country": "Peru", **({"weight": 2.0} if n == 3 else {})} for n in range(40)]
+    build("own", written(tmp_path, rows), tmp_path / "built", Options())
+    people = Corpus.open(tmp_path / "built").survey().people
+    assert sorted(people["weight"]) == [1.0] * 39 + [2.0]
+
+
 def test_a_person_has_one_weight(tmp_path: Path) -> None:
     rows = [{"person_id": 1, "question": f"{place}?", "weight": w} for place, w in enumerate([None, 2, 3])]
     found = read(tmp_path, rows)

@@ -77,7 +77,7 @@ def outcome(found: Understood) -> Any:
     return rows, items, dict(found.ledger.dropped), dict(found.ledger.noted), found.ledger.rows_read
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=tables())
 @example(table=pd.DataFrame({"question": "Q?", "options": [["Yes", "No"]] * 3, "answer": [True, None, False]}))
 @example(table=pd.DataFrame({"question": "Q?", "options": [["1", "2", "3"]] * 3, "answer": [1, None, 3]}))
@@ -86,7 +86,7 @@ def test_a_table_is_one_result_in_every_form(tmp_path: Path, table: pd.DataFrame
     assert all(one == found[0] for one in found)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=tables(), number=st.integers())
 def test_every_row_is_kept_or_counted_and_all_readers_see_the_same(
     tmp_path_factory: pytest.TempPathFactory, table: pd.DataFrame, number: int

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import string
+import unicodedata
+
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from cuma.data.catalog import PACKAGED, load_benchmark
 from cuma.data.surveys import LETTERS, Question, letter_orders, survey_messages
-from cuma.data.surveys.prompts import told_who_asks
+from cuma.data.surveys.prompts import parse_letter, told_who_asks
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
 
@@ -85,3 +91,79 @@ def test_the_system_message_that_names_nobody_gives_way_to_a_persona() -> None:
     person = Profile(country="Peru")
     assert told_who_asks(asked, person.sentence) == [*told_who_asks([], person.sentence), *asked[1:]]
     assert told_who_asks(asked, "") == asked
+
+
+# ---- replies --------------------------------------------------------------------------------------------------------
+
+FORMS = """
+X|(X)|X.|X)|X:|X!|[X]|{X}|<X>|"X"|“X”|'X'|`X`|*X*|**X**|**X.**|__X__| X |- X|> X|X\\n|\\n\\nX\\n|X<\xa6im_end\xa6>
+x|(x)|x.|x)|**x**
+X. No|X) No|(X) No|X: No|X; no|X (No)|X (No).|**X.** No|**X. No**|**X**: No|X\\nBecause I think so|X. I cannot say more
+X\\n\\nA person like me would.|X because it is right|X is my answer|X, … no
+Answer: X|answer: x|ANSWER: X.|Answer: **X**|**Answer:** X|**Answer: X**|Answer - X|Answer:\\nX|Final answer: (X)
+My answer: X. No
+The answer is X|The answer is X.|The correct answer is (X).|My answer would be X.|Option X|option x.|Choice: X|Letter X
+I choose X|I would say X.|I'd say X|I’d go with X.|I'll pick (X)|I think X|I would choose option X.|I have to answer X
+$\\boxed{X}$|\\boxed{\\text{X}}|<answer>X</answer>|{"answer": "X"}|<think>\\nA? I cannot say.\\n</think>\\n\\nX
+"""
+"""How a model gives the letter X; "|" stands between the forms, and "\\n" for a line break."""
+
+NO_ANSWERS = [
+    "", "Because", "Aye", "1", "7", "É", "E\u0301", "I\u200bcannot", "None", "Not B", "B+", "C#", "5% A", "b2",
+    "An answer", "I cannot answer that.", "I'm sorry, but I have no opinions.", "I’m not able to", "I would say 7",
+    "I don't know", "I am", "I\u00a0cannot", "I've none", "I'd rather not", "I, as a model, have none", "I - well",
+    "I — like most — would", "I...", "I… do not know", "I (as a model) cannot", "**I** cannot answer",
+    "*I* don't know", '"I cannot"', "(I cannot answer)", "A person like me would rather not say.", "A good question!",
+    "A typical person", "A (typical) person would", "A... hm", "*A* person", '"A" person', "a lot", "A lot of things",
+    "As I see it", "A-level", "A.I. has none", "B.A.", "A's", "e.g. this", "i.e. that", "C'est la vie", "D'accord",
+    "J'ai", "E' vero", "E penso di no", "I.D. please", "A or B", "A and B", "A, B", "A, B or C", "A/B", "A & B",
+    "(A) or (B)", "(A), (B)", "Either A or B", "A: B", "a, b", "The answer is a matter of taste",
+    "The answer is A person", "Answer: I cannot answer", "Answer: A person like me", "Option A person",
+    "I choose not to answer", "I think I cannot", "I say A lot", "I think a person", "Answer:", "Option",
+    "<think>\nB", "Answer: K", "Z",
+]  # fmt: skip
+
+
+def forms() -> list[str]:
+    written = FORMS.strip().replace("\n", "|").replace("\\n", "\n").split("|")
+    return [form.replace("\xa6", "|") for form in written]
+
+
+def filled(form: str, letter: str) -> str:
+    """The form with the letter in the place of X, and in lower case in that of x, wherever those stand alone."""
+    words = re.split(r"(?<![A-Za-z])([Xx])(?![A-Za-z])", form)
+    return "".join({"X": letter, "x": letter.lower()}.get(word, word) for word in words)
+
+
+@pytest.mark.parametrize("form", forms())
+def test_a_letter_counts_in_every_form_and_every_letter_alike(form: str) -> None:
+    letters = LETTERS.replace("I", "") if form == "X, … no" else LETTERS
+    replies = [parse_letter(filled(form, letter), len(LETTERS)) for letter in letters]
+    assert replies == [LETTERS.index(letter) for letter in letters]
+
+
+@pytest.mark.parametrize("reply", NO_ANSWERS)
+def test_a_word_is_no_letter_and_two_letters_are_no_answer(reply: str) -> None:
+    assert parse_letter(reply, len(LETTERS)) is None
+
+
+def test_letters_that_were_not_shown_are_no_answers() -> None:
+    assert [parse_letter(letter, 3) for letter in "ABCDI"] == [0, 1, 2, None, None]
+
+
+words = st.lists(st.text(string.ascii_lowercase, min_size=2, max_size=8), min_size=1, max_size=6)
+
+
+@given(st.sampled_from(LETTERS), words, st.sampled_from(["", ".", "!", "?"]))
+def test_a_letter_that_begins_a_sentence_is_a_word(letter: str, rest: list[str], end: str) -> None:
+    assume(rest[0] not in ("is", "because", "since"))
+    assert parse_letter(" ".join([letter, *rest]) + end, len(LETTERS)) is None
+
+
+@given(st.text() | st.text("ABCIabi .,()*'-\n:", max_size=12), st.integers(2, len(LETTERS)))
+def test_any_reply_is_one_shown_letter_or_none_whatever_space_is_around_it(reply: str, options: int) -> None:
+    letter = parse_letter(reply, options)
+    assert letter is None or 0 <= letter < options
+    assert parse_letter(f"\n {reply} \n", options) == letter
+    if letter is not None:
+        assert LETTERS[letter] in unicodedata.normalize("NFKC", reply).upper()

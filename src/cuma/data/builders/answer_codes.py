@@ -43,8 +43,8 @@ def reading_of(answers: Collection[str], options: Sequence[str], codes: str = ""
     codes: "from_zero", "from_one" or "options" if somebody said it; "": the answers tell, or stay undecided.
     """
     numbers = {text: number for text in answers if (number := cell_number(text)) is not None}
-    words = _found({text: _named(text, options) for text in answers if text not in numbers})
-    named = _found({text: _numbered(text, number, options) for text, number in numbers.items()})
+    words = _matches({text: _named(text, options) for text in answers if text not in numbers})
+    named = _matches({text: _numbered(text, number, options) for text, number in numbers.items()})
     indices = {text: int(number) for text, number in numbers.items() if number == int(number)}
     if codes in _SHIFT:
         return Reading(codes, False, words, _shifted(indices, _SHIFT[codes], len(options)))
@@ -63,7 +63,7 @@ def reading_of(answers: Collection[str], options: Sequence[str], codes: str = ""
     return Reading("options", True, words, {}, frozenset(numbers))
 
 
-def _found(places: dict[str, int | None]) -> dict[str, int]:
+def _matches(places: dict[str, int | None]) -> dict[str, int]:
     return {text: place for text, place in places.items() if place is not None}
 
 

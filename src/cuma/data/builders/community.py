@@ -70,7 +70,7 @@ def build(source: Path, options: Options) -> Built:
         _meet(people, conversation.person, _profile(row), ledger)
         conversations.append(conversation)
     placed = place(conversations, {one.person: people[one.person] for one in conversations}, options, ledger)
-    ledger.note("person of whom no demographics are known", sum(not any(_told(p)) for p in people.values()))
+    ledger.note("person of whom no demographics are known", sum(not any(_own_words(p)) for p in people.values()))
     return Built(
         name="community",
         tasks={task: render(task, placed, people, ledger) for task in _TASKS},
@@ -180,12 +180,12 @@ def _meet(people: dict[str, Profile], person: str, profile: Profile, ledger: Led
     known = people.setdefault(person, profile)
     if known == profile:
         return
-    if not any(_told(known)):
+    if not any(_own_words(known)):
         people[person] = profile
-    elif any(_told(profile)):
+    elif any(_own_words(profile)):
         ledger.note("conversation whose demographics differ from its annotator's first")
 
 
-def _told(profile: Profile) -> list[str]:
+def _own_words(profile: Profile) -> list[str]:
     """What a person said of themselves: all but the language they were assigned."""
     return [name for name in profile.fields if name != "language"]

@@ -76,7 +76,8 @@ def build(source: Path, options: Options) -> Built:
     ledger.rows_kept = sum(map(len, by_split.values()))
     untrained = _questions(rows) - _questions(by_split.get("train", []))
     ledger.note("question that nobody answers in the training split", len(untrained))
-    tasks = {split: _dataset(understood.task, by_split[split]) for split in SPLITS if by_split.get(split)}
+    features = _features(understood.task, rows)
+    tasks = {split: _dataset(features, by_split[split]) for split in SPLITS if by_split.get(split)}
     return Built(
         "own",
         {understood.task: tasks},
@@ -88,7 +89,7 @@ def build(source: Path, options: Options) -> Built:
             "columns": dict(sorted(options.columns.items())),
             "answer_codes": options.answer_codes,
             "questions_left_out": _left_out(understood),
-            "warnings": understood.warnings(),
+            "warnings": [*understood.warnings(), *_missing_splits(by_split)],
         },
     )
 
@@ -105,6 +106,14 @@ def _split(rows: list[Row], options: Options) -> dict[str, list[Row]]:
     for row in rows:
         by_split.setdefault(UNSEEN if row.person in unseen else split_of[row.unit], []).append(row)
     return by_split
+
+
+def _missing_splits(by_split: Mapping[str, list[Row]]) -> list[str]:
+    """What cannot be done with so few people, or with so many held out."""
+    missing = [] if by_split.get("train") else ["Nobody is in the training split: these data cannot be trained on."]
+    if not by_split.get("test") and not by_split.get(UNSEEN):
+        missing.append("Nobody is in the test split: these data cannot be evaluated on. Add people, or hold some out.")
+    return missing
 
 
 def _left_out(understood: Understood) -> dict[str, str]:
@@ -175,22 +184,24 @@ def _prompt_text(row: Row) -> str:
     return json.dumps(row.values["prompt"], ensure_ascii=False, sort_keys=True)
 
 
-def _dataset(task: Task, rows: list[Row]) -> Dataset:
+def _features(task: Task, rows: list[Row]) -> Features:
+    """The columns of every split, whichever of its rows have a weight or a number of people."""
     features = dict(TASKS[task])
-    weighted = any(row.weight is not None for row in rows)
-    if weighted:
+    if any(row.weight is not None for row in rows):
         features = {WEIGHT: Value("float64"), **features}
     if any(PEOPLE in row.values for row in rows):
         features = {PEOPLE: Value("int64"), **features}
+    return Features(features)
+
+
+def _dataset(features: Features, rows: list[Row]) -> Dataset:
     table = [
         {
-            **({WEIGHT: 1.0 if row.weight is None else row.weight} if weighted else {}),
+            **dict.fromkeys(features),
+            **({WEIGHT: 1.0 if row.weight is None else row.weight} if WEIGHT in features else {}),
             **row.values,
             **who(row.profile, row.person, row.group),
         }
         for row in rows
     ]
-    for row in table:
-        for name in features:
-            row.setdefault(name, None)
-    return Dataset.from_list(table, features=Features(features))
+    return Dataset.from_list(table, features=features)

@@ -50,7 +50,7 @@ def settle_items(rows: list[RawRow], codes: str, ledger: Ledger) -> tuple[list[R
         by_id.setdefault(row.values["question_id"], []).append(row)
     usable, items = [], []
     for its in by_id.values():
-        item, same = _asked(its)
+        item, same = _usual_way(its)
         items.append(item)
         usable += _usable(item, same, codes, ledger)
         for reason, times in item.left_out.items():
@@ -58,7 +58,7 @@ def settle_items(rows: list[RawRow], codes: str, ledger: Ledger) -> tuple[list[R
     return sorted(usable, key=lambda row: row.number), items
 
 
-def _asked(rows: list[RawRow]) -> tuple[FileItem, list[RawRow]]:
+def _usual_way(rows: list[RawRow]) -> tuple[FileItem, list[RawRow]]:
     """The question in the words, the options and the order that most of its rows have; and the rows that ask it so."""
     ways: dict[tuple[str, tuple[str, ...]], list[RawRow]] = {}
     for row in rows:
@@ -84,6 +84,7 @@ def _usable(item: FileItem, rows: list[RawRow], codes: str, ledger: Ledger) -> l
     if item.ordinal_guessed and len(item.options) > 2:
         kind = "a scale" if item.ordinal else "names without order"
         ledger.note(f"question: `ordinal` left out, its options taken for {kind}")
+    ledger.note("question: its rows differ in `ordinal`, most of them count", _differ(rows, "ordinal"))
     if "answer" not in rows[0].values:
         return [_with(row, item, distribution=_shares(row, item)) for row in rows]
     given = {row.values["answer_codes"] for row in rows} - {""}
@@ -105,12 +106,16 @@ def _refusal(item: FileItem, rows: list[RawRow]) -> str:
         return TOO_MANY
     if item.id in OWN_COLUMNS:
         return RESERVED
-    if len({row.values["answer_codes"] for row in rows} - {""}) > 1:
+    if _differ(rows, "answer_codes"):
         return SEVERAL_CODES
     orders = {tuple(row.values["options"]) for row in rows}
     if item.ordinal and not is_ordinal(item.options) and orders - {item.options, item.options[::-1]}:
         return NO_ORDER
     return ""
+
+
+def _differ(rows: list[RawRow], column: str) -> bool:
+    return len({row.values[column] for row in rows} - {"", None}) > 1
 
 
 def _place(row: RawRow, item: FileItem, reading: Reading, turned: bool) -> tuple[int, str]:

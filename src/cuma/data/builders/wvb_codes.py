@@ -91,7 +91,7 @@ def profile_encoders(metadata: Metadata, vocabulary: dict[str, list[str]]) -> di
                 return -1
             elif text not in texts and getattr(Profile(**{name: text}), name) is not None:
                 return UNKNOWN
-            told = _told(name, text)
+            told = _profile_text(name, text)
             if told is None or (code is not None and code < 0):
                 return -1
             if told not in places:
@@ -104,7 +104,7 @@ def profile_encoders(metadata: Metadata, vocabulary: dict[str, list[str]]) -> di
     return {column: encoder(column, name) for column, name in PROFILE_COLUMNS.items()}
 
 
-def _told(name: str, text: str) -> str | None:
+def _profile_text(name: str, text: str) -> str | None:
     """The codebook's text as the profile has it; None where it is absence."""
     present = getattr(Profile(**{name: text}), name)
     if present is not None and name in _TWEAKS:

@@ -109,12 +109,12 @@ def preference_pairs(answers: Dataset, seed: int = 0) -> Dataset:
 
     def pair(row: dict[str, Any], index: int) -> dict[str, Any]:
         other = (row["answer"] + int(steps[index])) % row["options"]
-        return {"chosen": _said(row["answer"]), "rejected": _said(other)}
+        return {"chosen": _reply(row["answer"]), "rejected": _reply(other)}
 
     kept = ("group", "question_id", "prompt", "profile")
     dropped = [name for name in answers.column_names if name not in kept]
     return answers.map(pair, with_indices=True, remove_columns=dropped)
 
 
-def _said(letter: int) -> list[dict[str, str]]:
+def _reply(letter: int) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": LETTERS[letter]}]

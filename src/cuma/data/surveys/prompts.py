@@ -6,6 +6,7 @@ Short on purpose: on a CPU every prompt token costs, in training and in evaluati
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from cuma.data.surveys.survey import Question
@@ -14,8 +15,29 @@ from cuma.errors import BenchmarkError
 LETTERS = "ABCDEFGHIJ"
 """What stands before the options and is answered: one token each at the start of an assistant turn, without a space."""
 
-_ANSWER = re.compile(rf"\s*\(?([{LETTERS}])(?![A-Za-z])")
-"""A reply that begins with one letter: "B", "(B)", "B. No", "B) No". "Because" and "As I see it" are no answers."""
+_EITHER = LETTERS + LETTERS.lower()
+_LEAD = r"""(?:
+    (?:(?:the|my)\s+)? (?:(?:best|chosen|correct|final|right)\s+)?
+        (?:answer|choice|letter|option|response) (?:\s+(?:is|would\s+be))?
+    | I (?:\s+(?:would|will|have\s+to)|['’](?:d|ll))? \s+ (?:answer|choose|go\s+with|pick|say|select|think)
+    | boxed | text
+    ) (?![^\W_]) [\W_]*"""
+_WORD = r"""(?: [^\W_] | ['’-][^\W_] | \.[^\W_]\b | [+#%] | (?<=I)[^\S\n]*[,–—-] )"""
+_SECOND = rf"""(?:
+    [)\]}}]* \s* (?:[,;:–-]|and\b|or\b) \s* (?:(?:and|or)\s)? ["'“‘(*]*
+    [{_EITHER}] (?:[^\w\s'’-]|\s*$|\s+(?:and|or)\b) )"""
+_END = r"""(?:
+    \s*$ | [^\S\n]* (?: [\n)\]}>:;!=<$,–—] | -\s | \.(?!\.) | (?:is|because|since)\b | \([^()\n]*\)\W*(?:$|\n) ))"""
+_ANSWER = re.compile(
+    rf"""(?:<think>.*?</think>)? [\W_]* (?:{_LEAD})*
+    (?-i:([{_EITHER}])) (?!{_WORD}) ["'”’»*_`~]* (?!{_SECOND}) {_END}""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+"""A reply that is one letter, announced, decorated or followed by more: "B", "(b)", "**B.** No", "The answer is B".
+
+A word is no letter: "I cannot say", "A person like me", "I, as a model", "C'est". Nor are two of them: "A or B". What
+may follow is the same for all letters (but that "I, …" and "I - …" are words), so that no option is favoured.
+"""
 
 Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
@@ -77,7 +99,7 @@ def told_who_asks(messages: Sequence[Message], sentence: str) -> list[Message]:
 
 
 def parse_letter(reply: str, options: int) -> int | None:
-    """The index of the letter that a reply begins with; None if there is none, or none of the `options` shown."""
-    found = _ANSWER.match(reply)
-    letter = LETTERS.index(found.group(1)) if found else options
+    """The index of the one letter that a reply gives; None if it gives none, or none of the `options` shown."""
+    match = _ANSWER.match(unicodedata.normalize("NFKC", reply).strip())
+    letter = LETTERS.index(match[1].upper()) if match else options
     return letter if letter < options else None

@@ -9,8 +9,8 @@ from transformers.integrations.integration_utils import get_available_reporting_
 
 from cuma.errors import RecipeError
 from cuma.recipes.load import load_recipe
+from cuma.training.progress import TRACKERS, check_trackers
 from cuma.training.stages import dpo_config, grpo_config, sft_config
-from cuma.training.tracking import TRACKERS, check_trackers
 from cuma.training.train import train_run
 
 ABSENT = next(name for name in TRACKERS if name not in get_available_reporting_integrations())

@@ -177,7 +177,7 @@ def test_other_ways_to_quote_are_read(tmp_path: Path) -> None:
 
 
 def test_a_narrow_table_with_a_broken_mark_is_refused_by_line(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match=r"data\.csv, line 4: a quotation mark"):
+    with pytest.raises(BenchmarkError, match=r"data\.csv, line 5: a quotation mark"):
         read(tmp_path, 'prompt,completion\na,b\nc,"d\ne"\nf,"g "h" i"\nj,k\n', ("prompt",))
 
 

@@ -34,7 +34,11 @@ def test_people_are_read_from_both_kinds_of_file(tmp_path: Path) -> None:
         assert read_people(write(tmp_path, "p.csv", table)) == expected
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20), min_size=1, max_size=5
+    )
+)
 @settings(deadline=None, max_examples=50)
 def test_no_character_in_a_text_ends_its_line(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder = tmp_path_factory.mktemp("people")

@@ -11,7 +11,8 @@ import openai
 import pytest
 
 from cuma.serving.schemas import ChatRequest
-from helpers.served import PERUVIAN, serving, tiny_answerer
+from helpers.scripted import scripted
+from helpers.served import PERUVIAN, serving, tiny_answerer, tokenizer
 
 ASK = [{"role": "user", "content": "May one lie to a friend?"}]
 CHAT, TEXT, OPINIONS = "/v1/chat/completions", "/v1/completions", "/v1/opinions"
@@ -66,14 +67,19 @@ def test_a_reply_is_taken_back_in_every_form_that_the_client_gives_it(client: op
     assert len(texts) == 1
 
 
-def test_the_streaming_helpers_message_is_taken_back(client: openai.OpenAI) -> None:
-    options = {"model": "tiny", "max_tokens": 4, "temperature": 0}
-    with client.chat.completions.stream(messages=ASK, **options) as stream:
-        message = stream.get_final_completion().choices[0].message
-    messages = [*ASK, message, *ASK]
-    assert client.chat.completions.create(messages=messages, **options).choices[0].message.role == "assistant"
-    parsed = client.chat.completions.parse(messages=ASK, **options).choices[0].message
-    assert client.chat.completions.create(messages=[*ASK, parsed, *ASK], **options).choices
+def test_the_messages_of_the_clients_helpers_are_taken_back() -> None:
+    """They refuse replies that were cut, so this one ends by itself."""
+    steps = [*tokenizer().encode("Yes"), tokenizer().eos_token_id]
+    options: dict[str, Any] = {"model": "tiny", "max_tokens": 4, "temperature": 0}
+    with (
+        serving([scripted(tokenizer(), steps)]) as (url, _),
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        with client.chat.completions.stream(messages=ASK, **options) as stream:
+            message = stream.get_final_completion().choices[0].message
+        assert message.content == "Yes"
+        parsed = client.chat.completions.parse(messages=[*ASK, message, *ASK], **options).choices[0].message
+        assert client.chat.completions.create(messages=[*ASK, parsed, *ASK], **options).choices
 
 
 def test_developer_is_system(url: str) -> None:

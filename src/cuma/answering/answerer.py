@@ -1,4 +1,4 @@
-"""A run, an adapter or a model, loaded to answer people: what chat, server, export and lm-eval ask; `cuma.answering.loading` loads it.
+"""A run, an adapter or a model, loaded to answer people: what chat, server, export and lm-eval ask (see `loading`).
 
 Runs of the same frozen model share it, as far as PEFT can hold their adapters side by side.
 """

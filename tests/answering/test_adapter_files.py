@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from cuma.answering.adapter_files import load_adapter, save_adapter, take_off, taken_off_after
-from cuma.training.train import _whole
+from cuma.training.adapter_configs import whole_copies
 from helpers import tiny
 
 
@@ -17,7 +17,7 @@ from helpers import tiny
 def test_all_weights_are_trained_saved_and_taken_off(tied: bool, tmp_path: Path) -> None:
     base = tiny.llama(tie_word_embeddings=tied).requires_grad_(False)
     before, untouched = tiny.weights(base), tiny.base_logits(base)
-    model = get_peft_model(base, _whole(base, None))
+    model = get_peft_model(base, whole_copies(base, None))
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert trained == sum(parameter.numel() for parameter in tiny.llama(tie_word_embeddings=tied).parameters())
     tiny.step(model, profile_embeds=None)

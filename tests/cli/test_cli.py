@@ -77,7 +77,7 @@ def test_env_shows_versions_and_hardware() -> None:
         (["train", "quickstart/gss/cuma", "training.lerning_rate=1e-3"], "Did you mean 'training.learning_rate'?"),
         (
             ["train", "quickstart/gss/cuma", "adapter.method=loora"],
-            "'prefix', 'full' or 'none'",
+            "Did you mean 'lora'?",
         ),
         (["evaluate", "no/such/run"], "no run.json"),
         (["evaluate", "smollm2-135m", "--benchmark", "gss", "--against", "no/such/run"], "no run.json"),

@@ -57,7 +57,7 @@ def test_stock_peft_gives_the_same_logits(options: dict[str, Any], tmp_path: Pat
     whole = logits(answerer.model, profile_embeds=profile_rows([PERSON]).expand(2, -1))
     stock = PeftModel.from_pretrained(fresh_base(), str(tmp_path / "lora"))
     assert stock.active_peft_config.peft_type.value == "LORA"
-    torch.testing.assert_close(logits(stock), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(stock), whole, rtol=0, atol=2e-5)  # sums in another order
     with answerer.model.disable_adapter():
         assert (logits(answerer.model) - whole).abs().max() > 0.1, "the adapter must say something"
     others = logits(answerer.model, profile_embeds=profile_rows([Profile(**PERUVIAN)]).expand(2, -1))
@@ -170,7 +170,7 @@ def test_many_people_get_an_index_and_strangers_the_nearest(tmp_path: Path) -> N
     assert 0 < stranger.distance < 0.5
     whole = logits(answerer.model, profile_embeds=profile_rows([people[1]]).expand(2, -1))
     stock = PeftModel.from_pretrained(fresh_base(), str(found[1].folder))
-    torch.testing.assert_close(logits(stock), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(stock), whole, rtol=0, atol=2e-5)  # sums in another order
 
 
 def test_nothing_in_a_folder_of_people_is_their_words(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def _from_survey(table: pa.Table) -> Answers:
     coded = np.full((len(people), len(questions)), MISSING, dtype=np.int64)
     answer = np.array(table["answer"].fill_null(MISSING).to_pylist(), dtype=np.int64)
     sizes = np.array([len(question.options) for question in questions])
-    backwards = slice(None, None, -1)  # what is written last, stays
+    # What is written last, stays; NumPy says so of an array of places, not of a slice that runs backwards.
+    backwards = np.arange(len(ids))[::-1].copy()
     coded[person[backwards], asked[backwards]] = np.where(answer < sizes[asked], answer, MISSING)[backwards]
     group_of = np.zeros(len(people), dtype=np.int64)
     group_of[person[backwards]] = group[backwards]

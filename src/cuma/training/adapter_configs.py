@@ -45,12 +45,11 @@ def _mixture(recipe: Recipe, materials: Materials) -> CumaConfig:
     )
 
 
-def _whole(recipe: Recipe, materials: Materials) -> LoraConfig:
+def whole_copies(base: Any, last_layers: int | None) -> LoraConfig:
     """No low-rank part at all: copies of whole modules are trained."""
-    last_layers = recipe.adapter.last_layers
     return LoraConfig(
         target_modules=DUMMY_TARGET_MODULES,
-        modules_to_save=whole_modules(materials.backbone.model, last_layers),
+        modules_to_save=whole_modules(base, last_layers),
         ensure_weight_tying=last_layers is None,
         task_type="CAUSAL_LM",
     )
@@ -63,6 +62,6 @@ CONFIGS: dict[str, Callable[[Recipe, Materials], PeftConfig]] = {
     "prefix": lambda recipe, materials: PrefixTuningConfig(
         num_virtual_tokens=recipe.adapter.num_virtual_tokens, task_type="CAUSAL_LM"
     ),
-    "full": _whole,
+    "full": lambda recipe, materials: whole_copies(materials.backbone.model, recipe.adapter.last_layers),
 }
 """Name of a method, as in `cuma.recipes.methods`, to its configuration. "none" has none."""

@@ -233,7 +233,7 @@ def test_the_same_file_gives_the_same_bytes(tmp_path):
         (b"", "is empty"),
         (b"PK\x03\x04" + b"x" * 50, "zip archive"),
         (b"question,options\na,b\n", "lacks 2 column"),
-        (b"question,selections,options,source\n", "no row that can be used"),
+        (b"question,selections,options,source\n", "no rows"),
     ],
 )
 def test_a_file_that_is_something_else_is_named(tmp_path, content, words):

@@ -504,7 +504,7 @@ def test_another_encoding_is_counted(folder: Path) -> None:
         ("D_INTERVIEW,B_COUNTRY\n1,2\n".encode("utf-16"), "UTF-8"),
         (b"S007,S003,E143\n1,2,3\n", "lacks 18 column.*wave 7"),
         (b"D_INTERVIEW;B_COUNTRY;Q1\n1;2;3\n", "lacks 15 column.*wave 7"),
-        (",".join(COLUMNS).encode() + b"\n", "no row that can be used"),
+        (",".join(COLUMNS).encode() + b"\n", "no rows"),
         (",".join([*COLUMNS, "Q1"]).encode() + b"\n", "'Q1' twice"),
         (",".join(COLUMNS).encode() + b"\n" + b"1" * (17 * 2**20) + b"\n", "longer than 16 MiB: 1"),
     ],

@@ -171,4 +171,5 @@ def no_rows(source: Path, ledger: Ledger, hint: str = "") -> BenchmarkError:
     """The error for a source of which nothing can be used: it says what became of its rows."""
     reasons = "; ".join(f"{reason}: {times}" for reason, times in ledger.dropped.most_common(5))
     became = f"{ledger.rows_read} read; {reasons}" if reasons else f"{ledger.rows_read} read"
-    return BenchmarkError(f"{source} has no row that can be used ({became}). {hint}".rstrip())
+    rows = "no row that can be used" if ledger.rows_read or reasons else "no rows"
+    return BenchmarkError(f"{source} has {rows} ({became}). {hint}".rstrip())

@@ -170,7 +170,7 @@ def test_the_gathered_form_does_the_work_of_the_chosen_experts_only(people: str)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("layout", ["contiguous", "strided"])
+@pytest.mark.parametrize("layout", ["contiguous", "view", "strided"])
 def test_compiled_is_plain(layout: str, dtype: torch.dtype) -> None:
     """Inductor has lost the `alpha` of in-place sums. The output is the base layer's, in its dtype and layout."""
     _, hidden, gates, lora_A, lora_B = parts(False, dtype)
@@ -178,8 +178,11 @@ def test_compiled_is_plain(layout: str, dtype: torch.dtype) -> None:
     torch.compiler.reset()
 
     def function(hidden: Tensor, gates: Tensor, lora_A: Tensor, lora_B: Tensor) -> Tensor:
-        base_out = weight @ hidden.T
-        base_out = base_out.T if layout == "strided" else base_out.T.contiguous()
+        base_out = hidden @ weight.T
+        if layout == "view":  # as GPT-2's Conv1D returns it
+            base_out, hidden, gates = (tensor.view(1, M, -1) for tensor in (base_out, hidden, gates))
+        elif layout == "strided":
+            base_out = (weight @ hidden.T).T
         return add_mixture_of_lora_(base_out, hidden, gates, lora_A, lora_B, 3.0)
 
     given = [hidden, gates, lora_A.float(), lora_B.float()]

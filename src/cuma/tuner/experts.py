@@ -76,14 +76,14 @@ def add_mixture_of_lora_(
         once: given how to lay the experts' B side by side, does it, or returns what it did before (`generate`).
 
     Returns:
-        base_out; in compiled code with gradients a copy of it, where it is not contiguous.
+        base_out, or in a compiled graph with gradients a new tensor.
     """
     dtype = _product_dtype(hidden.device.type, lora_A.dtype)
     gathers = _gathers(hidden, lora_B)
     with no_autocast(hidden.device.type):
         if torch.is_grad_enabled():
-            if torch.compiler.is_compiling() and not base_out.is_contiguous():
-                base_out = base_out.clone()  # torch 2.13 cannot compile the backward of a sum into a view
+            if torch.compiler.is_compiling():  # AOTAutograd loses the shape of a view that is written to
+                base_out = base_out.clone()
             return _Mixture.apply(base_out, hidden, gates * scaling, lora_A, lora_B, offset, dtype, gathers)
         if gathers:
             add_gathered_(base_out, hidden, gates * scaling, lora_A, lora_B, offset, dtype)

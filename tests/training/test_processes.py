@@ -161,7 +161,7 @@ def test_of_two_that_start_at_the_same_moment_one_trains_and_after_a_kill_the_ne
         assert len(running) == 1
         (refused,) = (one for one in two if one.poll() is not None)
         said = " ".join((refused.stdout.read() + refused.stderr.read()).split())
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert f"is in use by process {running[0].pid} on " in said
         assert Run.open(folder).info["status"] == "training"
         running[0].kill()

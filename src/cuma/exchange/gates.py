@@ -42,6 +42,7 @@ class Cost:
         return cls(float(np.mean(divergences)), max(divergences), mean_emd, len(divergences))
 
     def plain(self) -> dict[str, Any]:
+        """As it goes into JSON."""
         return asdict(self)
 
 

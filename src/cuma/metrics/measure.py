@@ -146,6 +146,7 @@ class Metric:
 
     @property
     def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value that it can have."""
         return self.low, self.high
 
 

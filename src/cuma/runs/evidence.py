@@ -76,9 +76,11 @@ class Evidence:
 
     @property
     def reference(self) -> Method | None:
+        """The method that others are compared with, if there is one."""
         return next((method for method in self.methods if method.role == "reference"), None)
 
     def role(self, role: Role) -> tuple[Method, ...]:
+        """The methods of one role."""
         return tuple(method for method in self.methods if method.role == role)
 
 

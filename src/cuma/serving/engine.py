@@ -51,6 +51,7 @@ class Lane:
         self.rows: list[Generation] = []
 
     def add(self, generation: Generation, slot: int) -> None:
+        """Put a reply into a slot, behind the others."""
         generation.slot = slot
         self.rows.append(generation)
 

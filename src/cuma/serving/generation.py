@@ -40,6 +40,7 @@ class Order:
 
     @property
     def owner(self) -> Owner:
+        """Whose cached prompt may be used: of this adapter, client and person."""
         person = b"" if self.embeds is None else self.embeds.numpy().tobytes()
         return Owner(self.answerer.name, self.client, person)
 
@@ -100,6 +101,7 @@ class Generation:
 
     @property
     def cancelled(self) -> bool:
+        """Whether the client has gone."""
         return self._cancelled.is_set()
 
     def choose(self, logits: Tensor) -> str | None:

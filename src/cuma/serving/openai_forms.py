@@ -32,6 +32,7 @@ class Draft:
 
     @property
     def text(self) -> str:
+        """What was told so far."""
         return "".join(token.text for token in self.tokens) + (self.end.text if self.end else "")
 
 

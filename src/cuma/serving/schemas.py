@@ -100,6 +100,7 @@ class ChatMessage(Strict):
 
     @property
     def plain(self) -> dict[str, str]:
+        """As a chat template takes it: role and content."""
         content = self.content or self.refusal or ""
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
@@ -143,10 +144,12 @@ class Generating(Strict):
 
     @property
     def choices(self) -> int:
+        """How many replies are wanted."""
         return self.n or 1
 
     @property
     def stops(self) -> list[str]:
+        """The texts that end a reply."""
         return [self.stop] if isinstance(self.stop, str) else [text for text in self.stop or [] if text]
 
     def sampling(self, choice: int) -> Sampling:
@@ -182,6 +185,7 @@ class ChatRequest(Generating):
 
     @property
     def top(self) -> int | None:
+        """How many of the likeliest tokens are wanted beside each; None: no probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
@@ -201,6 +205,7 @@ class CompletionRequest(Generating):
 
     @property
     def prompts(self) -> list[str | list[int]]:
+        """Each prompt, as text or as tokens."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):

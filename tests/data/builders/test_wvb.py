@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from cuma import Profile
 from cuma.data.builders.base import Built, Ledger, Options
 from cuma.data.builders.built_folder import write
+from cuma.data.builders.delimited import UNCLOSED
 from cuma.data.builders.wvb import FORMS, build
 from cuma.data.builders.wvb_codes import PROFILE_COLUMNS
 from cuma.data.builders.wvb_reading import batches, released_splits
@@ -566,7 +567,7 @@ def test_lines_that_are_no_rows_are_counted(folder: Path) -> None:
         stream.write(",".join(person(7, Q1="2\0").values()).encode() + b"\r\n")
     built = build(folder, Options())
     assert built.ledger.dropped == {
-        "row with a quotation mark that is not closed": 1,
+        UNCLOSED: 1,
         "row with more or fewer cells than the header": 1,
         "line longer than 16 MiB": 1,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +17,7 @@ from pyarrow import csv as arrow_csv
 from tqdm import tqdm
 
 from cuma.data.builders.base import Ledger
-from cuma.data.builders.delimited import RAGGED, csv_rows, read_layout
+from cuma.data.builders.delimited import RAGGED, UNCLOSED, csv_rows, read_layout
 from cuma.data.builders.reading import MAX_LINE, lines, no_rows
 from cuma.data.builders.wvb_codes import (
     FIELDS,
@@ -271,7 +272,8 @@ def batches(path: Path, wanted: Sequence[str], ledger: Ledger) -> Iterator[pa.Re
         ledger.drop(RAGGED)
         return "skip"
 
-    source = io.BufferedReader(_Lines(lines(path, ledger), layout.lines, ledger), _BLOCK)
+    rows = _Lines(islice(lines(path, ledger), layout.lines, None), layout.style["delimiter"], ledger)
+    source = io.BufferedReader(rows, _BLOCK)
     with arrow_csv.open_csv(
         source,
         read_options=arrow_csv.ReadOptions(
@@ -290,14 +292,16 @@ def batches(path: Path, wanted: Sequence[str], ledger: Ledger) -> Iterator[pa.Re
 
 
 class _Lines(io.RawIOBase):
-    """The rows of a file as UTF-8 for arrow, without the header: a line a row, whatever its quotation marks say.
+    """The rows of a file as UTF-8 for arrow: a line a row, whatever its quotation marks say.
 
+    A line in which arrow would find a cell that goes on in the next one is dropped and counted.
     It gives a line at a time: arrow makes a batch of every read, so that it is to be read through a buffer.
     """
 
-    def __init__(self, source: Iterator[str], header: int, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.lines = islice(source, header, None)
+    def __init__(self, source: Iterator[str], delimiter: str, ledger: Ledger) -> None:
+        self.lines, self.ledger = source, ledger
+        cell, end = r'(?:"(?:[^"]|"")*+"|[^"{0}][^{0}]*+)?+', re.escape(delimiter)
+        self.whole = re.compile(f"{cell}(?:{{0}}{cell})*+".format(end))
         self.rest = b""
 
     def readable(self) -> bool:
@@ -309,9 +313,9 @@ class _Lines(io.RawIOBase):
             if line is None:
                 return 0
             text = line.rstrip("\r\n").replace("\r", " ")
-            if text.count('"') % 2:
+            if '"' in text and not self.whole.fullmatch(text):
                 self.ledger.read()
-                self.ledger.drop("row with a quotation mark that is not closed")
+                self.ledger.drop(UNCLOSED)
             elif text:
                 self.rest = f"{text}\n".encode()
         size = min(len(buffer), len(self.rest))

@@ -48,7 +48,7 @@ bench: install ## What a mixture costs beside one LoRA: layers, training, decodi
 	$(BIN)/python -W ignore -m bench $(ARGS)
 
 test: install browser ## Run the tests, a file on each core (one after another: ARGS="-n 0")
-	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile \
+	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 		$(if $(shell command -v chromedriver),,-m "not browser") $(ARGS)
 
 # Pages are tested in Chromium. Where it is missing and we may, install it; where we may not, say what is left out.

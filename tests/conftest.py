@@ -17,6 +17,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is expected bit by bit is what C
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+LONG = ("training", "invariant", "packaging", "recipes", "evaluation", "data")
+"""Folders whose files take longest, the longest first."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,3 +28,9 @@ def cuma_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUMA_CACHE", str((base.parent if WORKER else base) / "cache"))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes begin first, so that no worker still has one when the others are done."""
+    place = {folder: number for number, folder in enumerate(LONG)}
+    items.sort(key=lambda item: min((place.get(part, len(LONG)) for part in item.path.parts), default=0))

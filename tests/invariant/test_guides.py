@@ -55,25 +55,47 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def run(code: Path, *words: str) -> str:
+def run(code: Path, script: str) -> list[str]:
+    """What a script prints there, cut at its marks. Its `cuma(*words)` is the command line, in the same process."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", *words],
+        [sys.executable, "-W", "ignore", "-c", CUMA + script],
         cwd=code, env={**os.environ, "PYTHONPATH": str(code / "src"), "COLUMNS": "200", "TERM": "dumb"},
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return done.stdout
+    return done.stdout.split(MARK)[1:]
 
 
-ANCHOR = """
-import sys
+MARK = "=====\n"
+CUMA = f"""
+import json
 from pathlib import Path
+from typer.testing import CliRunner
+from cuma.cli import app
+
+def cuma(*words):
+    done = CliRunner().invoke(app, words)
+    print({MARK!r} + done.output)
+    assert done.exit_code == 0, done.exception
+"""
+LISTS = """
+from cuma.data.catalog import load_benchmark
+cuma("list", "benchmarks")
+cuma("list", "recipes")
+cuma("evaluate", "--help")
+print("=====\\n" + json.dumps(load_benchmark("immigration").card))
+"""
+PAGE = """
 from cuma.answering.materials import Materials
 from cuma.cli.quickstart_run import _anchor
 from cuma.recipes.load import load_recipe
-
+tiny = ("backbone.model_name_or_path=base", "training.max_steps=2", "training.curve_steps=[]", "adapter.last_layers=1")
+cuma("train", "baselines/gss/rslora", *tiny, "--output-dir", "runs/rslora")
+cuma("evaluate", "runs/rslora", "--confidence")
 recipe = load_recipe("baselines/gss/rslora", ["backbone.model_name_or_path=base"])
 _anchor("uniform", Path("runs/uniform"), Materials.load(recipe), recipe)
+cuma("report", "runs/rslora", "runs/uniform", "--output", "report.html")
+cuma("card", "runs/rslora")
 """
 
 
@@ -81,37 +103,19 @@ _anchor("uniform", Path("runs/uniform"), Materials.load(recipe), recipe)
 def page(code: Path) -> str:
     """The page of the new baseline beside the new anchor."""
     write_base(code / "base")
-    tiny = (
-        "backbone.model_name_or_path=base",
-        "training.max_steps=2",
-        "training.curve_steps=[]",
-        "adapter.last_layers=1",
-    )
-    run(code, "-m", "cuma", "train", "baselines/gss/rslora", *tiny, "--output-dir", "runs/rslora")
-    shown = run(code, "-m", "cuma", "evaluate", "runs/rslora", "--confidence")
-    assert "Its likeliest answer gets" in shown
-    run(code, "-c", ANCHOR)
-    run(code, "-m", "cuma", "report", "runs/rslora", "runs/uniform", "--output", "report.html")
+    _, evaluated, *_ = run(code, PAGE)
+    assert "Its likeliest answer gets" in evaluated
     return (code / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_command_line_shows_what_was_added(code: Path) -> None:
-    assert "immigration" in run(code, "-m", "cuma", "list", "benchmarks")
-    assert "baselines/gss/rslora" in run(code, "-m", "cuma", "list", "recipes")
-    assert "--confidence" in run(code, "-m", "cuma", "evaluate", "--help")
-
-
-def test_the_new_benchmark_is_split_and_accounts_for_every_row(code: Path) -> None:
-    card = json.loads(run(code, "-c", CARD))
-    assert card["rows_read"] == card["kept"] + sum(card["dropped"].values())
-    assert card["groups"]["test"] > 5
-
-
-CARD = """
-import json
-from cuma.data.catalog import load_benchmark
-print(json.dumps(load_benchmark("immigration").card))
-"""
+    benchmarks, recipes, options, card = run(code, LISTS)
+    assert "immigration" in benchmarks
+    assert "baselines/gss/rslora" in recipes
+    assert "--confidence" in options
+    rows = json.loads(card)
+    assert rows["rows_read"] == rows["kept"] + sum(rows["dropped"].values())
+    assert rows["groups"]["test"] > 5
 
 
 def test_the_page_shows_what_was_added(page: str, code: Path) -> None:
@@ -122,6 +126,5 @@ def test_the_page_shows_what_was_added(page: str, code: Path) -> None:
 
 
 def test_the_model_card_names_the_new_baseline(page: str, code: Path) -> None:
-    run(code, "-m", "cuma", "card", "runs/rslora")
     card = (code / "runs" / "rslora" / "adapter" / "README.md").read_text(encoding="utf-8")
     assert "scaled by the root of its rank" in card

@@ -147,7 +147,7 @@ def test_two_processes_train_and_continue_what_one_would_train(tmp_path: Path) -
 def test_of_two_that_start_at_the_same_moment_one_trains_and_after_a_kill_the_next_goes_on(tmp_path: Path) -> None:
     load_backbone("smollm2-135m")
     folder = tmp_path / "run"
-    options = [*SMALL, "training.max_steps=50", "training.save_steps=5", "training.per_device_train_batch_size=2"]
+    options = [*SMALL, "training.max_steps=16", "training.save_steps=2", "training.per_device_train_batch_size=2"]
     command = [sys.executable, "-W", "ignore", "-m", "cuma", "train", "quickstart/gss/cuma", *options]
     command += ["--output-dir", str(folder)]
     two = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -98,3 +98,35 @@ def test_splits_without_anybody_are_a_warning(tmp_path: Path) -> None:
     words = output("build", "own", "--source", str(tmp_path / "mine.csv"), *held)
     assert "Warning: Nobody is in the training split" in words
     assert "the test split" not in words
+
+
+def test_codes_in_front_of_labels_are_read_and_not_told(tmp_path: Path) -> None:
+    rows = [
+        f"{n};{sex};{race};{school};How often?;1. Always|2. Sometimes|3. Never;{answer}"
+        for n, (sex, race, school, answer) in enumerate(
+            [
+                ("2. Female", "1. White, non-Hispanic", "6. Bachelor's degree", "1"),
+                ("2. Female", "-9. Refused", "6. Bachelor's degree", "2. Sometimes"),
+                ("-8. Don't know", "2. Black, non-Hispanic", "3. Some college", "Never"),
+                ("2. Female", "1. White, non-Hispanic", "6. Bachelor's degree", "99. No answer"),
+            ]
+        )
+    ]
+    (tmp_path / "coded.csv").write_text("\n".join(["person_id;sex;ethnicity;education;question;options;answer", *rows]))
+    understood = understand(tmp_path / "coded.csv")
+    found = summary(understood)
+    assert found["sentence"] == (
+        "A woman of ethnicity White, non-Hispanic who reports Bachelor's degree as their education"
+    )
+    assert found["profile_fields"]["ethnicity"]["why"] == {"a word or code for missing": 1}
+    assert {reason: times for reason, times in found["noted"].items() if "code in front" in reason} == {
+        "sex: code in front of a label, not told": 3,
+        "ethnicity: code in front of a label, not told": 3,
+        "education: code in front of a label, not told": 4,
+        "question: options with a code in front of a label, not told": 1,
+    }
+    (question,) = found["questions"]
+    assert question["options"] == ["Always", "Sometimes", "Never"]
+    assert question["codes"]["1"] == "Always"
+    assert question["left_out"] == {"answer is missing": 1}
+    assert [row.values["answer"] for row in understood.rows] == [0, 1, 2]

@@ -37,11 +37,11 @@ def mrp_shares(profiles: Sequence[Mapping[str, str]], table: Floats) -> Floats:
     kernels, n = _kernels(profiles), table.sum(axis=1)
     total = table.sum(axis=0) / table.sum()
     shares = np.tile(total, (len(table), 1))
-    told = np.flatnonzero((total > 0) & (total < 1))
-    for option in told[:1] if len(told) == 2 else told:
+    chosen = np.flatnonzero((total > 0) & (total < 1))
+    for option in chosen[:1] if len(chosen) == 2 else chosen:
         shares[:, option] = _fitted(kernels, table[:, option], n, float(logit(total[option])))
-    if len(told) == 2:
-        shares[:, told[1]] = 1 - shares[:, told[0]]
+    if len(chosen) == 2:
+        shares[:, chosen[1]] = 1 - shares[:, chosen[0]]
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 

@@ -87,7 +87,7 @@ class RemoteModel:
             "answers": self.how,
             "samples": None if all(read) else self.samples,
             "sampled_rows": len(read) - sum(read),
-            "beyond_top": sum(int((shares == 0).sum()) for shares, told in zip(predicted, read, strict=True) if told),
+            "beyond_top": sum(int((shares == 0).sum()) for shares, known in zip(predicted, read, strict=True) if known),
             "silent": sum(not shares.any() for shares in predicted),
         }
 

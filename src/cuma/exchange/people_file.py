@@ -38,10 +38,10 @@ def read_people(file: Path) -> list[Profile]:
     odd = "; ".join(f"{reason}: {times}" for reason, times in {**ledger.dropped, **ledger.noted}.items())
     if odd:
         raise ExportError(f"{file} cannot be read whole ({odd}). Expected {FORMS}.")
-    told, times = without_codes(people)
+    bare, times = without_codes(people)
     for name, count in times.items():
         logger.warning("%s: %s: %d times.", name, CODED, count)
-    return told
+    return bare
 
 
 def _csv_rows(file: Path, ledger: Ledger) -> Iterator[dict[str, str]]:

@@ -150,13 +150,13 @@ def without_codes(profiles: Sequence[Profile]) -> tuple[list[Profile], Counter[s
         for name in FIELDS
         if name != "description"
     }
-    told: dict[Profile, Profile] = {}
+    bare: dict[Profile, Profile] = {}
     times: Counter[str] = Counter()
     for one in profiles:
         coded = {name: its[value] for name, its in labels.items() if (value := getattr(one, name)) in its}
         times.update(coded.keys())
-        told[one] = Profile(**{**one.fields, **coded}) if coded else one
-    return [told[one] for one in profiles], times
+        bare[one] = Profile(**{**one.fields, **coded}) if coded else one
+    return [bare[one] for one in profiles], times
 
 
 _OTHER_NAMES = {

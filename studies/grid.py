@@ -157,7 +157,7 @@ class Study:
         materials = self.materials(recipe)
         train_run(recipe, folder, materials)
         (evaluation,) = evaluate_run(folder, materials).evaluations()
-        return measured(pd.read_parquet(evaluation / "predictions.parquet"), materials)
+        return measured(pd.read_parquet(evaluation / "predictions.parquet"), materials.survey)
 
     def materials(self, recipe: Recipe) -> Materials:
         """The parts that all runs of a split share; one split's at a time."""

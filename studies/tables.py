@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cuma.answering.materials import Materials
+from cuma.data.surveys.survey import Survey
 from cuma.evaluation.anchors import anchor_predictions
 from cuma.metrics import emd, score
 from cuma.metrics.inference import holm
@@ -27,17 +28,17 @@ def sides(scores: dict[str, Any], metrics: tuple[str, ...] = METRICS) -> dict[st
     }
 
 
-def measured(predictions: pd.DataFrame, materials: Materials, metrics: tuple[str, ...] = METRICS) -> dict[str, Any]:
+def measured(predictions: pd.DataFrame, survey: Survey, metrics: tuple[str, ...] = METRICS) -> dict[str, Any]:
     """Side → metric → value of one table of predictions, and each unseen group's soft EMD."""
-    survey = materials.survey
     row = sides(score(predictions, survey.questions, draws=0), metrics)
     return {**row, "unseen_groups": group_emds(predictions[~predictions["seen"]], survey.questions)}
 
 
 def anchors(names: tuple[str, ...], materials: Materials, metrics: tuple[str, ...] = METRICS) -> dict[str, Any]:
     """Anchor → as `measured`."""
+    survey = materials.survey
     embeds = np.asarray(materials.group_embeds(materials.table, ROLES), dtype=np.float64)
-    return {name: measured(anchor_predictions(name, materials.survey, embeds), materials, metrics) for name in names}
+    return {name: measured(anchor_predictions(name, survey, embeds), survey, metrics) for name in names}
 
 
 def group_emds(predictions: pd.DataFrame, questions: Any) -> dict[str, float]:

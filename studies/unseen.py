@@ -119,7 +119,7 @@ def answers_of(recipes: list[Recipe], folder: Path) -> dict[str, Any]:
         train_run(recipe, run, materials)
         (evaluation,) = evaluate_run(run, materials).evaluations()
         tables.append(pd.read_parquet(evaluation / "predictions.parquet"))
-    return measured(averaged(tables), materials)
+    return measured(averaged(tables), materials.survey)
 
 
 def over_splits(rows: dict[int, Any], name: str) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def test_a_group_that_gave_no_training_answer_falls_back_on_the_average(world):
 def test_regressions_carry_over_to_unseen_combinations(tables):
     found = score_many(tables, QUESTIONS, draws=0)["scores"]
     average = found["average"]["unseen"]["soft_emd"]["value"]
-    for name in ("logistic", "pairs", "process", "ridge"):
+    for name in ("logistic", "pairs", "process", "mrp", "ridge"):
         assert found[name]["unseen"]["soft_emd"]["value"] < 0.6 * average, name
         assert found[name]["unseen"]["alignment"]["value"] > 0.8, name
     assert found["average"]["seen"]["spread"]["value"] == 0
@@ -125,10 +125,10 @@ def test_regressions_carry_over_to_unseen_combinations(tables):
 
 def test_pairs_of_fields_see_what_does_not_add_up():
     survey = with_interaction(additive_world(seed=8, people=400)[0])
-    tables = {name: anchor_predictions(name, survey) for name in ("logistic", "pairs")}
+    tables = {name: anchor_predictions(name, survey) for name in ("logistic", "pairs", "mrp")}
     found = score_many(tables, survey.questions, draws=0)["scores"]
     emd = {name: scores["unseen"]["soft_emd"]["value"] for name, scores in found.items()}
-    assert emd["pairs"] < 0.1 < emd["logistic"]
+    assert max(emd["pairs"], emd["mrp"]) < 0.1 < emd["logistic"]
 
 
 def with_interaction(survey: Survey) -> Survey:
@@ -152,7 +152,7 @@ def test_shuffled_embeddings_mislead_the_ridge(world, tables):
     assert emds["shuffled"] > 1.5 * emds["own"]
 
 
-@pytest.mark.parametrize("name", ["logistic", "pairs", "process", "ridge"])
+@pytest.mark.parametrize("name", ["logistic", "pairs", "process", "mrp", "ridge"])
 def test_test_answers_are_never_looked_at(world, tables, name):
     survey, embeddings = world
     people = survey.people.copy()
@@ -164,7 +164,7 @@ def test_test_answers_are_never_looked_at(world, tables, name):
 def test_validation_answers_choose_the_penalty_and_nothing_else(world, tables):
     survey, embeddings = world
     validation = survey.people["part"] == "validation"
-    for name in ("average", "counts"):
+    for name in ("average", "counts", "mrp"):
         fewer = replace(survey, people=survey.people.assign(more=survey.people["more"].where(~validation, -1)))
         assert said_by_group(anchor_predictions(name, fewer), "more") == said_by_group(tables[name], "more")
     silent = survey.people.assign(**{item.id: survey.people[item.id].where(~validation, -1) for item in QUESTIONS})
@@ -186,7 +186,7 @@ def test_a_profile_of_unseen_values_only_gets_the_intercept():
     people = pd.DataFrame(rows, columns=["group", "part", "more"])
     people.insert(0, "person", np.arange(len(people)))
     survey = Survey("lands", QUESTIONS[:1], groups, people, card={})
-    for name in ("logistic", "pairs", "process"):
+    for name in ("logistic", "pairs", "process", "mrp"):
         said = said_by_group(anchor_predictions(name, survey), "more")
         assert said["country 8"] == pytest.approx(said["country 9"])
     assert not one_hot_profiles(survey)[8:].any()

@@ -255,7 +255,8 @@ def test_the_same_model_behind_a_server_has_the_same_scores(
     assert {} in people  # the questions without anybody
     assert subject.run.info["requests"] == {"sent": len(people), "failed": 0}
     assert scores(subject)["asked"] | {"host": None} == {
-        "prompting": "none", "answers": "logprobs", "samples": None, "silent": 0, "host": None,
+        "prompting": "none", "answers": "logprobs", "samples": None, "silent": 0, "host": None, "sampled_rows": 0,
+        "beyond_top": 0,
     }  # fmt: skip
     np.testing.assert_allclose(said(subject), said(cuma), atol=2e-3)  # letters outside the 20 likeliest tokens count 0
     np.testing.assert_allclose(said(subject, "unsteered"), said(cuma, "unsteered"), atol=2e-3)

@@ -9,11 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from cuma.answering.letters import SurveyTokens
 from cuma.data.catalog import load_benchmark
 from cuma.data.surveys.cells import survey_cells
-from cuma.data.surveys.survey import Survey
+from cuma.data.surveys.prompts import LETTERS
+from cuma.data.surveys.survey import Question, Survey
+from cuma.errors import BenchmarkError
 from cuma.evaluation.predict import LocalModel, for_people, predict_cells
 from cuma.models.backbones import load_backbone
 from cuma.people.encoder import ProfileEncoder
@@ -102,6 +107,29 @@ def test_a_liking_for_a_letter_is_averaged_out(tokenizer: Any, survey: Survey) -
     one, _ = predict(model, tokenizer, survey, table=None, every_order=False)
     assert len(one) == len(cells)
     assert set(np.round(matrix(one)[:, 0], 6)) == {0.9, 0.1}
+
+
+def test_26_options_are_asked_under_every_letter(tokenizer: Any, survey: Survey) -> None:
+    """A model that likes K and Z: over all 26 orders every option stood under each of them."""
+    tokens = SurveyTokens(tokenizer).letters(26)
+    question = Question("many", "Which?", tuple(f"Number {place}" for place in range(26)), ordinal=False)
+    people = survey.people[["person", "group", "part"]].assign(many=np.arange(len(survey.people)) % 26)
+    many = Survey("many", (question,), survey.groups, people, survey.card)
+    cells, _ = predict(LikesOneLetter(len(tokenizer), [tokens[10], tokens[25]]), tokenizer, many, table=None)
+    np.testing.assert_allclose(matrix(cells), 1 / 26)
+    np.testing.assert_allclose(cells["option_mass"], 1.0, atol=1e-6)
+    one, _ = predict(LikesOneLetter(len(tokenizer), [tokens[10], tokens[25]]), tokenizer, many, every_order=False)
+    np.testing.assert_allclose(np.sort(matrix(one))[:, -3:], [[0, 0.1, 0.9]] * len(one), atol=1e-6)
+
+
+def test_a_tokenizer_that_does_not_tell_letters_apart_is_refused(tokenizer: Any) -> None:
+    vocabulary = {letter: place for place, letter in enumerate(LETTERS[:10])} | {"<unk>": 10}
+    words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(vocabulary, "<unk>")), unk_token="<unk>")
+    words.pad_token = "<unk>"
+    assert SurveyTokens(words).letters(10) == list(range(10))
+    with pytest.raises(BenchmarkError, match="each of the 12 answer letters to L as one token of its own"):
+        SurveyTokens(words).letters(12)
+    assert len(set(SurveyTokens(tokenizer).letters(26))) == 26
 
 
 def test_people_get_their_groups_answer_once_per_question(

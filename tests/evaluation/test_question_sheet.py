@@ -202,6 +202,7 @@ def test_a_server_is_asked_which_reply_is_preferred_and_goes_on_after_a_failure(
     assert found["seen"]["accuracy"]["value"] == 1
     assert found["asked"] == {
         "prompting": "persona", "answers": "logprobs", "host": "127.0.0.1", "samples": None, "silent": 0,
+        "sampled_rows": 0, "beyond_top": 0,
     }  # fmt: skip
     assert Run.open(tmp_path / "run").info["status"] == "evaluated"
     assert 0 < Run.open(tmp_path / "run").info["requests"]["sent"] < 4 * len(table) + 2  # not what was said already

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from openai.types.chat import ChatCompletion
 
+from cuma.data.surveys.prompts import LETTERS
 from cuma.errors import EndpointRequestError
 from cuma.evaluation.answer_log import AnswerLog, fingerprint
 from cuma.evaluation.predict import merge_orders
-from cuma.evaluation.remote import RemoteModel, letters_in, offered
+from cuma.evaluation.remote import MOST, RemoteModel, letters_in, offered
 from cuma.models.endpoint import Endpoint
 from helpers.judging import Server, completion, running
 
@@ -63,6 +64,8 @@ class Says(Server):
             turn = self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
         if isinstance(turn, int):
             return turn, json.dumps({"error": {"message": text}}), {"retry-after-ms": "1"}
+        if isinstance(turn, dict):
+            return 200, json.dumps(turn), {}
         return 200, json.dumps(completion(turn if isinstance(turn, list) else [turn])), {}
 
 
@@ -97,6 +100,24 @@ def test_samples_are_collected_one_by_one_where_a_server_ignores_n(tmp_path: Pat
         asked = [body["n"] for body in server.bodies]
     assert asked == [4, 3, 2, 1]
     np.testing.assert_allclose(said, [0.25, 0.5])  # B is option 0; one reply named no letter
+
+
+def test_more_options_than_the_server_names_tokens_are_sampled_and_the_rest_is_counted(tmp_path: Path) -> None:
+    few = {"prompt": PROMPT, "order": list(range(MOST)), "profile": {}}
+    many = {"prompt": [*PROMPT, *PROMPT], "order": list(range(26)), "profile": {}}
+    listed = answer({"B": 0.5, "Z": 0.25, "Q": 0.125}).model_dump()
+    with running(Says(listed, ["Z", "(z)", "Y. Yes", "no"])) as server:
+        remote = RemoteModel(endpoint(server), "logprobs", samples=4, workers=1)
+        said = remote.answer([few, many], AnswerLog(tmp_path / "log", "x"), None)
+        asked = [body.get("top_logprobs") for body in server.bodies]
+    assert asked == [20, None]
+    assert {LETTERS[place]: said[0][place] for place in np.flatnonzero(said[0])} == pytest.approx(
+        {"B": 0.5, "Q": 0.125}
+    )
+    assert {LETTERS[place]: said[1][place] for place in np.flatnonzero(said[1])} == {"Y": 0.25, "Z": 0.5}
+    assert remote.facts([few, many], said) == {
+        "answers": "logprobs", "samples": 4, "sampled_rows": 1, "beyond_top": MOST - 2, "silent": 0,
+    }  # fmt: skip
 
 
 def test_no_letter_at_all_is_uniform_and_has_no_mass() -> None:

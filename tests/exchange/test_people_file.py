@@ -86,3 +86,14 @@ def test_no_character_in_a_text_ends_its_line(tmp_path_factory: pytest.TempPathF
     table = io.StringIO()
     csv.writer(table, quoting=csv.QUOTE_ALL).writerows([["profile"], *([sentence] for sentence in sentences)])
     assert read_people(file(folder, table.getvalue(), "csv")) == expected
+
+
+def test_codes_of_a_coded_column_are_left_out_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = "sex,education\n2. Female,6. Bachelor\n1. Male,3. School\n-9. Refused,3. School\n"
+    people = read_people(file(tmp_path, table, "csv"))
+    assert people[0] == Profile(sex="Female", education="Bachelor")
+    assert people[2] == Profile(education="School")
+    assert "education: code in front of a label, not told: 3 times" in caplog.text
+    assert "Bachelor" not in caplog.text

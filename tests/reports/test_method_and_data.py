@@ -35,7 +35,7 @@ def test_it_is_said_how_runs_were_asked(runs: list[Path], copy_of: Callable[[Pat
         copy_of(next(run for run in runs if run.name == name)) for name in ("cuma", "lora", "persona")
     )
     asked(cuma, prompting="none", answers="logits", samples=None, template="plain")
-    asked(lora, prompting="few_shot", answers="logprobs", samples=None)
+    asked(lora, prompting="few_shot", answers="logprobs", samples=9, sampled_rows=3, beyond_top=2)
     evidence = read_evidence([cuma, lora])
     assert read_from(evidence) == "read from the probabilities of the answer letters"
     asked(persona, prompting="persona", answers="samples", samples=20)
@@ -45,7 +45,11 @@ def test_it_is_said_how_runs_were_asked(runs: list[Path], copy_of: Callable[[Pat
     assert [headings[-2:], *(row[-2:] for row in rows)] == [
         ["Told in the prompt", "Probabilities from"],
         ["nothing, in plain paragraphs", "the letters’ logits"],
-        ["four answers of the group", "a server’s log-probabilities"],
+        [
+            "four answers of the group",
+            "a server’s log-probabilities; 9 samples of each of 3 prompts with too many options; 2 options that it did "
+            "not name count as 0",
+        ],
         ["who asks", "20 samples a prompt"],
     ]
     page = write_report([cuma, lora, persona], tmp_path / "report.html", draws=0).read_text(encoding="utf-8")

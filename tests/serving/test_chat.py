@@ -78,7 +78,7 @@ def test_a_survey_question_gets_bars(running: tuple[Answerer, Engine]) -> None:
         ("/profile gender=Male", "Did you mean 'sex'"),
         ("/compare country=Peru", "Ask something first"),
         ("/compare", "Name the people"),
-        ("/opinions Only a question", "2 to 10 options"),
+        ("/opinions Only a question", "2 to 26 options"),
         ("/nonsense", "/profile, /compare"),
         ("/help", "/opinions"),
         ("x " * 600, "/new"),

@@ -25,6 +25,18 @@ def grid(ledger: Any) -> Any:
     return importlib.import_module("grid")
 
 
+def test_the_table_of_statistics_is_the_result_s_and_its_means_are_those_of_its_splits(ledger: Any) -> None:
+    study = importlib.import_module("anchors_gss")
+    found = json.loads((ROOT / study.FILE).read_text())
+    documented = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    assert [row for row in study.page(found).splitlines() if row not in documented] == []
+    for name, of in found["soft_emd"].items():
+        assert of["mean"] == pytest.approx(sum(of["by_split"]) / len(found["splits"])), name
+    survey = study.load_gss(found["splits"][0])
+    again = study.measured(study.anchor_predictions("mrp", survey), survey)["unseen"]["soft_emd"]
+    assert again == pytest.approx(found["soft_emd"]["mrp"]["by_split"][0], abs=1e-3)
+
+
 def test_two_processes_keep_each_others_runs(ledger: Any, tmp_path: Path) -> None:
     file = tmp_path / "study.json"
     one, other = ledger(file, "make it"), ledger(file, "make it")

@@ -57,11 +57,14 @@ class SurveyTokens:
         """Token ids of the first `count` answer letters, as they stand at the start of an answer.
 
         Raises:
-            BenchmarkError: the tokenizer splits a letter.
+            BenchmarkError: the tokenizer splits a letter, or does not tell two apart.
         """
         ids = [self.tokenizer.encode(letter, add_special_tokens=False) for letter in LETTERS[:count]]
-        if any(len(tokens) != 1 for tokens in ids):
-            raise BenchmarkError("this tokenizer does not write each answer letter as one token.")
+        if any(len(tokens) != 1 for tokens in ids) or len({tokens[0] for tokens in ids}) < count:
+            raise BenchmarkError(
+                f"this tokenizer does not write each of the {count} answer letters to {LETTERS[count - 1]} as one "
+                "token of its own. Ask questions with fewer options, or use another model."
+            )
         return [tokens[0] for tokens in ids]
 
     def batch(self, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:

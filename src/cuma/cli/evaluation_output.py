@@ -66,7 +66,14 @@ def _print_answers(folder: Path, scores: dict[str, Any]) -> None:
         typer.echo(
             f"⚠ {protocol['questions_with_too_many_options']} questions have more options than letters: not asked."
         )
-    source = f"{protocol['samples']} samples a prompt" if protocol.get("samples") else protocol.get("answers")
+    sampled = f"{protocol.get('samples')} samples a prompt"
+    source = sampled if protocol.get("answers") == "samples" else protocol.get("answers")
+    if protocol.get("sampled_rows") and source != sampled:
+        source = f"{source} and, of {protocol['sampled_rows']} prompts with too many options for them, {sampled}"
+    if protocol.get("beyond_top"):
+        typer.echo(
+            f"{protocol['beyond_top']} options were not among the likeliest tokens that the server names: 0 each."
+        )
     if protocol.get("template") == "plain":
         typer.echo("The model has no chat template: it was asked in plain paragraphs.")
     typer.echo(

@@ -21,6 +21,7 @@ from sklearn.preprocessing import PolynomialFeatures
 
 from cuma.data.surveys.survey import NO_ANSWER, Question, Survey
 from cuma.errors import BenchmarkError, ProfileError, suggestion
+from cuma.evaluation.mrp import mrp_shares
 from cuma.metrics import emd
 
 Floats = NDArray[np.float64]
@@ -144,6 +145,12 @@ def _gaussian_process(survey: Survey, embeddings: Floats | None) -> Shares:
     return [_fit_process(fields, table) for table in _training(survey)]
 
 
+def _mrp(survey: Survey, embeddings: Floats | None) -> Shares:
+    """Multilevel regression and post-stratification per question, on the profile's values and their pairs."""
+    profiles = [group.profile.fields for group in survey.groups]
+    return [mrp_shares(profiles, table) for table in _training(survey)]
+
+
 def one_hot_profiles(survey: Survey) -> Floats:
     """[G, F]: one column for every (field, value) of the seen groups' profiles."""
     present = [set(group.profile.fields.items()) for group in survey.groups]
@@ -238,6 +245,11 @@ ANCHORS: dict[str, Anchor] = {
         "Gaussian process",
         "A Gaussian process on the fields of the profile, fitted to the training people's answers.",
         _gaussian_process,
+    ),
+    "mrp": Anchor(
+        "multilevel regression (MRP)",
+        "Multilevel regression and post-stratification: effects of the profile's fields and of pairs of them, pooled.",
+        _mrp,
     ),
     "ridge": Anchor(
         "ridge regression",

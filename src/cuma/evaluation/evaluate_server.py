@@ -104,9 +104,7 @@ def _evaluated(server: Server, subject: Subject) -> Path:
     log = AnswerLog(folder / "answers.jsonl", asked_about)
     remote = RemoteModel(endpoint, how, server.samples, server.workers, server.profile_field)
     predicted = remote.answer(rows, log, f"{run.info['label']}: answering ({how})")
-    facts: dict[str, Any] = {"prompting": subject.prompting, "answers": how, "host": endpoint.host}
-    facts["samples"] = server.samples if how == "samples" else None
-    facts["silent"] = sum(not row.any() for row in predicted)
+    facts = {"prompting": subject.prompting, "host": endpoint.host, **remote.facts(rows, predicted)}
     sheet.write(folder, predicted, None, facts)
     log.close()
     card = survey.card

@@ -19,6 +19,8 @@ from cuma.models.endpoint import Endpoint
 How = Literal["logprobs", "samples"]
 TOP = 20
 """Tokens whose log-probabilities are asked for: the most that the API allows."""
+MOST = TOP - 2
+"""Options of a question that so few tokens can hold beside other ones; with more, replies are sampled and counted."""
 SILENT_SHARE = 0.02
 """More answers without any letter than this share end the evaluation: what they would have been is unknown."""
 COUNTED_AS = 100
@@ -36,7 +38,7 @@ class RemoteModel:
     endpoint: Endpoint
     how: How
     samples: int = 20
-    """Replies to each prompt, where there are no log-probabilities."""
+    """Replies to each prompt, where there are no log-probabilities, or not enough of them."""
     workers: int = 8
     """Requests at once."""
     profile_field: bool = False
@@ -45,7 +47,8 @@ class RemoteModel:
     def answer(self, rows: Sequence[dict[str, Any]], log: AnswerLog, progress: str | None) -> list[np.ndarray]:
         """Probability of each option (not letter, not renormalised) of each row; what is the same is asked once.
 
-        With log-probabilities, a letter that is not among the `TOP` likeliest tokens has 0. A row in which no letter
+        With log-probabilities, a letter that is not among the `TOP` likeliest tokens has 0; rows of more than `MOST`
+        options are sampled. Both are counted (`facts`). A row in which no letter
         was said at all gets zeros, is counted, and is uniform after renormalising.
 
         Raises:
@@ -73,12 +76,27 @@ class RemoteModel:
         self._check(predicted)
         return predicted
 
+    def by_logprobs(self, row: dict[str, Any]) -> bool:
+        """Whether a row's probabilities come from log-probabilities."""
+        return self.how == "logprobs" and len(row["order"]) <= MOST
+
+    def facts(self, rows: Sequence[dict[str, Any]], predicted: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Where the probabilities come from, and what is missing of them. predicted: what `answer` gave."""
+        read = [self.by_logprobs(row) for row in rows]
+        return {
+            "answers": self.how,
+            "samples": None if all(read) else self.samples,
+            "sampled_rows": len(read) - sum(read),
+            "beyond_top": sum(int((shares == 0).sum()) for shares, known in zip(predicted, read, strict=True) if known),
+            "silent": sum(not shares.any() for shares in predicted),
+        }
+
     def _row(self, row: dict[str, Any]) -> list[float]:
         count = len(row["order"])
         extra = with_profile(row) if self.profile_field else {}
         shown = (
             self._logprobs(row["prompt"], count, extra)
-            if self.how == "logprobs"
+            if self.by_logprobs(row)
             else self._sampled(row["prompt"], count, extra)
         )
         options = [0.0] * count

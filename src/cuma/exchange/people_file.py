@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from cuma.data.builders.delimited import csv_rows
 from cuma.data.builders.reading import json_array, lines
 from cuma.errors import BenchmarkError, ExportError, ProfileError
 from cuma.people.literals import NotPlain, Repeated, read_json
-from cuma.people.profiles import FIELDS, Profile
+from cuma.people.profiles import CODED, FIELDS, Profile, without_codes
+
+logger = logging.getLogger(__name__)
 
 FORMS = (
     'JSONL or a JSON array (each an object of fields, a sentence, or {"profile": …}) or CSV (a column for each field), '
@@ -20,7 +23,7 @@ FORMS = (
 
 
 def read_people(file: Path) -> list[Profile]:
-    """The profiles of a JSONL, JSON or CSV file, in its order.
+    """The profiles of a JSONL, JSON or CSV file, in its order, without the codes of coded columns.
 
     Raises:
         ExportError: the file cannot be read, or a line of it is no profile. The text says which line, and never what
@@ -35,7 +38,10 @@ def read_people(file: Path) -> list[Profile]:
     odd = "; ".join(f"{reason}: {times}" for reason, times in {**ledger.dropped, **ledger.noted}.items())
     if odd:
         raise ExportError(f"{file} cannot be read whole ({odd}). Expected {FORMS}.")
-    return people
+    bare, times = without_codes(people)
+    for name, count in times.items():
+        logger.warning("%s: %s: %d times.", name, CODED, count)
+    return bare
 
 
 def _csv_rows(file: Path, ledger: Ledger) -> Iterator[dict[str, str]]:

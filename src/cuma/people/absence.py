@@ -15,19 +15,24 @@ from typing import Any
 import pandas as pd
 
 from cuma.errors import ProfileError
+from cuma.people.code_labels import bare_value, label_of, loose_label_of
 from cuma.people.literals import is_written
 
 _ABSENT = frozenset(
     {"nan", "-nan", "nat", "none", "null", "nil", "na", "n/a", "n.a", "dk", "unknown", "empty", "empty string",
      "refused", "refusal", "not specified", "not reported", "not stated", "not ascertained", "inapplicable",
      "undefined", "undisclosed", "dont know", "rather not say", "decline to answer", "no response", "sysmis",
-     "system missing", "user missing", "na_character_", "na_integer_", "na_real_", "1.#qnan", "-1.#ind", r"\n"}
+     "system missing", "user missing", "na_character_", "na_integer_", "na_real_", "1.#qnan", "-1.#ind", r"\n",
+     "iap", "skipped"}
 )  # fmt: skip
 """What people and tools write for nothing: R, pandas, SQL, SPSS, spreadsheets; less brackets, "#" and a last mark."""
 _ABSENT_START = re.compile(
     r"(other )?missing\b|prefer not\b|not (asked|applicable|available)\b|no answer\b|(don't|do not) know\b"
+    r"|skipped on web\b"
 )
 """Survey files put more words behind these: "Missing; Not available; AU: Other", "Not asked in survey"."""
+_ASIDE = re.compile(r"\s*[\[({](vol|spontaneous|do not read|dnr)\b[^\])}]*[\])}]\s*")
+"""How interviewers' instructions mark what people say of their own accord: "Refused (VOL.)"."""
 _NEGATIVE = re.compile(r"[-−]\s*\d+([.,]\d*)?")
 """Negative survey codes: −1 don't know, −2 no answer, −3 not applicable, −4 not asked, −5 missing."""
 _STATA = re.compile(r"\.[a-z]")
@@ -42,18 +47,32 @@ _LATEST = 2200
 
 @lru_cache(2**14)
 def is_absent(text: str) -> bool:
-    """Whether a text only says that there is nothing: "", "NA", "<NA>", "Not asked in survey", "-1"."""
-    plain = re.sub(r"[´`’‘]", "'", text.strip().casefold()).rstrip(" .!")
-    plain = plain.removeprefix("#")
-    if plain[:1] + plain[-1:] in ("<>", "()", "[]"):
-        plain = plain[1:-1]
-    if not any(char.isalnum() for char in plain):
+    """Whether a text only says that there is nothing: "", "NA", "<NA>", "Not asked in survey", "-1".
+
+    So does a label of that kind behind its code ("99. No answer", "98 DK"), and any label behind a negative one.
+    """
+    text = text.strip()
+    code, label = loose_label_of(text)
+    if code is not None and label:
+        return _is_word(_plain(label)) or (code < 0 and label_of(text)[0] is not None)
+    plain = _plain(text)
+    if not any(map(str.isalnum, plain)) or _NEGATIVE.fullmatch(plain) or _STATA.fullmatch(plain):
         return True
-    return (
-        plain in _ABSENT
-        or any(code.fullmatch(plain) for code in (_NEGATIVE, _STATA))
-        or bool(_ABSENT_START.match(plain))
-    )
+    return _is_word(plain)
+
+
+def _plain(text: str) -> str:
+    """A text in lower case, less brackets around it, marks behind it and interviewers' instructions."""
+    plain = _ASIDE.sub(" ", re.sub(r"[´`’‘]", "'", text.casefold())).strip().rstrip(" .!").removeprefix("#")
+    return plain[1:-1] if plain[:1] + plain[-1:] in ("<>", "()", "[]") else plain
+
+
+def _is_word(plain: str) -> bool:
+    """Whether a plain text is a word for nothing, or several of them ("dk/refused")."""
+    if plain in _ABSENT or _ABSENT_START.match(plain):
+        return True
+    parts = re.split(r"\s*[/,;&]\s*|\s+or\s+", plain)
+    return all(part in _ABSENT or _ABSENT_START.fullmatch(part) for part in parts)
 
 
 def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
@@ -71,6 +90,7 @@ def read_value(name: str, value: Any) -> tuple[str | None, str | None]:
         return "Namibia", None
     if is_absent(text):
         return None, "a word or code for missing"
+    text = bare_value(name, text)
     if is_written(text):
         raise ProfileError(
             f"Profile field {name!r} got a list, an object or bytes written as text. Expected one plain text or number."

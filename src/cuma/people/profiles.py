@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from numbers import Real
@@ -18,6 +19,7 @@ import pandas as pd
 
 from cuma.errors import ProfileError, suggestion
 from cuma.people.absence import read_value
+from cuma.people.code_labels import column_labels
 from cuma.people.literals import NotPlain, structure
 
 Value = str | int | float | None
@@ -137,6 +139,26 @@ class Profile:
 FIELDS = tuple(field.name for field in fields(Profile))
 """Every field's name, in the order of the class."""
 
+CODED = "code in front of a label, not told"
+"""What is noted where a code was left out."""
+
+
+def without_codes(profiles: Sequence[Profile]) -> tuple[list[Profile], Counter[str]]:
+    """People of one file, "6. Bachelor's degree" as "Bachelor's degree" in columns that are coded; field → how many."""
+    labels = {
+        name: column_labels({value for one in profiles if (value := getattr(one, name)) is not None})
+        for name in FIELDS
+        if name != "description"
+    }
+    bare: dict[Profile, Profile] = {}
+    times: Counter[str] = Counter()
+    for one in profiles:
+        coded = {name: its[value] for name, its in labels.items() if (value := getattr(one, name)) in its}
+        times.update(coded.keys())
+        bare[one] = Profile(**{**one.fields, **coded}) if coded else one
+    return [bare[one] for one in profiles], times
+
+
 _OTHER_NAMES = {
     "gender": "sex", "race": "ethnicity", "nationality": "country", "residence": "country", "location": "country",
     "politics": "party", "political": "party", "job": "employment", "work": "employment", "married": "marital",
@@ -213,7 +235,7 @@ def _age_words(age: str | None) -> tuple[list[str], list[str]]:
     """Words for before and after the noun."""
     if age is None:
         return [], []
-    plain = re.sub(r"\s*years?( old)?\b|\s*years? of age\b", "", age.casefold()).strip()
+    plain = re.sub(r"^age[ds]? |\s*years?( old)?\b|\s*years? of age\b", "", age.casefold()).strip()
     if match := re.fullmatch(r"(\d+)([.,]\d+)?", plain):
         return [f"{int(match[1])}-year-old"], []
     if match := re.fullmatch(r"(\d+)\s*(?:[-–—]|to)\s*(\d+)", plain):

@@ -73,7 +73,13 @@ def prompt_facts(protocol: Mapping[str, Any]) -> str:
 
 def _probabilities(protocol: Mapping[str, Any]) -> str:
     """Where the shares of the options come from."""
-    return SOURCES.get(protocol.get("answers", ""), ABSENT).format(samples=protocol.get("samples"))
+    source = SOURCES.get(protocol.get("answers", ""), ABSENT).format(samples=protocol.get("samples"))
+    if protocol.get("answers") != "logprobs":
+        return source
+    if protocol.get("sampled_rows"):
+        source += f"; {protocol['samples']} samples of each of {protocol['sampled_rows']} prompts with too many options"
+    unnamed = protocol.get("beyond_top")
+    return f"{source}; {unnamed} options that it did not name count as 0" if unnamed else source
 
 
 def read_from(evidence: Evidence) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cuma.answering.answerer import Answerer
+from cuma.data.surveys.prompts import LETTERS
 from cuma.errors import CumaError, ServingError
 from cuma.people.profiles import FIELDS, Profile
 from cuma.serving.engine import Engine
@@ -129,8 +130,10 @@ class Chat:
 
     def _opinions(self, text: str) -> None:
         question, *options = [part.strip() for part in text.split("|")]
-        if not 2 <= len(options) <= 10 or not all([question, *options]):
-            raise ServingError("Write the question and 2 to 10 options: /opinions Should it be legal? | Yes | No")
+        if not 2 <= len(options) <= len(LETTERS) or not all([question, *options]):
+            raise ServingError(
+                f"Write the question and 2 to {len(LETTERS)} options: /opinions Should it be legal? | Yes | No"
+            )
         people = self.people or [self.profile]
         batch = OpinionBatch(self.answerer, question, options, people, routing=self.show_experts)
         for person, opinion in zip(people, ask(batch, self.engine.call), strict=True):

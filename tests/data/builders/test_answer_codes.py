@@ -35,6 +35,10 @@ def read(answers: Sequence[str], options: Sequence[str], codes: str = "") -> lis
         (["2"], ["1. Female", "2. Male"], ["2. Male"]),
         (["-9", "2"], ["-9. Refused", "1. Yes", "2. No"], ["-9. Refused", "2. No"]),
         (["1", "2", "3"], ["18-24", "25-34", "35-44"], ["18-24", "25-34", "35-44"]),
+        (["2. female", "[1] Male", "Other"], ["Female", "Male", "9. Other"], ["Female", "Male", "9. Other"]),
+        (["1. Liga", "2. Liga", "Liga"], ["1. Liga", "3. Liga"], ["1. Liga", None, None]),
+        (["2", "1"], ["(1) Yes", "(2) No"], ["(2) No", "(1) Yes"]),
+        (["1", "2"], ["1.5 years", "2.5 years"], ["1.5 years", "2.5 years"]),  # codes from 1, and not 1.5 for 1
         (["1", "3"], ["1 to 3 years", "4 to 6 years", "7 or more"], ["1 to 3 years", "7 or more"]),
         (["1", "2"], ["01", "02", "03"], ["01", "02"]),
         (["0,5", "1"], ["0.5", "1", "1.5"], ["0.5", "1"]),

@@ -176,9 +176,9 @@ def test_splits_share_no_question_and_hold_out_countries(tmp_path):
 
 def test_conversations_end_in_a_letter_that_the_country_gives(tmp_path):
     certain = {"France": [0, 0, 1.0, 0, 0], "Japan": [0, 0.5, 0.5, 0, 0]}
-    many = [f"Choice {n}" for n in range(12)]
+    many = [f"Choice {n}" for n in range(27)]
     rows = [row(f"How good is thing {n}?", certain) for n in range(200)]
-    rows.append(row("Too many?", {"France": [1.0] + [0.0] * 11}, many))
+    rows.append(row("Too many?", {"France": [1.0] + [0.0] * 26}, many))
     built = build(save(tmp_path / "data.csv", rows), Options(rows=150))
     assert built.ledger.noted["distribution with more options than letters, not made a conversation"] == 1
     said = {"France": [], "Japan": []}

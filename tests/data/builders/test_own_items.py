@@ -32,7 +32,7 @@ def answers(found: Understood) -> list[str]:
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ([{"options": [str(n) for n in range(11)], "answer": n} for n in range(11)], TOO_MANY),
+        ([{"options": [str(n) for n in range(27)], "answer": n} for n in range(27)], TOO_MANY),
         ([{"question_id": "group", "options": ["a", "b"], "answer": "a"}], RESERVED),
         ([{"options": o, "answer": o[0], "ordinal": True} for o in ORDERS], NO_ORDER),
         ([{"options": ["a", "b"], "answer": 0, "answer_codes": c} for c in ("from_zero", "from_one")], SEVERAL_CODES),

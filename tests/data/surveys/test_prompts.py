@@ -120,7 +120,9 @@ NO_ANSWERS = [
     "(A) or (B)", "(A), (B)", "Either A or B", "A: B", "a, b", "The answer is a matter of taste",
     "The answer is A person", "Answer: I cannot answer", "Answer: A person like me", "Option A person",
     "I choose not to answer", "I think I cannot", "I say A lot", "I think a person", "Answer:", "Option",
-    "<think>\nB", "Answer: K", "Z",
+    "<think>\nB", "O, well", "O - well", "O Brother", "o que penso", "y también", "X-ray", "T-shirt", "U.S.", "U.S.A.",
+    "S'il vous plaît", "L’option", "N/A", "n/a", "Y'all", "K-pop", "Y a-t-il", "P or Q", "M, N", "R and B", "W/o",
+    "P.S. no", "V for one", "U are right", "O'Brien", "é", "№", "Ω", "Option Q person", "I would say S curve",
 ]  # fmt: skip
 
 
@@ -137,14 +139,26 @@ def filled(form: str, letter: str) -> str:
 
 @pytest.mark.parametrize("form", forms())
 def test_a_letter_counts_in_every_form_and_every_letter_alike(form: str) -> None:
-    letters = LETTERS.replace("I", "") if form == "X, … no" else LETTERS
-    replies = [parse_letter(filled(form, letter), len(LETTERS)) for letter in letters]
-    assert replies == [LETTERS.index(letter) for letter in letters]
+    letters = LETTERS.translate(dict.fromkeys(map(ord, "IO"))) if form == "X, … no" else LETTERS
+    for options in (10, 11, len(LETTERS)):
+        shown = [letter for letter in letters if LETTERS.index(letter) < options]
+        replies = [parse_letter(filled(form, letter), options) for letter in shown]
+        assert replies == [LETTERS.index(letter) for letter in shown]
 
 
 @pytest.mark.parametrize("reply", NO_ANSWERS)
 def test_a_word_is_no_letter_and_two_letters_are_no_answer(reply: str) -> None:
-    assert parse_letter(reply, len(LETTERS)) is None
+    assert [parse_letter(reply, options) for options in range(2, len(LETTERS) + 1)] == [None] * 25
+
+
+@pytest.mark.parametrize(
+    ("reply", "options", "place"),
+    [("Answer: K", 10, None), ("Answer: K", 11, 10), ("Z", 25, None), ("Z", 26, 25), ("A, K", 10, 0),
+     ("A, K", 11, None),
+     ("A: Z", 9, 0), ("A: Z", 25, None), ("o", 15, 14), ("y", 26, 24), ("N.", 26, 13)],
+)  # fmt: skip
+def test_a_letter_is_one_where_so_many_options_were_shown(reply: str, options: int, place: int | None) -> None:
+    assert parse_letter(reply, options) == place
 
 
 def test_letters_that_were_not_shown_are_no_answers() -> None:

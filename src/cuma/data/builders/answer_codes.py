@@ -7,18 +7,17 @@ read at all: whoever has the file says what they are.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cuma.data.builders.cell_text import cell_number, cell_truth
+from cuma.people.code_labels import label_of, loose_label_of
 
 UNDECIDED = (
     "answer is a number that may count from 0 or from 1, or be an option: say --answer-codes from_zero, from_one or "
     "options"
 )
 _SHIFT = {"from_zero": 0, "from_one": 1}
-_CODE = re.compile(r"(-?\d{1,3})(?![\d,%])([.):=]|\s+[-–=]\s)?")
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,21 @@ def _shifted(indices: dict[str, int], shift: int, size: int) -> dict[str, int]:
 
 
 def _named(text: str, options: Sequence[str]) -> int | None:
-    """The option of these words, in any case; of true and false also Yes and No."""
+    """The option of these words, in any case, with a code or without; of true and false also Yes and No."""
     if text in options:
         return options.index(text)
     plain = [option.casefold() for option in options]
     names = [text.casefold()]
     if text.casefold() in ("true", "false"):
         names.append("yes" if cell_truth(text) else "no")
-    return next((plain.index(name) for name in names if plain.count(name) == 1), None)
+    place = next((plain.index(name) for name in names if plain.count(name) == 1), None)
+    return _labelled(*label_of(names[0]), list(map(label_of, plain))) if place is None else place
+
+
+def _labelled(code: int | None, label: str, options: Sequence[tuple[int | None, str]]) -> int | None:
+    """The only option of this label, whose code is no other: "Female" is "2. Female", and "1. Female" is not."""
+    places = [at for at, (own, text) in enumerate(options) if text == label and (code is None) != (own is None)]
+    return places[0] if len(places) == 1 else None
 
 
 def _numbered(text: str, number: float, options: Sequence[str]) -> int | None:
@@ -94,10 +100,9 @@ def _numbered(text: str, number: float, options: Sequence[str]) -> int | None:
 
 def _own_codes(options: Sequence[str]) -> list[float | None]:
     """The codes that labels begin with, where all do: each with a mark ("2. Female"), or rising or falling by one."""
-    matches = [_CODE.match(option) for option in options]
-    codes = [float(match[1]) for match in matches if match]
+    codes = [code for option in options if (code := loose_label_of(option)[0]) is not None]
     steps = {after - before for before, after in itertools.pairwise(codes)}
-    marked = all(match and (match[2] or match[0] == option) for match, option in zip(matches, options, strict=True))
+    marked = all(label_of(option)[0] is not None or option.isdecimal() for option in options)
     if len(codes) < len(options) or not (marked or steps in ({1}, {-1})):
         return [None] * len(options)
-    return list(codes)
+    return [float(code) for code in codes]

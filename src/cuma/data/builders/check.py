@@ -63,7 +63,7 @@ def _question(item: FileItem, answers: int) -> dict[str, Any]:
     return {
         "question_id": item.id,
         "question": item.text,
-        "options": list(item.options),
+        "options": list(item.labels),
         "ordinal": item.ordinal,
         "ordinal_guessed": item.ordinal_guessed,
         "codes": _codes(item),
@@ -77,8 +77,8 @@ def _codes(item: FileItem) -> dict[str, str]:
     if item.reading is None:
         return {}
     first = {"from_zero": 0, "from_one": 1}.get(item.reading.codes) if item.reading.coded else None
-    codes = {} if first is None else {str(place + first): option for place, option in enumerate(item.options)}
-    names = {text: item.options[place] for text, place in item.reading.named.items()}
+    codes = {} if first is None else {str(place + first): option for place, option in enumerate(item.labels)}
+    names = {text: item.labels[place] for text, place in item.reading.named.items()}
     return {text: option for text, option in {**codes, **dict(sorted(names.items()))}.items() if text != option}
 
 

@@ -19,7 +19,7 @@ from cuma.data.builders.any_file import any_rows
 from cuma.data.builders.base import ANSWER_CODES, SPLITS, TASKS, Built, Ledger, Options, Task, who
 from cuma.data.builders.own_columns import checked_mapping, is_read, renamed_columns, task_of, used_columns
 from cuma.data.builders.own_items import FileItem, settle_items
-from cuma.data.builders.own_people import Row, in_common, settle_people
+from cuma.data.builders.own_people import Row, in_common, settle_people, without_column_codes
 from cuma.data.builders.own_rows import PEOPLE, WEIGHT, read_row
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
 from cuma.data.builders.reading import existing, no_rows
@@ -152,6 +152,7 @@ def understand(source: Path, columns: Mapping[str, str] | None = None, answer_co
     task = task_of(source, set(renamed.values()))
     numbered = enumerate({renamed[name]: cell for name, cell in row.items() if renamed[name]} for row in whole)
     rows = [kept for number, row in numbered if (kept := read_row(task, row, number, ledger)) is not None]
+    rows = without_column_codes(rows, ledger)
     result = Understood(task, [], ledger, *used_columns(renamed))
     for one in rows:
         for name, why in one.absent:

@@ -16,6 +16,8 @@ from cuma.data.builders.scales import is_ordinal
 from cuma.data.surveys.prompts import LETTERS
 from cuma.data.surveys.survey import OWN_COLUMNS
 from cuma.people.absence import is_absent
+from cuma.people.code_labels import column_labels
+from cuma.people.profiles import CODED
 
 OTHER_WAY = "question in other words or with other options than most of its rows: give it a question_id of its own"
 TOO_MANY = f"question with more than {len(LETTERS)} options, which a letter each cannot name"
@@ -32,6 +34,9 @@ class FileItem:
     id: str
     text: str
     options: tuple[str, ...]
+    """As they stand in the file."""
+    labels: tuple[str, ...]
+    """The same without codes in front of their labels, which a model does not need: "1. Always" is "Always"."""
     ordinal: bool
     ordinal_guessed: bool
     reading: Reading | None = None
@@ -65,12 +70,19 @@ def _usual_way(rows: list[RawRow]) -> tuple[FileItem, list[RawRow]]:
         ways.setdefault((row.values["question"], tuple(sorted(row.values["options"]))), []).append(row)
     way = max(ways, key=lambda way: (len(ways[way]), way))
     orders = Counter(tuple(row.values["options"]) for row in ways[way])
-    options = max(orders, key=lambda order: (len(orders) > 1 and is_ordinal(order), orders[order], order))
+    options = max(orders, key=lambda order: (len(orders) > 1 and is_ordinal(_labels(order)), orders[order], order))
+    labels = _labels(options)
     flags = Counter(flag for row in ways[way] if (flag := row.values["ordinal"]) is not None)
-    ordinal = max(flags, key=lambda flag: (flags[flag], flag)) if flags else is_ordinal(options)
-    item = FileItem(rows[0].values["question_id"], way[0], options, ordinal, not flags)
+    ordinal = max(flags, key=lambda flag: (flags[flag], flag)) if flags else is_ordinal(labels)
+    item = FileItem(rows[0].values["question_id"], way[0], options, labels, ordinal, not flags)
     item.left_out[OTHER_WAY] += len(rows) - len(ways[way])
     return item, ways[way]
+
+
+def _labels(options: tuple[str, ...]) -> tuple[str, ...]:
+    bare = column_labels(options)
+    labels = tuple(bare.get(option, option) for option in options)
+    return labels if len(set(labels)) == len(options) else options
 
 
 def _usable(item: FileItem, rows: list[RawRow], codes: str, ledger: Ledger) -> list[RawRow]:
@@ -84,6 +96,7 @@ def _usable(item: FileItem, rows: list[RawRow], codes: str, ledger: Ledger) -> l
     if item.ordinal_guessed and len(item.options) > 2:
         kind = "a scale" if item.ordinal else "names without order"
         ledger.note(f"question: `ordinal` left out, its options taken for {kind}")
+    ledger.note(f"question: options with a {CODED}", item.labels != item.options)
     ledger.note("question: its rows differ in `ordinal`, most of them count", _differ(rows, "ordinal"))
     if "answer" not in rows[0].values:
         return [_with(row, item, distribution=_shares(row, item)) for row in rows]
@@ -109,7 +122,7 @@ def _refusal(item: FileItem, rows: list[RawRow]) -> str:
     if _differ(rows, "answer_codes"):
         return SEVERAL_CODES
     orders = {tuple(row.values["options"]) for row in rows}
-    if item.ordinal and not is_ordinal(item.options) and orders - {item.options, item.options[::-1]}:
+    if item.ordinal and not is_ordinal(item.labels) and orders - {item.options, item.options[::-1]}:
         return NO_ORDER
     return ""
 
@@ -136,7 +149,7 @@ def _place(row: RawRow, item: FileItem, reading: Reading, turned: bool) -> tuple
 
 def _with(row: RawRow, item: FileItem, **values: object) -> RawRow:
     kept = {name: row.values[name] for name in row.values if name not in ("answer_codes", "answer", "distribution")}
-    return replace(row, values={**kept, "options": list(item.options), "ordinal": item.ordinal, **values})
+    return replace(row, values={**kept, "options": list(item.labels), "ordinal": item.ordinal, **values})
 
 
 def _shares(row: RawRow, item: FileItem) -> list[float]:

@@ -14,7 +14,7 @@ from cuma.data.builders.cell_text import cell_number
 from cuma.data.builders.own_rows import PERSON, WEIGHT, RawRow
 from cuma.errors import BenchmarkError
 from cuma.people.absence import is_absent
-from cuma.people.profiles import FIELDS, Profile
+from cuma.people.profiles import CODED, FIELDS, Profile, without_codes
 
 NOT_KNOWN = "not known"
 """The group of whoever has neither a group nor a country."""
@@ -35,6 +35,14 @@ class Row:
     """The id in the file. Several people who have one stay in one split."""
     group: str
     weight: float | None
+
+
+def without_column_codes(rows: list[RawRow], ledger: Ledger) -> list[RawRow]:
+    """The rows, without the codes that stand in front of labels in whole columns of the profile."""
+    profiles, times = without_codes([row.profile for row in rows])
+    for name, count in times.items():
+        ledger.note(f"{name}: {CODED}", count)
+    return [replace(row, profile=profile) for row, profile in zip(rows, profiles, strict=True)] if times else rows
 
 
 def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:

@@ -13,8 +13,9 @@ from cuma.data.builders.base import ANSWER_CODES, Ledger, Task, message
 from cuma.data.builders.cell_text import cell_number, cell_text, cell_truth
 from cuma.errors import ProfileError
 from cuma.people.absence import is_absent, read_value
+from cuma.people.code_labels import label_of
 from cuma.people.literals import NotPlain, structure
-from cuma.people.profiles import FIELDS, Profile
+from cuma.people.profiles import CODED, FIELDS, Profile
 
 PERSON, GROUP, WEIGHT = "person_id", "group", "weight"
 PEOPLE = "n"
@@ -110,9 +111,12 @@ def _field(name: str, cell: Any, ledger: Ledger) -> tuple[str | None, str | None
     if name.endswith("country") and isinstance(cell, str) and cell.strip() == "NA":
         ledger.note('country "NA", read as Namibia')
     try:
-        return read_value(name, cell)
+        text, why = read_value(name, cell)
     except ProfileError:
         raise _Unusable(NO_PROFILE) from None
+    if isinstance(cell, str) and text is not None and label_of(" ".join(cell.split()))[0] is not None:
+        ledger.note(f"{name}: {CODED}", text != " ".join(cell.split()))
+    return text, why
 
 
 def _written(value: Any, what: str) -> Any:

@@ -17,12 +17,14 @@ from tqdm.auto import tqdm
 
 from cuma.data.builders.base import SPLITS, TASKS, Ledger, Options, Task, message, who
 from cuma.data.builders.person_splits import SHARES, UNSEEN, assign, check_holdout, draw, held_out, lot
+from cuma.data.surveys.prompts import LETTERS
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
 
 NOT_KNOWN = "not known"
 """The group of people whose country is not known."""
-LETTERS = "ABCD"
+REPLIES = 4
+"""Replies among which a person chose."""
 ASKED = "Which of these four replies does the person prefer? Answer with its letter alone."
 _BATCH = 1_000
 """Rows that are held as Python objects at a time."""
@@ -182,7 +184,7 @@ def _sft(before: tuple[Turn, ...], turn: Turn, ledger: Ledger) -> Iterator[Row]:
 
 def _discrimination(before: tuple[Turn, ...], turn: Turn, ledger: Ledger) -> Iterator[Row]:
     """The replies keep the data's order, which knows nothing of the answer."""
-    if len(turn.replies) != len(LETTERS):
+    if len(turn.replies) != REPLIES:
         ledger.drop("discrimination: not four replies")
     elif turn.replies.count(turn.replies[turn.chosen]) > 1:
         ledger.drop("discrimination: another reply has the text of the preferred one")
@@ -196,7 +198,7 @@ def _discrimination(before: tuple[Turn, ...], turn: Turn, ledger: Ledger) -> Ite
 
 
 def _lettered(replies: Sequence[str]) -> str:
-    lines = "\n\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, replies, strict=True))
+    lines = "\n\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS[: len(replies)], replies, strict=True))
     return f"\n\n---\n\n{lines}\n\n---\n\n"
 
 

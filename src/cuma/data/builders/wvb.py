@@ -18,7 +18,7 @@ from cuma.data.builders.reading import existing
 from cuma.data.builders.wvb_codes import FIELDS, PROFILE_COLUMNS
 from cuma.data.builders.wvb_reading import Respondents, probe_people, read
 from cuma.data.builders.wvb_scales import Metadata, Scale, read_metadata
-from cuma.data.surveys.prompts import NO_PERSONA
+from cuma.data.surveys.prompts import LETTERS, NO_PERSONA
 from cuma.people.profiles import Profile
 
 LICENCE = (
@@ -36,7 +36,6 @@ FORMS = ("json", "letter")
 """How a question is put: WorldValuesBench's JSON, which tells of the person and is answered by a score, and lettered
 options, which say nothing of the person (`told_who_asks` does) and are answered by a letter."""
 SFT = Features({"prompt": MESSAGES, "completion": MESSAGES, "form": Value("string"), **WHO})
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def build(source: Path, options: Options) -> Built:
@@ -253,7 +252,7 @@ class _Known:
             scale, profile = self.scales[column], self.profiles[place]
             prompts += [_json_prompt(scale, _interview(self.asked, profile)), _letter_prompt(scale)]
             score = json.dumps({_SCORE: scale.scores[answer]})
-            completions += [[message("assistant", score)], [message("assistant", _LETTERS[answer])]]
+            completions += [[message("assistant", score)], [message("assistant", LETTERS[answer])]]
         schema = SFT.arrow_schema
         data = {
             "prompt": pa.array(prompts, type=schema.field("prompt").type),
@@ -310,6 +309,6 @@ def _json_prompt(scale: Scale, interview: str) -> list[dict[str, str]]:
 
 
 def _letter_prompt(scale: Scale) -> list[dict[str, str]]:
-    options = [f"{_LETTERS[place]}. {option}" for place, option in enumerate(scale.options)]
+    options = [f"{LETTERS[place]}. {option}" for place, option in enumerate(scale.options)]
     asks = "\n".join([scale.text, *options, "Answer with one letter."])
     return [message("system", NO_PERSONA), message("user", asks)]

@@ -6,37 +6,38 @@ Short on purpose: on a CPU every prompt token costs, in training and in evaluati
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 
 from cuma.data.surveys.survey import Question
 from cuma.errors import BenchmarkError
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = string.ascii_uppercase
 """What stands before the options and is answered: one token each at the start of an assistant turn, without a space."""
 
-_EITHER = LETTERS + LETTERS.lower()
+_FEWEST = 10
+"""Replies to questions of up to so many options are read alike: a K is no second answer beside "A, K"."""
 _LEAD = r"""(?:
     (?:(?:the|my)\s+)? (?:(?:best|chosen|correct|final|right)\s+)?
         (?:answer|choice|letter|option|response) (?:\s+(?:is|would\s+be))?
     | I (?:\s+(?:would|will|have\s+to)|['’](?:d|ll))? \s+ (?:answer|choose|go\s+with|pick|say|select|think)
     | boxed | text
     ) (?![^\W_]) [\W_]*"""
-_WORD = r"""(?: [^\W_] | ['’-][^\W_] | \.[^\W_]\b | [+#%] | (?<=I)[^\S\n]*[,–—-] )"""
-_SECOND = rf"""(?:
-    [)\]}}]* \s* (?:[,;:–-]|and\b|or\b) \s* (?:(?:and|or)\s)? ["'“‘(*]*
-    [{_EITHER}] (?:[^\w\s'’-]|\s*$|\s+(?:and|or)\b) )"""
+_WORD = r"""(?: [^\W_] | ['’-][^\W_] | \.[^\W_]\b | [+#%] | (?<=[IO])[^\S\n]*[,–—-] )"""
+_SECOND = r"""(?:
+    [)\]}]* \s* (?:[,;:–-]|and\b|or\b) \s* (?:(?:and|or)\s)? ["'“‘(*]*
+    [EITHER] (?:[^\w\s'’-]|\s*$|\s+(?:and|or)\b) )"""
 _END = r"""(?:
     \s*$ | [^\S\n]* (?: [\n)\]}>:;!=<$,–—] | -\s | \.(?!\.) | (?:is|because|since)\b | \([^()\n]*\)\W*(?:$|\n) ))"""
-_ANSWER = re.compile(
-    rf"""(?:<think>.*?</think>)? [\W_]* (?:{_LEAD})*
-    (?-i:([{_EITHER}])) (?!{_WORD}) ["'”’»*_`~]* (?!{_SECOND}) {_END}""",
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
-)
+_ANSWER = rf"""(?:<think>.*?</think>)? [\W_]* (?:{_LEAD})*
+    (?-i:([EITHER])) (?!{_WORD}) ["'”’»*_`~]* (?!{_SECOND}) {_END}"""
 """A reply that is one letter, announced, decorated or followed by more: "B", "(b)", "**B.** No", "The answer is B".
 
-A word is no letter: "I cannot say", "A person like me", "I, as a model", "C'est". Nor are two of them: "A or B". What
-may follow is the same for all letters (but that "I, …" and "I - …" are words), so that no option is favoured.
+A word is no letter: "I cannot say", "A person like me", "I, as a model", "O, well", "C'est". Nor are two of them: "A or
+B". What may follow is the same for all letters (but that "I, …" and "O - …" are words), so that no option is favoured.
+A reply that is a chat's abbreviation ("K", "N", "U", "Y") is the letter, where so many options were shown.
 """
 
 Message = dict[str, str]
@@ -100,6 +101,13 @@ def told_who_asks(messages: Sequence[Message], sentence: str) -> list[Message]:
 
 def parse_letter(reply: str, options: int) -> int | None:
     """The index of the one letter that a reply gives; None if it gives none, or none of the `options` shown."""
-    match = _ANSWER.match(unicodedata.normalize("NFKC", reply).strip())
+    match = _answer(_FEWEST if options <= _FEWEST else len(LETTERS)).match(unicodedata.normalize("NFKC", reply).strip())
     letter = LETTERS.index(match[1].upper()) if match else options
     return letter if letter < options else None
+
+
+@cache
+def _answer(letters: int) -> re.Pattern[str]:
+    """`_ANSWER` for the first letters of the alphabet."""
+    either = LETTERS[:letters] + LETTERS[:letters].lower()
+    return re.compile(_ANSWER.replace("EITHER", either), re.VERBOSE | re.IGNORECASE | re.DOTALL)

@@ -225,6 +225,13 @@ class Estimates:
     value: dict[str, float]
     replicates: dict[str, Floats]
     """[B] over draws; empty without draws."""
+    by_units: tuple[dict[str, Floats], ...] = ()
+    """[B] over draws of the survey's units, groups staying as they are: the same units for all groups, and others for
+    each. Empty where no design is known."""
+
+    def figures(self, name: str) -> list[Floats]:
+        """A metric's replicates, over groups and then over units."""
+        return [draws[name] for draws in (self.replicates, *self.by_units)]
 
 
 def measure(cells: CellShares, weight: Floats, diversity: Floats | None = None) -> dict[str, Floats]:

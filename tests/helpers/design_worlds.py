@@ -26,6 +26,8 @@ class Plan:
     weights: float = 0.4
     """Standard deviation of the weights' logarithm."""
     lonely: int = 0
+    own: bool = False
+    """Whether a unit's people are all of one group; else groups are spread over all units."""
 
 
 def draw_design_world(
@@ -39,7 +41,7 @@ def draw_design_world(
     per = np.where(np.arange(plan.strata) < plan.strata - plan.lonely, plan.units, 1)
     stratum = np.repeat(np.arange(plan.strata), per)
     unit = np.repeat(np.arange(len(stratum)), rng.poisson(plan.people, size=len(stratum)))
-    group = rng.integers(len(places), size=len(unit))
+    group = unit % len(places) if plan.own else rng.integers(len(places), size=len(unit))
     level = np.linspace(-0.5, 0.5, plan.strata)[stratum[unit]]
     weight = np.exp(plan.weights * rng.normal(size=len(unit)))
     tables = []

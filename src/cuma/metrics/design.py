@@ -31,6 +31,23 @@ _AT_ONCE = 100
 
 
 @dataclass(frozen=True, eq=False)
+class Replicates:
+    """The survey's own replicate weights."""
+
+    times: Floats
+    """[N, R] how often each person counts in each replicate, over how often they count in the whole sample."""
+    coefficients: Floats
+    """[R] a variance is the sum of these times the replicates' squared distances from their mean."""
+    kind: str
+    """"brr", "jackknife", … (`cuma.metrics.replicates`)"""
+
+    def variance(self, figures: Floats) -> Floats:
+        """[...]: the variance of an estimate with replicates [..., R]; NaN ones count as their mean."""
+        away = figures - np.nanmean(figures, axis=-1, keepdims=True)
+        return np.asarray(np.nansum(away**2 * self.coefficients, axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
 class Design:
     """N people in U units of H strata. All units of the survey are known, also those without any of the N people."""
 
@@ -46,12 +63,8 @@ class Design:
     """False: everybody is a unit of their own."""
     weights: str | None = None
     """What the survey calls its weights."""
-    replicates: Floats | None = None
-    """[N, R] how often each person counts in each replicate, over how often they count in the whole sample."""
-    coefficients: Floats | None = None
-    """[R] a variance is the sum of these times the replicates' squared distances from their mean."""
-    kind: str | None = None
-    """Of the replicates: "brr", "jackknife", …"""
+    replicates: Replicates | None = None
+    """Taken in place of strata and units."""
     unknown: int = 0
     """People without a stratum or a unit, though others have one."""
 
@@ -68,7 +81,8 @@ class Design:
         person: ArrayLike,
         strata: Iterable[object] | None,
         units: Iterable[object] | None,
-        **more: Any,
+        weights: str | None = None,
+        replicates: Replicates | None = None,
     ) -> Design:
         """From the survey's own labels of strata and units [N], which become running numbers.
 
@@ -81,8 +95,8 @@ class Design:
         alone = np.where(there, labels, labels.max(initial=0) + 1 + np.arange(len(number)))
         pairs, unit = np.unique(np.column_stack([stratum, alone]), axis=0, return_inverse=True)
         lacks = (~known & (strata is not None)) | (~there & (units is not None))
-        facts = {"strata_known": strata is not None, "units_known": units is not None, "unknown": int(lacks.sum())}
-        return cls(number, unit.ravel(), pairs[:, 0], **facts, **more)
+        known_of = (strata is not None, units is not None)
+        return cls(number, unit.ravel(), pairs[:, 0], *known_of, weights, replicates, int(lacks.sum()))
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
@@ -98,7 +112,7 @@ class Design:
     def freedom(self) -> int:
         """Degrees of freedom: units less strata; without either, replicates less one."""
         if self.replicates is not None and not (self.strata_known or self.units_known):
-            return max(self.replicates.shape[1] - 1, 1)
+            return len(self.replicates.coefficients) - 1
         return max(len(self.stratum) - len(self.sizes), 1)
 
     def at(self, person: NDArray[np.int64]) -> Design:
@@ -109,19 +123,22 @@ class Design:
                 f"The survey's design does not know {(rows < 0).sum()} of {len(person)} people of the predictions. "
                 "Evaluate the run again."
             )
-        kept = None if self.replicates is None else self.replicates[rows]
+        own = self.replicates
+        kept = None if own is None else replace(own, times=own.times[rows])
         return replace(self, person=person, unit=self.unit[rows], replicates=kept)
 
     def same_as(self, other: Design | None) -> bool:
         """Whether both are one design of the same people."""
         if other is None or (self.replicates is None) != (other.replicates is None):
             return False
-        pairs = [(self.unit, other.unit), (self.stratum, other.stratum), (self.replicates, other.replicates)]
-        return all(np.array_equal(one, two) for one, two in pairs if one is not None and two is not None)
+        own, theirs = self.replicates, other.replicates
+        times = own is None or theirs is None or np.array_equal(own.times, theirs.times)
+        return times and np.array_equal(self.unit, other.unit) and np.array_equal(self.stratum, other.stratum)
 
     def facts(self) -> dict[str, Any]:
         """What a reader is told: numbers of strata and units (None where not known), of strata with one unit, …"""
-        replicates = None if self.replicates is None else {"kind": self.kind, "count": self.replicates.shape[1]}
+        own = self.replicates
+        replicates = None if own is None else {"kind": own.kind, "count": len(own.coefficients)}
         return {
             "strata": len(self.sizes) if self.strata_known else None,
             "units": len(self.stratum) if self.units_known else None,
@@ -231,26 +248,19 @@ def weighted_means(
     if design.replicates is None:
         variance = design.variance(w[:, None] * away / safe[place], place, domains)
     else:
-        variance = _replicate_variance(w, y, place, domains, design)
+        variance = _replicate_variance(w, y, place, domains, design.replicates)
     return Means(n, mean, variance, simple)
 
 
-def _replicate_variance(w: Floats, y: Floats, place: NDArray[np.int64], domains: int, design: Design) -> Floats:
-    assert design.replicates is not None and design.coefficients is not None
+def _replicate_variance(w: Floats, y: Floats, place: NDArray[np.int64], domains: int, own: Replicates) -> Floats:
     variance = np.zeros((domains, y.shape[1]))
     for domain in range(domains):
         rows = place == domain
-        times = design.replicates[rows] * w[rows, None]
+        times = own.times[rows] * w[rows, None]
         total = times.sum(axis=0)
         means = (y[rows].T @ times) / np.where(total > 0, total, 1.0)
-        variance[domain] = replicate_variance(means, design.coefficients)
+        variance[domain] = own.variance(means)
     return variance
-
-
-def replicate_variance(replicates: Floats, coefficients: Floats) -> Floats:
-    """[...]: the variance of an estimate with `replicates` [..., R], around their mean; NaN ones count as the mean."""
-    away = replicates - np.nanmean(replicates, axis=-1, keepdims=True)
-    return np.asarray(np.nansum(away**2 * coefficients, axis=-1))
 
 
 def sums_by(values: Floats, place: NDArray[np.int64], places: int) -> Floats:

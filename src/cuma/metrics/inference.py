@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
-from cuma.metrics.design import Design, replicate_variance
+from cuma.metrics.design import Design
 from cuma.metrics.measure import METRICS, Estimates
 from cuma.metrics.pointwise import Floats, low_option_mass
 
@@ -126,11 +126,11 @@ def student_deviations(value: float, replicates: Floats, units: int) -> Floats |
 def design_deviations(value: float, replicates: Floats, units: int, design: Design | None) -> Floats | None:
     """`student_deviations` where the survey's units are drawn, `units` of them; the survey's own replicates give a
     variance, and the deviations are normal ones of that size."""
-    if design is None or design.coefficients is None:
+    if design is None or design.replicates is None:
         return student_deviations(value, replicates, units)
     if units < 2 or not np.isfinite(value) or not np.isfinite(replicates).all():
         return None
-    scatter = np.sqrt(replicate_variance(replicates, design.coefficients))
+    scatter = np.sqrt(design.replicates.variance(replicates))
     normal = norm.ppf((np.arange(GRID) + 0.5) / GRID)
     return np.asarray(scatter * normal * _student(units) / norm.ppf((1 + LEVEL) / 2))
 
@@ -158,8 +158,8 @@ class DesignExcess:
         return np.asarray(deviations * np.sqrt(1 + excess / groups))
 
     def _variance(self, replicates: Floats) -> float:
-        if self.design.coefficients is not None:
-            return float(replicate_variance(replicates, self.design.coefficients))
+        if self.design.replicates is not None:
+            return float(self.design.replicates.variance(replicates))
         return float(np.nanvar(replicates))
 
 
@@ -235,9 +235,7 @@ def metric_entries(
     return scores
 
 
-def _ends(
-    name: str, estimates: Estimates, scatter: Scatter, excess: DesignExcess | None
-) -> tuple[float, float] | None:
+def _ends(name: str, estimates: Estimates, scatter: Scatter, excess: DesignExcess | None) -> tuple[float, float] | None:
     value, figures = estimates.value[name], estimates.figures(name)
     if not METRICS[name].interval:
         return None

@@ -116,16 +116,18 @@ class Sample:
         return rows.stop - rows.start if self.design is None else self.design.worth(self.design.unit[rows])
 
     def design_effect(self, group: int | None = None) -> dict[str, Any]:
-        """{"design_effect": {"mean", "median", "worst"}} over the cells of at least `MIN_PEOPLE` people, of one group or
-        of all; nothing where the design is not known, None where there is no such cell."""
+        """{"design_effect": {"mean", "median", "worst"}} over the cells of at least `MIN_PEOPLE` people, of one group
+        or of all; nothing where the design is not known, None where there is no such cell."""
         if self.design is None:
             return {}
         n = np.stack([means.n for means in self.design_means], axis=1)
         told = np.where(n >= MIN_PEOPLE, self.design_effects, np.nan)
         told = told if group is None else told[group]
         known = told[np.isfinite(told)]
-        ways = {"mean": np.mean, "median": np.median, "worst": np.max}
-        return {"design_effect": {name: float(way(known)) for name, way in ways.items()} if len(known) else None}
+        if not len(known):
+            return {"design_effect": None}
+        figures = {"mean": known.mean(), "median": np.median(known), "worst": known.max()}
+        return {"design_effect": {name: float(figure) for name, figure in figures.items()}}
 
     def sizes(self) -> dict[str, Any]:
         """Groups and people with any answer, and the cells (group × question) left out because nobody answered; with a
@@ -173,9 +175,7 @@ def read_parts(
     return {part: _read(rows, items, design) for part, rows in parts.items() if len(rows)}
 
 
-def _read(
-    rows: pd.DataFrame, items: tuple[Item, ...], design: Design | None
-) -> tuple[Sample, Predictions]:
+def _read(rows: pd.DataFrame, items: tuple[Item, ...], design: Design | None) -> tuple[Sample, Predictions]:
     if rows.duplicated(["person", "question_id"]).any():
         raise BenchmarkError("The predictions hold a person's answer to one question twice; expected one row for each.")
     weight = [WEIGHT] if WEIGHT in rows.columns else []
@@ -290,18 +290,17 @@ def unit_draws(people: Sample, blocks: Sequence[Floats], draws: int, seed: int) 
     """
     design = people.design
     assert design is not None
-    times = design.draws(draws, seed) if design.replicates is None else None
-    number = draws if design.replicates is None else design.replicates.shape[1]
+    own = design.replicates
+    times = design.draws(draws, seed) if own is None else own.times
+    number = times.shape[1]
     sums = tuple(np.zeros((block.shape[1], len(people.groups), number)) for block in blocks)
     for group in range(len(people.groups)):
         rows = slice(int(people.starts[group]), int(people.starts[group + 1]))
-        if times is None:
-            often = design.replicates[rows]
-            parts = [block[rows] for block in blocks]
-        else:
+        if own is None:
             units, inverse = np.unique(design.unit[rows], return_inverse=True)
-            often = times[units]
-            parts = [sums_by(block[rows], inverse.ravel(), len(units)) for block in blocks]
+            often, parts = times[units], [sums_by(block[rows], inverse.ravel(), len(units)) for block in blocks]
+        else:
+            often, parts = times[rows], [block[rows] for block in blocks]
         for total, part in zip(sums, parts, strict=True):
             total[:, group] = part.T @ often
     return sums

@@ -26,6 +26,8 @@ from cuma.errors import BenchmarkError
 Floats = NDArray[np.float64]
 REPLICATE = "replicate_weights"
 COLUMNS = ("person", "stratum", "unit")
+RANK = 1e-9
+"""Of the largest eigenvalue: what counts as none."""
 _AT_ONCE = 100
 """Draws that are made together."""
 
@@ -37,14 +39,25 @@ class Replicates:
     times: Floats
     """[N, R] how often each person counts in each replicate, over how often they count in the whole sample."""
     coefficients: Floats
-    """[R] a variance is the sum of these times the replicates' squared distances from their mean."""
+    """[R] a variance is the sum of these times the replicates' squared distances."""
     kind: str
     """"brr", "jackknife", … (`cuma.metrics.replicates`)"""
 
-    def variance(self, figures: Floats) -> Floats:
-        """[...]: the variance of an estimate with replicates [..., R]; NaN ones count as their mean."""
-        away = figures - np.nanmean(figures, axis=-1, keepdims=True)
-        return np.asarray(np.nansum(away**2 * self.coefficients, axis=-1))
+    @cached_property
+    def freedom(self) -> int:
+        """The rank of the replicate weights less one (R's `degf`): how many of them say something of their own."""
+        sizes = np.linalg.eigvalsh(self.times.T @ self.times)
+        return max(int((sizes > RANK * sizes.max()).sum()) - 1, 1)
+
+    def variance(self, figures: Floats, value: ArrayLike) -> Floats:
+        """[...]: the variance of an estimate `value` [...] with replicates [..., R]; NaN ones do not count.
+
+        A jackknife's distances are from the estimate, for its replicates may lie to one side of it; those of
+        half-samples and bootstraps from their mean, for the noise that they add moves distances such as an EMD up.
+        """
+        near = np.asarray(value)[..., None]
+        centre = near if "jackknife" in self.kind else np.nanmean(figures, axis=-1, keepdims=True)
+        return np.asarray(np.nansum((figures - centre) ** 2 * self.coefficients, axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +122,15 @@ class Design:
         return np.where(self.sizes > 1, self.sizes / np.maximum(self.sizes - 1, 1), 1.0)
 
     @property
+    def noise(self) -> float:
+        """How much of the sample's noise a draw of units, or a replicate, adds to it: all, or little (jackknife)."""
+        return 1.0 if self.replicates is None else float(1 / self.replicates.coefficients.sum())
+
+    @cached_property
     def freedom(self) -> int:
-        """Degrees of freedom: units less strata; without either, replicates less one."""
+        """Degrees of freedom: units less strata; without either, those of the replicates."""
         if self.replicates is not None and not (self.strata_known or self.units_known):
-            return len(self.replicates.coefficients) - 1
+            return self.replicates.freedom
         return max(len(self.stratum) - len(self.sizes), 1)
 
     def at(self, person: NDArray[np.int64]) -> Design:
@@ -176,8 +194,11 @@ class Design:
         order = np.argsort(self.stratum, kind="stable")
         return np.split(order, np.cumsum(self.sizes)[:-1])
 
-    def worth(self, units: NDArray[np.int64]) -> int:
-        """How many independent units `units` stand for: of each stratum not all, but all but one."""
+    def worth(self, people: slice | NDArray[np.bool_]) -> int:
+        """How many independent units these of the people stand for: those they are in, of each stratum all but one."""
+        units = self.unit[people]
+        if self.replicates is not None:
+            return min(len(units), self.freedom + 1)
         held = np.bincount(self.stratum[np.unique(units)], minlength=len(self.sizes))
         return int(np.minimum(held, np.maximum(self.sizes - 1, 1)).sum())
 
@@ -248,18 +269,18 @@ def weighted_means(
     if design.replicates is None:
         variance = design.variance(w[:, None] * away / safe[place], place, domains)
     else:
-        variance = _replicate_variance(w, y, place, domains, design.replicates)
+        variance = _replicate_variance(w, y, place, mean, design.replicates)
     return Means(n, mean, variance, simple)
 
 
-def _replicate_variance(w: Floats, y: Floats, place: NDArray[np.int64], domains: int, own: Replicates) -> Floats:
-    variance = np.zeros((domains, y.shape[1]))
-    for domain in range(domains):
+def _replicate_variance(w: Floats, y: Floats, place: NDArray[np.int64], mean: Floats, own: Replicates) -> Floats:
+    variance = np.zeros_like(mean)
+    for domain in range(len(mean)):
         rows = place == domain
         times = own.times[rows] * w[rows, None]
         total = times.sum(axis=0)
         means = (y[rows].T @ times) / np.where(total > 0, total, 1.0)
-        variance[domain] = own.variance(means)
+        variance[domain] = own.variance(means, mean[domain])
     return variance
 
 

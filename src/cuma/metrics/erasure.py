@@ -77,7 +77,7 @@ def within(side: Side) -> dict[str, Any]:
         replicates = _ratios(model, people, n, draws.times)
         pairs = zip(values, replicates, strict=True)
         deviations = [group_deviations(float(value), ratio, draws) for value, ratio in pairs]
-        deviations = _widened(side, deviations, replicates)
+        deviations = _widened(side, values, deviations, replicates)
     *by_question, together = [estimate(float(v), d) for v, d in zip(values, deviations, strict=True)]
     there = np.maximum((n > 0).sum(axis=1)[:, 0], 1)
     means = [(variances[:, :, 0] * (side.n > 0)).sum(axis=1) / there for variances in (model, people)]
@@ -88,8 +88,8 @@ def within(side: Side) -> dict[str, Any]:
     return {"within_ratio": together, "questions": questions}
 
 
-def _widened(side: Side, deviations: list[Floats | None], replicates: Floats) -> list[Floats | None]:
-    """`deviations` of the ratios with what the survey's units add; replicates [Q+1, B] are over groups."""
+def _widened(side: Side, values: Floats, deviations: list[Floats | None], replicates: Floats) -> list[Floats | None]:
+    """`deviations` of the ratios `values` [Q+1] with what the survey's units add; replicates [Q+1, B] are over groups."""
     people, groups = side.people, len(side.people.groups)
     if people.design is None:
         return deviations
@@ -100,8 +100,8 @@ def _widened(side: Side, deviations: list[Floats | None], replicates: Floats) ->
         moved = replace(side, cells=Cells.of(people, answers))
         figures.append(_ratios(*_variances(moved, n), n, np.ones((groups, 1))))
     excess = DesignExcess(groups, people.design)
-    rows = zip(deviations, *figures, strict=True)
-    return [None if away is None else excess.widened(away, own) for away, *own in rows]
+    rows = zip(values, deviations, *figures, strict=True)
+    return [None if away is None else excess.widened(float(value), away, own) for value, away, *own in rows]
 
 
 def _variances(side: Side, n: Floats) -> tuple[Floats, Floats]:

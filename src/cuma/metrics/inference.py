@@ -130,7 +130,7 @@ def design_deviations(value: float, replicates: Floats, units: int, design: Desi
         return student_deviations(value, replicates, units)
     if units < 2 or not np.isfinite(value) or not np.isfinite(replicates).all():
         return None
-    scatter = np.sqrt(design.replicates.variance(replicates))
+    scatter = np.sqrt(design.replicates.variance(replicates, value))
     normal = norm.ppf((np.arange(GRID) + 0.5) / GRID)
     return np.asarray(scatter * normal * _student(units) / norm.ppf((1 + LEVEL) / 2))
 
@@ -147,19 +147,20 @@ class DesignExcess:
     groups: int
     design: Design
 
-    def widened(self, deviations: Floats, figures: Sequence[Floats]) -> Floats:
+    def widened(self, value: float, deviations: Floats, figures: Sequence[Floats]) -> Floats:
         """`deviations` of a figure with replicates [B] over groups, over units together, and over units apart."""
         if not deviations.any():
             return deviations
-        replicates, together, alone = figures[0], *map(self._variance, figures[1:])
+        replicates = figures[0]
+        together, alone = (self._variance(value, moved) for moved in figures[1:])
         student = t.ppf((1 + LEVEL) / 2, self.design.freedom) / norm.ppf((1 + LEVEL) / 2)
         excess = max(together - alone, 0.0) * self.groups / (self.groups - 1) * student**2
         groups = float(np.nanvar(replicates)) * self.groups / (self.groups - 1)
         return np.asarray(deviations * np.sqrt(1 + excess / groups))
 
-    def _variance(self, replicates: Floats) -> float:
+    def _variance(self, value: float, replicates: Floats) -> float:
         if self.design.replicates is not None:
-            return float(self.design.replicates.variance(replicates))
+            return float(self.design.replicates.variance(replicates, value))
         return float(np.nanvar(replicates))
 
 
@@ -251,7 +252,7 @@ def _deviations(
 ) -> Floats | None:
     """From `Estimates.figures`, or their differences."""
     deviations = scatter(value, figures[0])
-    return deviations if deviations is None or excess is None else excess.widened(deviations, figures)
+    return deviations if deviations is None or excess is None else excess.widened(value, deviations, figures)
 
 
 def differences(

@@ -17,7 +17,7 @@ SAME = 1e-9
 
 
 def coefficients(kind: str, times: Floats, fay: float = 0.0) -> Floats:
-    """[R]: so that a variance is Σ_r c_r (θ_r - θ̄)² (Wolter 2007, chapters 3 to 5).
+    """[R]: so that a variance is Σ_r c_r (θ_r - θ)² (Wolter 2007, chapters 3 to 5).
 
     kind: "brr" and "bootstrap" 1/R; "fay" 1/(R (1-fay)²); "jackknife", of units without strata, (R-1)/R;
     "stratified_jackknife" (n-1)/n for each of a stratum's n units, read off the weights (`_by_stratum`).

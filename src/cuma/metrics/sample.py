@@ -87,8 +87,7 @@ class Sample:
         assert self.design is not None
         worth = np.full((len(self.groups), len(self.items)), np.nan)
         for g, q in np.ndindex(*worth.shape):
-            rows = slice(int(self.starts[g]), int(self.starts[g + 1]))
-            units = self.design.worth(self.design.unit[rows][self.answers[rows, q] >= 0])
+            units = self.design.worth((self.group_of == g) & (self.answers[:, q] >= 0))
             effect = self.design_effects[g, q]
             if units > 1 and effect > 0:
                 worth[g, q] = self.design_means[q].n[g] / effect * (units - 1) / units
@@ -113,7 +112,7 @@ class Sample:
     def units(self, group: int) -> int:
         """How many people of a group there are to draw; with a known design, how many units."""
         rows = slice(int(self.starts[group]), int(self.starts[group + 1]))
-        return rows.stop - rows.start if self.design is None else self.design.worth(self.design.unit[rows])
+        return rows.stop - rows.start if self.design is None else self.design.worth(rows)
 
     def design_effect(self, group: int | None = None) -> dict[str, Any]:
         """{"design_effect": {"mean", "median", "worst"}} over the cells of at least `MIN_PEOPLE` people, of one group

@@ -156,7 +156,7 @@ def _estimate(people: Sample, methods: Mapping[str, Predictions], times: Floats,
             sums = unit_draws(people, [people.features(), figures.values], min(times.shape[1], UNIT_DRAWS), seed)
             for answers, values in (sums, apart(sums, seed)):
                 moved = Cells.of(people, answers)
-                between = pair_sum(people.columns, moved.n, moved.observed, once) - 2 * chance
+                between = pair_sum(people.columns, moved.n, moved.observed, once) - (1 + people.design.noise) * chance
                 by_units.append(measure(cell_shares(moved, figures, floors, values), once, between))
         point = {metric: float(figure[0]) for metric, figure in value.items()}
         estimates[name] = Estimates(point, replicates, tuple(by_units))

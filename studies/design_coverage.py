@@ -1,6 +1,6 @@
 """Do the intervals hold the truth where a survey drew units of people? A simulation with known truth.
 
-python studies/design_coverage.py [--worlds 500] [--output docs/results/design_coverage.json]
+python studies/design_coverage.py [--worlds 200] [--output docs/results/design_coverage.json]
 
 A population of strata whose units are alike inside and have people of every group (tests/helpers/design_worlds.py).
 Every world draws new units and people; "over groups" also new groups, "single groups" the same ones. Each world is
@@ -109,7 +109,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worlds", type=int, default=500)
+    parser.add_argument("--worlds", type=int, default=200)
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--output", type=Path, default=Path("docs/results/design_coverage.json"))
     options = parser.parse_args()

@@ -89,10 +89,6 @@ def _taylor() -> Any:
     return TaylorEstimator(PopParam.mean)
 
 
-def _units(rows: pd.DataFrame, source: Source) -> pd.Series:
-    return rows[source.stratum].astype(str) + "-" + rows[source.unit].astype(str)
-
-
 def _simple(values: np.ndarray, weight: np.ndarray) -> float:
     from statsmodels.stats.weightstats import DescrStatsW
 
@@ -100,14 +96,19 @@ def _simple(values: np.ndarray, weight: np.ndarray) -> float:
     return float(DescrStatsW(values, scaled, ddof=1).var / len(values))
 
 
+def _theirs(rows: pd.DataFrame, source: Source, values: np.ndarray, **more: Any) -> Any:
+    """samplics' estimates of a mean."""
+    oracle, units = _taylor(), rows[source.stratum].astype(str) + "-" + rows[source.unit].astype(str)
+    weight, stratum = rows[source.weight].to_numpy(float), rows[source.stratum].to_numpy()
+    oracle.estimate(y=values, samp_weight=weight, stratum=stratum, psu=units.to_numpy(), **more)
+    return oracle
+
+
 def _whole(source: Source, name: str, column: pd.Series) -> Row:
     """samplics leaves units without an answer out of a stratum's number, and so does this comparison."""
     kept = source.rows[column.notna()]
     values, weight = column.dropna().to_numpy(float), kept[source.weight].to_numpy(float)
-    oracle = _taylor()
-    oracle.estimate(
-        y=values, samp_weight=weight, stratum=kept[source.stratum].to_numpy(), psu=_units(kept, source).to_numpy()
-    )
+    oracle = _theirs(kept, source, values)
     design = Design.of(np.arange(len(kept)), kept[source.stratum], kept[source.unit])
     ours = weighted_means(values[:, None], weight, design)
     return _row(name, ours, 0, (oracle.point_est, oracle.stderror), _simple(values, weight))
@@ -116,15 +117,10 @@ def _whole(source: Source, name: str, column: pd.Series) -> Row:
 def _domains(source: Source, name: str, column: pd.Series) -> list[Row]:
     """All units stay, whoever answered: the size of a domain is random."""
     rows = source.rows
-    group = source.groups.where(column.notna())
-    codes, labels = pd.factorize(group, sort=True)
-    weight, values = (
-        rows[source.weight].to_numpy(float),
-        column.fillna(1.0).to_numpy(float),
-    )  # samplics divides by means
-    oracle = _taylor()
-    oracle.estimate(y=values, samp_weight=weight, stratum=rows[source.stratum].to_numpy(), psu=_units(rows, source).to_numpy(),
-                    domain=codes)  # fmt: skip
+    codes, labels = pd.factorize(source.groups.where(column.notna()), sort=True)
+    weight = rows[source.weight].to_numpy(float)
+    values = column.fillna(1.0).to_numpy(float)  # nobody's domain; samplics divides by its mean
+    oracle = _theirs(rows, source, values, domain=codes)
     design = Design.of(np.arange(len(rows)), rows[source.stratum], rows[source.unit])
     ours = weighted_means(values[:, None], weight, design, codes, len(labels))
     found = []

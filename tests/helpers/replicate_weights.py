@@ -11,7 +11,7 @@ def half_samples(stratum: np.ndarray, unit: np.ndarray, fay: float = 0.0) -> np.
     strata = int(stratum.max()) + 1
     size = 1 << int(strata).bit_length()
     chosen = hadamard(size)[:, 1 : strata + 1] > 0
-    mine = chosen[:, stratum].T == (unit == 1)[:, None]
+    mine = (unit == 1)[:, None] == chosen[:, stratum].T
     return np.where(mine, 2 - fay, fay)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from studies.design_oracle import Source, anes, compare, ess, farthest
 
 from cuma.errors import BenchmarkError
 from cuma.metrics import score, score_many
@@ -17,7 +18,6 @@ from helpers import SHARED
 from helpers.design_worlds import Plan, draw_design_world
 from helpers.replicate_weights import half_samples, left_out
 from helpers.worlds import items
-from studies.design_oracle import Source, anes, compare, ess, farthest
 
 ANES = SHARED / "data" / "real" / "anes_2020_stata_example.dta"
 QUESTIONS = items(2, options=4)
@@ -192,7 +192,7 @@ def test_labels_count_within_strata_and_missing_ones_are_counted() -> None:
 
 
 def test_a_design_that_says_nothing_or_does_not_fit_is_refused() -> None:
-    table, design = world()
+    table, _design = world()
     with pytest.raises(BenchmarkError, match="1 sampling unit"):
         Design.of(np.arange(3), None, ["x", "x", "x"])
     few = Design.of(np.arange(20), None, np.arange(20) // 2)

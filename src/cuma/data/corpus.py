@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from cuma.data.builders.built_folder import CARD
 from cuma.data.builders.person_splits import UNSEEN
-from cuma.data.folder_design import read_folder_design
+from cuma.data.folder_design import CARD, read_folder_design
 from cuma.data.surveys.survey import IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, Question, Role, Survey
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import FIELDS, Profile

@@ -13,6 +13,7 @@ from cuma.errors import BenchmarkError
 from cuma.metrics.design import REPLICATE, Design, Replicates
 from cuma.metrics.replicates import coefficients
 
+CARD = "card.json"
 FOLDER = "design"
 KEY = "person_id"
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cuma.data.surveys.survey import IN_TWO_WAYS
+from cuma.data.folder_design import CARD, read_folder_design
+from cuma.data.surveys.survey import IN_TWO_WAYS, WEIGHT
 from cuma.errors import BenchmarkError
+from cuma.metrics.design import Design
 from cuma.metrics.items import Item
 
 MISSING = -1
@@ -31,6 +34,8 @@ class Answers:
     """[N people, Q] index into the question's options, -1 where not answered."""
     shares: tuple[NDArray[np.float64], ...] | None
     """Without people: per question [G, m], NaN where a group was not asked. None: there are people."""
+    design: Design | None = None
+    """How the survey drew these people; None: not known."""
 
 
 def read_answers(folder: Path) -> Answers:
@@ -46,7 +51,7 @@ def read_answers(folder: Path) -> Answers:
         if (folder / "answers").is_dir() and (folder / "questions").is_dir():
             return _from_wide(_parquet(folder / "answers"), _parquet(folder / "questions"))
         if (folder / "survey").is_dir():
-            return _from_survey(_arrow(folder / "survey"))
+            return _from_survey(_arrow(folder / "survey"), folder)
         if (folder / "distribution").is_dir():
             return _from_distributions(_arrow(folder / "distribution"))
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
@@ -99,7 +104,7 @@ def _questions(table: pa.Table) -> tuple[list[Item], NDArray[np.int64]]:
     return questions, np.array(rows, dtype=np.int64)
 
 
-def _from_survey(table: pa.Table) -> Answers:
+def _from_survey(table: pa.Table, folder: Path) -> Answers:
     """One row a person, who is in the group of their first row and gave their first answer to a question."""
     questions, asked = _questions(table)
     groups, group = _index(table["group"])
@@ -114,7 +119,17 @@ def _from_survey(table: pa.Table) -> Answers:
     coded[person[backwards], asked[backwards]] = np.where(answer < sizes[asked], answer, MISSING)[backwards]
     group_of = np.zeros(len(people), dtype=np.int64)
     group_of[person[backwards]] = group[backwards]
-    return Answers(tuple(questions), tuple(groups), group_of, coded, None)
+    facts = json.loads((folder / CARD).read_text(encoding="utf-8")).get("design")
+    named = pd.Series(people).str.removeprefix("id ")
+    design = read_folder_design(
+        folder, facts, named, None if WEIGHT not in table.column_names else _first(table, person)
+    )
+    return Answers(tuple(questions), tuple(groups), group_of, coded, None, design)
+
+
+def _first(table: pa.Table, person: NDArray[np.int64]) -> pd.Series:
+    """Each person's weight, by their first row."""
+    return pd.Series(table[WEIGHT].to_numpy()).groupby(person).first()
 
 
 def _from_wide(table: pa.Table, known: pa.Table) -> Answers:

@@ -89,7 +89,7 @@ def within(side: Side) -> dict[str, Any]:
 
 
 def _widened(side: Side, values: Floats, deviations: list[Floats | None], replicates: Floats) -> list[Floats | None]:
-    """`deviations` of the ratios `values` [Q+1] with what the survey's units add; replicates [Q+1, B] are over groups."""
+    """`deviations` of the ratios `values` [Q+1], with what the survey's units add. replicates: [Q+1, B] over groups."""
     people, groups = side.people, len(side.people.groups)
     if people.design is None:
         return deviations

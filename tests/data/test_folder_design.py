@@ -16,9 +16,12 @@ from cuma.cli import app
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
 from cuma.data.corpus import Corpus
+from cuma.data.sparsity import read_answers
 from cuma.errors import BenchmarkError
 from cuma.metrics import break_down
 from cuma.runs.design_file import read_design
+from cuma.runs.evidence import read_evidence
+from cuma.runs.group_answers import true_answers
 from helpers.folders import base_folder
 from helpers.replicate_weights import half_samples
 
@@ -110,6 +113,18 @@ def test_replicate_weights_are_read_as_times(plain: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(design.replicates.coefficients, 4 / times.shape[1])
 
 
+def test_the_comparison_of_groups_reads_the_same_design(plain: Path, tmp_path: Path) -> None:
+    folder = with_design(plain, tmp_path / "built")
+    answers, survey = read_answers(folder), Corpus.open(folder).survey()
+    assert answers.design is not None
+    assert survey.design is not None
+    assert answers.design.facts() == survey.design.facts()
+    assert sorted(np.bincount(answers.design.unit)) == sorted(np.bincount(survey.design.unit))
+    alike = [len(set(map(tuple, answers.coded[answers.design.unit == unit]))) for unit in range(UNITS)]
+    assert np.mean(alike) < 2.9  # of four pairs of answers: a unit's people are alike
+    assert "drawn together count" in run_cli("data", "sparsity", folder) + (folder / "sparsity.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "facts", "words"),
     [
@@ -172,3 +187,9 @@ def test_from_the_command_line_to_the_page(plain: Path, tmp_path: Path) -> None:
     for text in (output, page):
         assert "40 sampling units in 20 strata, weights wt" in text
         assert f"design effect {scores['n']['unseen']['design_effect']['mean']:.2f} on average" in text
+    assert "as many people as the survey’s design leaves" in page
+    cells = true_answers(read_evidence([run]))
+    peru = cells[cells["group"] == "Peru"].iloc[0]
+    assert peru["worth"] < peru["n"]
+    rows = predictions[(predictions["group"] == "Peru") & (predictions["question_id"] == peru["question_id"])]
+    assert peru["shares"][1] == pytest.approx(np.average(rows["answer"], weights=rows["weight"]))

@@ -25,8 +25,8 @@ def read_folder_design(
 
     Args:
         folder: what `cuma data build` wrote.
-        facts: "design" of its card: "strata", "units" (true where there are any), "weights" (their name), "replicates"
-            (None, or "kind" and "fay").
+        facts: "design" of its card: "strata", "units" (true where there are any), "weights" (their name; or "weight" in
+            "source", the file's own name of them), "replicates" (None, or "kind" and "fay").
         people: one id each.
         weight: theirs, if the survey has any.
 
@@ -45,7 +45,9 @@ def read_folder_design(
         times = _times(rows, weight)
         each = coefficients(told["kind"], times, float(told.get("fay") or 0.0))
         replicates = Replicates(times, each, told["kind"])
-    return Design.of(np.arange(len(people)), stratum, unit, weights=facts.get("weights"), replicates=replicates)
+    source = facts.get("source")
+    name = source.get("weight") if isinstance(source, Mapping) else None
+    return Design.of(np.arange(len(people)), stratum, unit, name or facts.get("weights"), replicates)
 
 
 _LABELS = {"stratum": "strata", "unit": "units"}

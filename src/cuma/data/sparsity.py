@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +49,12 @@ def read_answers(folder: Path) -> Answers:
         raise BenchmarkError(f"{folder} is no folder. Give the one that `cuma data build` wrote.")
     try:
         if (folder / "answers").is_dir() and (folder / "questions").is_dir():
-            return _from_wide(_parquet(folder / "answers"), _parquet(folder / "questions"))
+            rows = _parquet(folder / "answers")
+            each = np.arange(len(rows))
+            return replace(_from_wide(rows, _parquet(folder / "questions")), design=_design(folder, rows, each))
         if (folder / "survey").is_dir():
-            return _from_survey(_arrow(folder / "survey"), folder)
+            rows = _arrow(folder / "survey")
+            return replace(_from_survey(rows), design=_design(folder, rows, _people(rows)))
         if (folder / "distribution").is_dir():
             return _from_distributions(_arrow(folder / "distribution"))
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
@@ -104,32 +107,37 @@ def _questions(table: pa.Table) -> tuple[list[Item], NDArray[np.int64]]:
     return questions, np.array(rows, dtype=np.int64)
 
 
-def _from_survey(table: pa.Table, folder: Path) -> Answers:
+def _from_survey(table: pa.Table) -> Answers:
     """One row a person, who is in the group of their first row and gave their first answer to a question."""
     questions, asked = _questions(table)
     groups, group = _index(table["group"])
     ids = table["person_id"].to_pylist()
-    people, person = np.unique([f"row {row}" if name is None else f"id {name}" for row, name in enumerate(ids)],
-                               return_inverse=True)  # fmt: skip
-    coded = np.full((len(people), len(questions)), MISSING, dtype=np.int64)
+    person = _people(table)
+    coded = np.full((int(person.max(initial=-1)) + 1, len(questions)), MISSING, dtype=np.int64)
     answer = np.array(table["answer"].fill_null(MISSING).to_pylist(), dtype=np.int64)
     sizes = np.array([len(question.options) for question in questions])
     # What is written last, stays; NumPy says so of an array of places, not of a slice that runs backwards.
     backwards = np.arange(len(ids))[::-1].copy()
     coded[person[backwards], asked[backwards]] = np.where(answer < sizes[asked], answer, MISSING)[backwards]
-    group_of = np.zeros(len(people), dtype=np.int64)
+    group_of = np.zeros(len(coded), dtype=np.int64)
     group_of[person[backwards]] = group[backwards]
+    return Answers(tuple(questions), tuple(groups), group_of, coded, None)
+
+
+def _people(table: pa.Table) -> NDArray[np.int64]:
+    """The number of each row's person; a row without an id is a person of its own."""
+    ids = [f"row {row}" if name is None else f"id {name}" for row, name in enumerate(table["person_id"].to_pylist())]
+    return np.unique(ids, return_inverse=True)[1].ravel()
+
+
+def _design(folder: Path, table: pa.Table, person: NDArray[np.int64]) -> Design | None:
+    """Of the people whose numbers are `person`, a row's each; None: the folder has none."""
     facts = json.loads((folder / CARD).read_text(encoding="utf-8")).get("design")
-    named = pd.Series(people).str.removeprefix("id ")
-    design = read_folder_design(
-        folder, facts, named, None if WEIGHT not in table.column_names else _first(table, person)
-    )
-    return Answers(tuple(questions), tuple(groups), group_of, coded, None, design)
-
-
-def _first(table: pa.Table, person: NDArray[np.int64]) -> pd.Series:
-    """Each person's weight, by their first row."""
-    return pd.Series(table[WEIGHT].to_numpy()).groupby(person).first()
+    if not facts:
+        return None
+    weight = table[WEIGHT].to_numpy() if WEIGHT in table.column_names else np.ones(len(table))
+    people = pd.DataFrame({"id": table["person_id"].to_pylist(), "weight": weight}).groupby(person).first()
+    return read_folder_design(folder, facts, people["id"], people["weight"])
 
 
 def _from_wide(table: pa.Table, known: pa.Table) -> Answers:

@@ -172,6 +172,7 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "listings": small_listings(evidence),
         "choice_sentences": choice_sentences(evidence),
         "of_shares": evidence.of_shares,
+        "drawn_by_design": evidence.design is not None,
     }
 
 

@@ -1,6 +1,7 @@
 """Whether there is anything to keep apart: planted groups are found, equal ones are not, and small ones stay hidden."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,17 +10,20 @@ from scipy.stats import kstest
 
 from cuma.data.builders.base import TASKS, Built, Ledger, Options, who
 from cuma.data.builders.built_folder import write
+from cuma.data.sparsity import Answers
 from cuma.errors import BenchmarkError
 from cuma.metrics import chance_diversity
+from cuma.metrics.design import Design
 from cuma.metrics.group_distances import (
     clusters,
     joint_mahalanobis,
     permutation_test,
     question_mahalanobis,
 )
+from cuma.metrics.items import Item
 from cuma.metrics.pointwise import pairwise_jsd
 from cuma.people.profiles import Profile
-from cuma.reports.sparsity_page import sparsity
+from cuma.reports.sparsity_page import measure, render, sparsity
 
 OPTIONS = ["No", "Perhaps", "Yes"]
 
@@ -170,3 +174,38 @@ def test_folders_without_answers_are_named(tmp_path):
         sparsity(tmp_path, tmp_path)
     with pytest.raises(BenchmarkError, match="Nothing can be compared"):
         sparsity(built(tmp_path / "one", {"A": [0.5, 0.3, 0.2]}), tmp_path / "out")
+
+
+def clustered(seed: int, groups: int = 6, units: int = 8, people: int = 20) -> Answers:
+    """Groups that do not differ, of units whose people answer alike."""
+    rng = np.random.default_rng(seed)
+    unit = np.repeat(np.arange(groups * units), people)
+    lean = rng.normal(scale=0.7, size=(groups * units, 2))[unit]
+    coded = np.searchsorted([-0.5, 0.5], lean + rng.normal(size=lean.shape), side="left").reshape(lean.shape)
+    questions = tuple(Item(f"q{number}", "?", tuple(OPTIONS), True) for number in range(2))
+    names = tuple(f"group {number}" for number in range(groups))
+    design = Design.of(np.arange(len(unit)), None, unit)
+    return Answers(questions, names, unit // units, coded.astype(np.int64), None, design)
+
+
+def test_units_that_answer_alike_are_no_difference_between_groups():
+    found = {True: [], False: []}
+    for seed in range(12):
+        answers = clustered(seed)
+        for known in found:
+            result = measure(answers if known else replace(answers, design=None), permutations=199, seed=seed)
+            found[known].append((result["p"] <= 0.05, result["jsd"]))
+    rejected, excess = {}, {}
+    for known, rows in found.items():
+        rejected[known], excess[known] = np.mean(rows, axis=0)
+    assert rejected[False] > 0.8
+    assert rejected[True] < 0.3
+    assert abs(excess[True]) < 0.3 * excess[False]
+
+
+def test_the_page_says_whether_the_design_is_in_its_figures(tmp_path):
+    for known, sentence in ((True, "count, in p and in what chance gives"), (False, "are not in these figures")):
+        answers = clustered(0) if known else replace(clustered(0), design=None)
+        result = measure(answers, permutations=19)
+        assert sentence in render(result, "mine")
+        assert (result["design"] is not None) == known

@@ -79,6 +79,11 @@ def test_every_figure_of_the_table_is_on_the_page(page: str, table: pd.DataFrame
         assert row["label"] in html.unescape(text)
 
 
+def test_the_page_says_that_no_design_is_known(page: str) -> None:
+    assert "No strata or sampling units are known: intervals take people as drawn one by one." in page
+    assert "design effect" not in page
+
+
 def test_same_input_same_bytes(page: str, runs: list[Path], tmp_path: Path) -> None:
     again = write_report(runs, tmp_path / "again" / "report.html", draws=DRAWS)
     assert again.read_text(encoding="utf-8") == page

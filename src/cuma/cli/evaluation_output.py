@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cuma.metrics.figures import estimate_text, number
+from cuma.metrics.figures import design_text, effect_text, estimate_text, number
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.runs.folder import read_json
 
@@ -57,7 +57,11 @@ def _print_answers(folder: Path, scores: dict[str, Any]) -> None:
         if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
             table.add_row(metric, *(estimate_text(scores[side].get(metric, {"value": None})) for side in sides))
     Console().print(table)
+    if scores.get("design"):
+        typer.echo(design_text(scores["design"]))
     for side in sides:
+        if effect := effect_text(scores["n"][side].get("design_effect")):
+            typer.echo(f"{side.capitalize()} groups: {effect}, over groups and questions of at least 11 people.")
         if scores[side]["option_mass"].get("low_mass"):
             mass = scores[side]["option_mass"]["value"]
             typer.echo(f"⚠ On {side} groups only {mass:.0%} of the probability is on the answer letters.")

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from cuma.data.builders.built_folder import CARD
 from cuma.data.builders.person_splits import UNSEEN
+from cuma.data.folder_design import CARD, read_folder_design
 from cuma.data.surveys.survey import IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, Question, Role, Survey
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import FIELDS, Profile
@@ -105,8 +105,10 @@ class Corpus:
             Group(str(label), _shared(members["profile"]), _role(members["split"]))
             for label, members in table.groupby("label", sort=True)
         )
+        drawn = self.card.get("design")
+        design = read_folder_design(self.path, drawn, people["person_id"], people[WEIGHT] if weight else None)
         card = {**self.card, "source": f"built with `cuma data build {self.card['name']}`"}
-        return Survey(self.card["name"], questions, groups, pd.DataFrame({**columns, **answers}), card)
+        return Survey(self.card["name"], questions, groups, pd.DataFrame({**columns, **answers}), card, design)
 
 
 def _prompts(pairs: Dataset) -> Dataset:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cuma.data.surveys.survey import IN_TWO_WAYS
+from cuma.data.folder_design import CARD, read_folder_design
+from cuma.data.surveys.survey import IN_TWO_WAYS, WEIGHT
 from cuma.errors import BenchmarkError
+from cuma.metrics.design import Design
 from cuma.metrics.items import Item
 
 MISSING = -1
@@ -31,6 +34,8 @@ class Answers:
     """[N people, Q] index into the question's options, -1 where not answered."""
     shares: tuple[NDArray[np.float64], ...] | None
     """Without people: per question [G, m], NaN where a group was not asked. None: there are people."""
+    design: Design | None = None
+    """How the survey drew these people; None: not known."""
 
 
 def read_answers(folder: Path) -> Answers:
@@ -44,9 +49,12 @@ def read_answers(folder: Path) -> Answers:
         raise BenchmarkError(f"{folder} is no folder. Give the one that `cuma data build` wrote.")
     try:
         if (folder / "answers").is_dir() and (folder / "questions").is_dir():
-            return _from_wide(_parquet(folder / "answers"), _parquet(folder / "questions"))
+            rows = _parquet(folder / "answers")
+            each = np.arange(len(rows))
+            return replace(_from_wide(rows, _parquet(folder / "questions")), design=_design(folder, rows, each))
         if (folder / "survey").is_dir():
-            return _from_survey(_arrow(folder / "survey"))
+            rows = _arrow(folder / "survey")
+            return replace(_from_survey(rows), design=_design(folder, rows, _people(rows)))
         if (folder / "distribution").is_dir():
             return _from_distributions(_arrow(folder / "distribution"))
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
@@ -104,17 +112,32 @@ def _from_survey(table: pa.Table) -> Answers:
     questions, asked = _questions(table)
     groups, group = _index(table["group"])
     ids = table["person_id"].to_pylist()
-    people, person = np.unique([f"row {row}" if name is None else f"id {name}" for row, name in enumerate(ids)],
-                               return_inverse=True)  # fmt: skip
-    coded = np.full((len(people), len(questions)), MISSING, dtype=np.int64)
+    person = _people(table)
+    coded = np.full((int(person.max(initial=-1)) + 1, len(questions)), MISSING, dtype=np.int64)
     answer = np.array(table["answer"].fill_null(MISSING).to_pylist(), dtype=np.int64)
     sizes = np.array([len(question.options) for question in questions])
     # What is written last, stays; NumPy says so of an array of places, not of a slice that runs backwards.
     backwards = np.arange(len(ids))[::-1].copy()
     coded[person[backwards], asked[backwards]] = np.where(answer < sizes[asked], answer, MISSING)[backwards]
-    group_of = np.zeros(len(people), dtype=np.int64)
+    group_of = np.zeros(len(coded), dtype=np.int64)
     group_of[person[backwards]] = group[backwards]
     return Answers(tuple(questions), tuple(groups), group_of, coded, None)
+
+
+def _people(table: pa.Table) -> NDArray[np.int64]:
+    """The number of each row's person; a row without an id is a person of its own."""
+    ids = [f"row {row}" if name is None else f"id {name}" for row, name in enumerate(table["person_id"].to_pylist())]
+    return np.unique(ids, return_inverse=True)[1].ravel()
+
+
+def _design(folder: Path, table: pa.Table, person: NDArray[np.int64]) -> Design | None:
+    """Of the people whose numbers are `person`, a row's each; None: the folder has none."""
+    facts = json.loads((folder / CARD).read_text(encoding="utf-8")).get("design")
+    if not facts:
+        return None
+    weight = table[WEIGHT].to_numpy() if WEIGHT in table.column_names else np.ones(len(table))
+    people = pd.DataFrame({"id": table["person_id"].to_pylist(), "weight": weight}).groupby(person).first()
+    return read_folder_design(folder, facts, people["id"], people["weight"])
 
 
 def _from_wide(table: pa.Table, known: pa.Table) -> Answers:

@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 
 from cuma.evaluation.subject import Subject
+from cuma.metrics.design import Design
 from cuma.metrics.erasure import Side, erasure, within
 from cuma.metrics.sample import read_parts
+from cuma.runs.design_file import read_design
 from cuma.runs.folder import read_json, write_json
 
 DRAWS = 500
@@ -25,15 +27,21 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
     folder = subject.folder
     scores = read_json(folder / "scores.json")
     predictions = pd.read_parquet(folder / "predictions.parquet")
-    result = collapse(predictions, scores, draws=DRAWS)
+    result = collapse(predictions, scores, draws=DRAWS, design=read_design(folder))
     write_json(folder / "collapse.json", result)
     return result
 
 
-def collapse(predictions: pd.DataFrame, scores: dict[str, Any], draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
+def collapse(
+    predictions: pd.DataFrame,
+    scores: dict[str, Any],
+    draws: int = DRAWS,
+    seed: int = 0,
+    design: Design | None = None,
+) -> dict[str, Any]:
     """`evaluate_collapse` of a table of predictions and its scores.json."""
     sides, alarms = {}, []
-    for name, part in read_parts(predictions, scores["questions"]).items():
+    for name, part in read_parts(predictions, scores["questions"], design).items():
         side = Side.of(*part, draws, seed)
         sides[name] = {metric: scores[name][metric] for metric in ("spread", "alignment")}
         sides[name] |= {**_questions(side, scores["by_question"][name]), "groups": erasure(side)}

@@ -11,6 +11,7 @@ import pandas as pd
 from cuma.errors import RunError
 from cuma.evaluation.subject import Subject
 from cuma.metrics import score_many
+from cuma.runs.design_file import read_design
 from cuma.runs.folder import Run, read_json, write_json
 
 THIS = "this"
@@ -34,10 +35,11 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
         if run.info["name"] in tables:
             raise RunError(f"Two of the other runs are called {run.info['name']!r}. Compare with one of them.")
         tables[run.info["name"]] = pd.read_parquet(_evaluation(run, scores) / "predictions.parquet")
-    results = score_many(tables, scores["questions"], reference=THIS, draws=draws, seed=seed)["differences"]
+    design = read_design(folder)
+    both = score_many(tables, scores["questions"], reference=THIS, draws=draws, seed=seed, design=design)
     differences = {
         name: {side: {metric: _turned(entry) for metric, entry in metrics.items()} for side, metrics in sides.items()}
-        for name, sides in results.items()
+        for name, sides in both["differences"].items()
     }
     about = {"run": subject.run.info["name"], "n": scores["n"], "draws": draws, "seed": seed}
     result = {**about, "differences": differences}

@@ -146,7 +146,7 @@ def evaluate_partial(subject: Subject, materials: Materials | None = None) -> di
             cells, _ = predict(
                 model, recipe, materials, "test", TEST_ROLES, every_order=True, progress=bar, survey=survey
             )
-            scores = score(for_people(cells, survey, "test"), survey.questions)
+            scores = score(for_people(cells, survey, "test"), survey.questions, design=survey.design)
             result["n"] = scores["n"]
             for side in ("seen", "unseen"):
                 if side in scores:
@@ -182,7 +182,8 @@ def curve_point(
 
     def measure(model: Any) -> dict[str, Any]:
         cells, _ = predict(model, recipe, materials, part, roles, every_order=False)
-        scores = score(for_people(cells, materials.survey, part), materials.survey.questions, draws=0)
+        survey = materials.survey
+        scores = score(for_people(cells, survey, part), survey.questions, draws=0, design=survey.design)
         return {
             side: {metric: scores[side][metric]["value"] for metric in ("soft_emd", "spread")}
             for side in ("seen", "unseen")

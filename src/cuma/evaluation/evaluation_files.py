@@ -12,6 +12,8 @@ import pandas as pd
 from cuma.data.surveys.survey import Question, Survey
 from cuma.evaluation.predict import for_people, merge_orders
 from cuma.metrics import break_down, score
+from cuma.metrics.design import Design
+from cuma.runs.design_file import write_design
 from cuma.runs.folder import Run, replacing, write_json
 
 Write = Callable[[Path, list[Any], pd.DataFrame | None, Mapping[str, Any]], None]
@@ -27,7 +29,8 @@ def write_evaluation(
     routing: pd.DataFrame | None = None,
     protocol: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write predictions.parquet, routing.parquet (mixtures only) and scores.json into the run.
+    """Write predictions.parquet, routing.parquet (mixtures only), design.parquet (of a survey whose design is known)
+    and scores.json into the run.
 
     Args:
         run: where to.
@@ -37,8 +40,8 @@ def write_evaluation(
         routing: from `predict_cells`; empty or None: no file.
         protocol: how the answers came about; None: they are not a model's.
     """
-    scores = all_scores(predictions, survey.name, survey.questions, survey.weighted, protocol)
-    write_answers(run.evaluation(survey.name, digest), predictions, scores, routing, seen_groups(survey))
+    scores = survey_scores(predictions, survey, protocol)
+    write_answers(run.evaluation(survey.name, digest), predictions, scores, routing, seen_groups(survey), survey.design)
 
 
 def seen_groups(survey: Survey) -> dict[str, bool]:
@@ -52,12 +55,20 @@ def write_answers(
     scores: dict[str, Any],
     routing: pd.DataFrame | None,
     seen: Mapping[str, bool],
+    design: Design | None = None,
 ) -> None:
-    """The three files of an evaluation. seen: whether each group took part in training."""
+    """The files of an evaluation. seen: whether each group took part in training."""
+    if design is not None:
+        write_design(folder, design)
     if routing is not None and len(routing):
         write_parquet(folder / "routing.parquet", routing.assign(seen=routing["group"].map(dict(seen))))
     write_json(folder / "scores.json", scores)
     write_parquet(folder / "predictions.parquet", predictions)  # last: it is what marks an evaluation as done
+
+
+def survey_scores(predictions: pd.DataFrame, survey: Survey, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`all_scores` of people's answers."""
+    return all_scores(predictions, survey.name, survey.questions, survey.weighted, protocol, survey.design)
 
 
 def all_scores(
@@ -66,13 +77,15 @@ def all_scores(
     questions: Sequence[Question],
     weighted: bool,
     protocol: Mapping[str, Any] | None = None,
+    design: Design | None = None,
 ) -> dict[str, Any]:
     """scores.json: every metric, overall, by question and by group (docs/evaluation.md)."""
-    scores = {"benchmark": benchmark, **score(predictions, questions)}
-    parts = break_down(predictions, questions)
+    scores = {"benchmark": benchmark, **score(predictions, questions, design=design)}
+    parts = break_down(predictions, questions, design=design)
     for side, inequality in parts.pop("inequality").items():
         scores[side] |= inequality
     scores |= {**parts, "weighted": weighted, "asked": protocol}
+    scores |= {} if design is None else {"design": design.facts()}
     scores["questions"] = [asdict(question) for question in questions]
     return scores
 

@@ -22,7 +22,14 @@ from cuma.data.surveys.survey import Question, Survey
 from cuma.errors import BenchmarkError
 from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
 from cuma.evaluation.choices import choice_rows, choices_of, write_choices
-from cuma.evaluation.evaluation_files import Write, all_scores, people_rows, seen_groups, write_answers
+from cuma.evaluation.evaluation_files import (
+    Write,
+    all_scores,
+    people_rows,
+    seen_groups,
+    survey_scores,
+    write_answers,
+)
 from cuma.evaluation.kinds import kind_of
 from cuma.evaluation.predict import merge_orders
 from cuma.people.profiles import Profile
@@ -76,8 +83,8 @@ def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
         folder: Path, predicted: list[np.ndarray], routing: pd.DataFrame | None, protocol: Mapping[str, Any]
     ) -> None:
         predictions = people_rows(rows, predicted, len(cells), survey)
-        scores = all_scores(predictions, survey.name, survey.questions, survey.weighted, protocol)
-        write_answers(folder, predictions, scores, routing, seen_groups(survey))
+        scores = survey_scores(predictions, survey, protocol)
+        write_answers(folder, predictions, scores, routing, seen_groups(survey), survey.design)
 
     return Sheet(survey.name, rows, write, repeats=True)
 

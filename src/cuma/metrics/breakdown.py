@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares
-from cuma.metrics.inference import entry, estimate, student_deviations
+from cuma.metrics.design import Design
+from cuma.metrics.inference import design_deviations, entry, estimate
 from cuma.metrics.items import Item, Questions
 from cuma.metrics.measure import METRICS, CellShares, Estimates, measure
 from cuma.metrics.pointwise import Floats
@@ -24,25 +25,28 @@ MIN_QUESTIONS = 10
 INEQUALITY = ("worst_group", "group_gap", "group_inequity")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class GroupEstimates(Estimates):
     """One group's metrics."""
 
-    n: dict[str, int]
-    """Its people and answers; of shares, its questions."""
+    n: dict[str, Any]
+    """Its people and answers, with a known design its effect; of shares, its questions."""
     units: int
-    """How many were drawn from: its people; of shares, its questions."""
+    """How many were drawn from: its people, or the survey's units that they are in; of shares, its questions."""
     comparable: bool
     """Whether it is large enough to be called the worst or best served."""
+    design: Design | None = None
 
 
-def break_down(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+def break_down(
+    predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0, design: Design | None = None
+) -> dict[str, Any]:
     """What stands in scores.json beside `score`: by_question, by_group, and each side's inequality.
 
     By question, groups are drawn as in `score`. By group, people of the group are drawn. The inequality is
     about the groups that are there (with at least `MIN_PEOPLE` people), which are therefore not drawn, and their people
     are: the largest soft EMD, its distance from the smallest, and the standard deviation over groups. Sampling noise
-    inflates all three.
+    inflates all three. With a known `design` people are drawn by their units.
 
     Of shares without people, groups are drawn by question, and questions by group and for the inequality, which is then
     about groups with at least `MIN_QUESTIONS` questions.
@@ -50,9 +54,9 @@ def break_down(predictions: pd.DataFrame, questions: Questions, draws: int = 100
     Returns {"by_question": {side: {question: {"n", metric: …}}}, "by_group": {side: {group: …}}, "inequality": {side:
     {"worst_group", "group_gap", "group_inequity"}}}. BenchmarkError if the table breaks the documented form.
     """
-    by_question = _by_question(predictions, questions, draws, seed)
+    by_question = _by_question(predictions, questions, draws, seed, design)
     by_group, inequality = {}, {}
-    parts = read_any(predictions, questions)
+    parts = read_any(predictions, questions, design)
     for side in PARTS:
         if side in parts:
             people = parts[side][0]
@@ -63,11 +67,14 @@ def break_down(predictions: pd.DataFrame, questions: Questions, draws: int = 100
     return {"by_question": by_question, "by_group": by_group, "inequality": inequality}
 
 
-def _by_question(predictions: pd.DataFrame, questions: Questions, draws: int, seed: int) -> dict[str, Any]:
+def _by_question(
+    predictions: pd.DataFrame, questions: Questions, draws: int, seed: int, design: Design | None
+) -> dict[str, Any]:
     sides: dict[str, Any] = {}
     for question in questions:
         name = Item.of(question).id
-        alone = score(predictions[predictions["question_id"] == name], [question], draws=draws, seed=seed)
+        rows = predictions[predictions["question_id"] == name]
+        alone = score(rows, [question], draws=draws, seed=seed, design=design)
         for side in PARTS:
             if side in alone:
                 sides.setdefault(side, {})[name] = {"n": alone["n"][side], **alone[side]}
@@ -86,10 +93,17 @@ def people_draws(people: Sample, predictions: Predictions, draws: int, seed: int
     for g, name in enumerate(people.groups):
         rows = slice(people.starts[g], people.starts[g + 1])
         size = int(rows.stop - rows.start)
-        n = {"people": size, "answers": int((people.answers[rows] >= 0).sum())}
+        n = {"people": size, "answers": int((people.answers[rows] >= 0).sum()), **people.design_effect(g)}
         value = {metric: float(array[0]) for metric, array in measure(cells.at(g), np.ones((1, 1))).items()}
-        replicates = measure(resampled.at(g), np.ones((1, draws))) if resampled else {}
-        groups[name] = GroupEstimates(value, replicates, n, size, size >= MIN_PEOPLE)
+        replicates = measure(resampled.at(g), np.ones((1, resampled.n.shape[2]))) if resampled else {}
+        groups[name] = GroupEstimates(
+            value=value,
+            replicates=replicates,
+            n=n,
+            units=people.units(g),
+            comparable=size >= MIN_PEOPLE,
+            design=people.design,
+        )
     return groups
 
 
@@ -109,8 +123,8 @@ def question_draws(
     few = np.where(people.mask > 0, people.people, 0.0).max(axis=0) < MIN_PEOPLE  # False where not known
     return {
         group: GroupEstimates(
-            {name: float(values[g]) for name, values in value.items()},
-            {name: values[g] for name, values in replicates.items()} if draws else {},
+            value={name: float(values[g]) for name, values in value.items()},
+            replicates={name: values[g] for name, values in replicates.items()} if draws else {},
             n={"questions": int(questions[g])},
             units=int(questions[g]),
             comparable=bool(questions[g] >= MIN_QUESTIONS and not few[g]),
@@ -123,8 +137,9 @@ def _entries(group: GroupEstimates) -> dict[str, Any]:
     entries: dict[str, Any] = {"n": group.n}
     for name, metric in METRICS.items():
         if name in group.value and not metric.between:
-            value = group.value[name]
-            deviations = student_deviations(value, group.replicates[name], group.units) if group.replicates else None
+            value, deviations = group.value[name], None
+            if group.replicates:
+                deviations = design_deviations(value, group.replicates[name], group.units, group.design)
             entries[name] = estimate(value, deviations, metric.bounds)
     return entries
 
@@ -137,10 +152,13 @@ def _inequality(groups: Mapping[str, GroupEstimates]) -> dict[str, Any]:
     drawn = all(group.replicates for group in large.values())
     replicates = np.stack([group.replicates["soft_emd"] for group in large.values()]) if drawn else None
     smallest = min(group.units for group in large.values())
+    design = next(iter(large.values())).design
 
     def about(statistic: Callable[[Floats], Floats]) -> dict[str, Any]:
         value = float(statistic(emd[:, None])[0])
-        deviations = None if replicates is None else student_deviations(value, statistic(replicates), smallest)
+        deviations = None
+        if replicates is not None:
+            deviations = design_deviations(value, statistic(replicates), smallest, design)
         return estimate(value, deviations, METRICS["soft_emd"].bounds)
 
     names = list(large)

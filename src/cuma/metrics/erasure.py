@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,11 @@ from scipy.special import entr
 from scipy.stats import norm
 
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_shares
-from cuma.metrics.inference import GroupDraws, estimate, group_deviations, known, student_deviations
+from cuma.metrics.inference import DesignExcess, GroupDraws, design_deviations, estimate, group_deviations, known
 from cuma.metrics.items import per_option
 from cuma.metrics.measure import CellShares, cell_emd, group_means
 from cuma.metrics.pointwise import Floats, positions, ratio
-from cuma.metrics.sample import Predictions, Sample, resample_people
+from cuma.metrics.sample import Predictions, Sample, apart, resample_people, unit_draws
 from cuma.privacy.small_groups import MIN_PEOPLE
 
 SIGNIFICANT = 0.05
@@ -77,6 +77,7 @@ def within(side: Side) -> dict[str, Any]:
         replicates = _ratios(model, people, n, draws.times)
         pairs = zip(values, replicates, strict=True)
         deviations = [group_deviations(float(value), ratio, draws) for value, ratio in pairs]
+        deviations = _widened(side, values, deviations, replicates)
     *by_question, together = [estimate(float(v), d) for v, d in zip(values, deviations, strict=True)]
     there = np.maximum((n > 0).sum(axis=1)[:, 0], 1)
     means = [(variances[:, :, 0] * (side.n > 0)).sum(axis=1) / there for variances in (model, people)]
@@ -85,6 +86,22 @@ def within(side: Side) -> dict[str, Any]:
         for of_model, of_people, ratio in zip(*means, by_question, strict=True)
     ]
     return {"within_ratio": together, "questions": questions}
+
+
+def _widened(side: Side, values: Floats, deviations: list[Floats | None], replicates: Floats) -> list[Floats | None]:
+    """`deviations` of the ratios `values` [Q+1], with what the survey's units add. replicates: [Q+1, B] over groups."""
+    people, groups = side.people, len(side.people.groups)
+    if people.design is None:
+        return deviations
+    n = side.n[:, :, None]
+    sums = unit_draws(people, [people.features()], side.draws, side.seed)
+    figures = [replicates]
+    for (answers,) in (sums, apart(sums, side.seed)):
+        moved = replace(side, cells=Cells.of(people, answers))
+        figures.append(_ratios(*_variances(moved, n), n, np.ones((groups, 1))))
+    excess = DesignExcess(groups, people.design)
+    rows = zip(values, deviations, *figures, strict=True)
+    return [None if away is None else excess.widened(float(value), away, own) for value, away, *own in rows]
 
 
 def _variances(side: Side, n: Floats) -> tuple[Floats, Floats]:
@@ -129,10 +146,11 @@ def _of_group(side: Side, group: int, large: list[int], resampled: Cells | None,
     margin_deviations = pull_deviations = None
     pull = float(_pull(side, cells, group, average)[0])
     if resampled is not None:
-        pull_deviations = student_deviations(pull, _pull(side, resampled, group, average), int(sizes[group]))
+        units, design = side.people.units, side.people.design
+        pull_deviations = design_deviations(pull, _pull(side, resampled, group, average), units(group), design)
         if toward is not None:
             replicates = _margin(side, resampled, group, toward)
-            margin_deviations = student_deviations(margin, replicates, int(min(sizes[group], sizes[toward])))
+            margin_deviations = design_deviations(margin, replicates, min(units(group), units(toward)), design)
     entropy = group_means(side.shares.means["entropy"][:, [group]], cells.n[:, [group]])
     distance = np.nan if toward is None else float(_distance(side, cells, group, toward, group)[0])
     return {

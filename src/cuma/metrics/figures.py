@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from cuma.privacy.small_groups import people_text
+
 MISSING = "–"
 
 
@@ -23,6 +25,31 @@ def estimate_text(entry: Mapping[str, Any] | None, digits: int = 3, *, sign: boo
     """ "0.310 [0.204, 0.442]" of {"value", "low", "high"}; no brackets without an interval, a dash without a value."""
     ends = [number((entry or {}).get(name), digits, sign=sign) for name in ("value", "low", "high")]
     return ends[0] if MISSING in ends else f"{ends[0]} [{ends[1]}, {ends[2]}]"
+
+
+def effect_text(effect: Mapping[str, float] | None) -> str:
+    """ "design effect 2.15 on average, 2.94 at worst" of {"mean", "median", "worst"}; empty where there is none."""
+    if not effect:
+        return ""
+    mean, median, worst = (number(effect[name], 2) for name in ("mean", "median", "worst"))
+    return f"design effect {mean} on average (median {median}, at worst {worst})"
+
+
+def design_text(design: Mapping[str, Any] | None) -> str:
+    """What is known of how a survey drew its people, as a sentence. design: as in scores.json; None: nothing."""
+    if design is None:
+        return "No strata or sampling units are known: intervals take people as drawn one by one."
+    units, strata, replicates = design["units"], design["strata"], design["replicates"]
+    words = ["people drawn one by one" if units is None else f"{units:,} sampling units"]
+    words[0] += "" if strata is None else f" in {strata:,} strata"
+    words += [f"weights {design['weights']}"] if design["weights"] else []
+    words += [f"{replicates['count']} replicate weights ({replicates['kind'].replace('_', ' ')})"] if replicates else []
+    text = f"The survey’s design: {', '.join(words)}; intervals and noise floors follow it."
+    if lonely := design["lonely_strata"]:
+        text += f" Strata with one unit: {lonely}; they count with its distance from the mean of all units."
+    if without := design["people_without"]:
+        text += f" People without a stratum or unit: {people_text(without)}."
+    return text
 
 
 def percent(share: float, digits: int = 0) -> str:

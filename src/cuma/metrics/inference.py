@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
+from cuma.metrics.design import Design
 from cuma.metrics.measure import METRICS, Estimates
 from cuma.metrics.pointwise import Floats, low_option_mass
 
@@ -40,6 +41,8 @@ FEWEST_APART = 3
 ALIKE = 1e-6
 """Of the group farthest off: what counts as no difference."""
 ROUNDING = 1e-12
+GRID = 1000
+"""Normal deviations where only their size is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,47 @@ def student_deviations(value: float, replicates: Floats, units: int) -> Floats |
     return np.asarray((known - known.mean()) * _student(units) / norm.ppf((1 + LEVEL) / 2))
 
 
+def design_deviations(value: float, replicates: Floats, units: int, design: Design | None) -> Floats | None:
+    """`student_deviations` where the survey's units are drawn, `units` of them; the survey's own replicates give a
+    variance, and the deviations are normal ones of that size."""
+    if design is None or design.replicates is None:
+        return student_deviations(value, replicates, units)
+    if units < 2 or not np.isfinite(value) or not np.isfinite(replicates).all():
+        return None
+    scatter = np.sqrt(design.replicates.variance(replicates, value))
+    normal = norm.ppf((np.arange(GRID) + 0.5) / GRID)
+    return np.asarray(scatter * normal * _student(units) / norm.ppf((1 + LEVEL) / 2))
+
+
+@dataclass(frozen=True, eq=False)
+class DesignExcess:
+    """What drawing units adds to the variance of a figure of many groups.
+
+    Groups drawn with replacement carry the scatter of their own units along. What they do not show is that a unit has
+    people of many groups, who move together: the covariance between groups. It is the variance of the figure when units
+    are drawn once for all groups, less that when they are drawn anew for each; of a mean over G groups G/(G-1) times.
+    """
+
+    groups: int
+    design: Design
+
+    def widened(self, value: float, deviations: Floats, figures: Sequence[Floats]) -> Floats:
+        """`deviations` of a figure with replicates [B] over groups, over units together, and over units apart."""
+        if not deviations.any():
+            return deviations
+        replicates = figures[0]
+        together, alone = (self._variance(value, moved) for moved in figures[1:])
+        student = t.ppf((1 + LEVEL) / 2, self.design.freedom) / norm.ppf((1 + LEVEL) / 2)
+        excess = max(together - alone, 0.0) * self.groups / (self.groups - 1) * student**2
+        groups = float(np.nanvar(replicates)) * self.groups / (self.groups - 1)
+        return np.asarray(deviations * np.sqrt(1 + excess / groups))
+
+    def _variance(self, value: float, replicates: Floats) -> float:
+        if self.design.replicates is not None:
+            return float(self.design.replicates.variance(replicates, value))
+        return float(np.nanvar(replicates))
+
+
 def interval(value: float, deviations: Floats | None) -> tuple[float, float] | None:
     """Low and high end of the 95 % interval around `value`; None where there are no deviations."""
     if deviations is None:
@@ -180,28 +224,40 @@ def estimate(
     return entry(value, interval(value, deviations), bounds)
 
 
-def metric_entries(estimates: Estimates, scatter: Scatter) -> dict[str, dict[str, Any]]:
+def metric_entries(
+    estimates: Estimates, scatter: Scatter, excess: DesignExcess | None = None
+) -> dict[str, dict[str, Any]]:
     """Each metric's `entry`; beside the option mass, whether it is too low for the scores to be trusted."""
     scores: dict[str, dict[str, Any]] = {}
     for name, value in estimates.value.items():
-        ends = _ends(name, estimates, scatter) if estimates.replicates else None
+        ends = _ends(name, estimates, scatter, excess) if estimates.replicates else None
         scores[name] = entry(value, ends, METRICS[name].bounds)
     scores["option_mass"]["low_mass"] = low_option_mass(estimates.value["option_mass"])
     return scores
 
 
-def _ends(name: str, estimates: Estimates, scatter: Scatter) -> tuple[float, float] | None:
-    value, replicates = estimates.value[name], estimates.replicates[name]
+def _ends(name: str, estimates: Estimates, scatter: Scatter, excess: DesignExcess | None) -> tuple[float, float] | None:
+    value, figures = estimates.value[name], estimates.figures(name)
     if not METRICS[name].interval:
         return None
     if not METRICS[name].squared:
-        return interval(value, scatter(value, replicates))
+        return interval(value, _deviations(value, figures, scatter, excess))
     root = float(np.sqrt(value))
-    ends = interval(root, scatter(root, np.sqrt(replicates)))
+    ends = interval(root, _deviations(root, list(map(np.sqrt, figures)), scatter, excess))
     return None if ends is None else (max(ends[0], 0.0) ** 2, ends[1] ** 2)
 
 
-def differences(one: Estimates, other: Estimates, scatter: Scatter) -> dict[str, dict[str, Any]]:
+def _deviations(
+    value: float, figures: Sequence[Floats], scatter: Scatter, excess: DesignExcess | None
+) -> Floats | None:
+    """From `Estimates.figures`, or their differences."""
+    deviations = scatter(value, figures[0])
+    return deviations if deviations is None or excess is None else excess.widened(value, deviations, figures)
+
+
+def differences(
+    one: Estimates, other: Estimates, scatter: Scatter, excess: DesignExcess | None = None
+) -> dict[str, dict[str, Any]]:
     """The `entry` of one - other for each metric that both have, with "p", and "p_holm" that is not adjusted yet."""
     entries = {}
     for name, metric in METRICS.items():
@@ -209,7 +265,8 @@ def differences(one: Estimates, other: Estimates, scatter: Scatter) -> dict[str,
             value = one.value[name] - other.value[name]
             deviations = None
             if one.replicates and metric.interval:
-                deviations = scatter(value, one.replicates[name] - other.replicates[name])
+                figures = [a - b for a, b in zip(one.figures(name), other.figures(name), strict=True)]
+                deviations = _deviations(value, figures, scatter, excess)
             p = p_value(value, deviations)
             entries[name] = {**estimate(value, deviations), "p": p, "p_holm": p}
     return entries

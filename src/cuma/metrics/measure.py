@@ -114,7 +114,7 @@ class PooledAnswers:
     def mean(self, values: NDArray[Any]) -> Floats:
         """[B]: the mean of `values` [Q, B] over the questions that anybody answered."""
         there = self.n > 0
-        return np.asarray((values * there).sum(axis=0) / there.sum(axis=0))
+        return ratio((values * there).sum(axis=0), there.sum(axis=0).astype(np.float64))
 
     @cached_property
     def emd(self) -> Floats:
@@ -226,6 +226,13 @@ class Estimates:
     value: dict[str, float]
     replicates: dict[str, Floats]
     """[B] over draws; empty without draws."""
+    by_units: tuple[dict[str, Floats], ...] = ()
+    """[B] over draws of the survey's units, groups staying as they are: the same units for all groups, and others for
+    each. Empty where no design is known."""
+
+    def figures(self, name: str) -> list[Floats]:
+        """A metric's replicates, over groups and then over units."""
+        return [draws[name] for draws in (self.replicates, *self.by_units)]
 
 
 def measure(cells: CellShares, weight: Floats, diversity: Floats | None = None) -> dict[str, Floats]:
@@ -261,7 +268,7 @@ def group_means(values: Floats, n: Floats) -> Floats:
 def mean_over_groups(values: Floats, n: Floats, weight: Floats) -> Floats:
     """[B]: `group_means`, and of these the mean over groups by `weight` [S, B]."""
     kept = weight * (n > 0).any(axis=0)
-    return np.asarray((group_means(values, n) * kept).sum(axis=0) / kept.sum(axis=0))
+    return ratio((group_means(values, n) * kept).sum(axis=0), kept.sum(axis=0))
 
 
 def pair_sum(columns: Columns, n: Floats, shares: Floats, weight: Floats) -> Floats:

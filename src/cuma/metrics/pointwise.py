@@ -131,7 +131,7 @@ def calibration_gaps(confidence: Floats, hits: NDArray[Any], bins: int = BINS) -
 
 def calibration_error(gaps: Floats, n: ArrayLike, axis: int = 0) -> Floats:
     """`ece` from `calibration_gaps` summed over n answers, with the bins along `axis`."""
-    return np.asarray(np.abs(gaps).sum(axis=axis) / n)
+    return ratio(np.abs(gaps).sum(axis=axis), np.asarray(n, dtype=np.float64))
 
 
 def entropy(p: ArrayLike) -> Floats:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cuma.errors import BenchmarkError
+from cuma.metrics.design import Design, Means, sums_by, weighted_means
 from cuma.metrics.items import Columns, Item, Questions, columns_of, items_of
 from cuma.metrics.pointwise import Floats, distributions, ratio
+from cuma.privacy.small_groups import MIN_PEOPLE
 
 COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
 WEIGHT = "weight"
@@ -36,6 +39,8 @@ class Sample:
     """[P, Q], -1 where a person did not answer."""
     weight: Floats
     """[P] survey weights, their mean 1; all 1 where the survey has none."""
+    design: Design | None = None
+    """Of these people, in their order; None: not known."""
 
     @cached_property
     def group_of(self) -> NDArray[np.int64]:
@@ -57,7 +62,8 @@ class Sample:
         """Per question [G, m]: how many people gave each answer.
 
         With survey weights, the weighted shares of Kish's effective number of people, (Σw)² / Σw², in whole people: the
-        weighted answers scatter about as much as those of so few people who all count alike.
+        weighted answers scatter about as much as those of so few people who all count alike. With a known design, of
+        n people over the cell's design effect, where its people are in units enough to tell that.
         """
         starts, features = self.starts[:-1], self.features()
         squares = np.add.reduceat((self.answers >= 0) * self.weight[:, None] ** 2, starts, axis=0)
@@ -65,19 +71,76 @@ class Sample:
         for q, (_, k) in enumerate(self.columns):
             sums = np.add.reduceat(features[:, k], starts, axis=0)
             total = sums.sum(axis=1, keepdims=True)
-            tables.append(_whole(sums * ratio(total, squares[:, q, None], 0.0)))
+            worth = ratio(total, squares[:, q, None], 0.0)
+            if self.design is not None:
+                told = self._worth_by_design[:, q, None]
+                worth = np.where(np.isfinite(told), ratio(told, total, 0.0), worth)
+            tables.append(_whole(sums * worth))
         return tables
 
-    def sizes(self) -> dict[str, int]:
-        """Groups and people with any answer, and the cells (group × question) left out because nobody answered."""
+    @cached_property
+    def _worth_by_design(self) -> Floats:
+        """[G, Q]: as many people drawn one by one scatter as the cell's people do; NaN where that cannot be told.
+
+        A variance among u units falls short by (u-1)/u where the cell's own size is random, which is put right.
+        """
+        assert self.design is not None
+        worth = np.full((len(self.groups), len(self.items)), np.nan)
+        for g, q in np.ndindex(*worth.shape):
+            units = self.design.worth((self.group_of == g) & (self.answers[:, q] >= 0))
+            effect = self.design_effects[g, q]
+            if units > 1 and effect > 0:
+                worth[g, q] = self.design_means[q].n[g] / effect * (units - 1) / units
+        return worth
+
+    @cached_property
+    def design_means(self) -> list[Means]:
+        """Per question each group's shares, with their variance under the design, which must be known."""
+        assert self.design is not None
+        chosen = [self.answers[:, [q]] == np.arange(len(item.options)) for q, item in enumerate(self.items)]
+        groups = len(self.groups)
+        return [
+            weighted_means(each.astype(float), self.weight, self.design, np.where(there, self.group_of, -1), groups)
+            for each, there in zip(chosen, (self.answers >= 0).T, strict=True)
+        ]
+
+    @cached_property
+    def design_effects(self) -> Floats:
+        """[G, Q]: of each cell's shares together; NaN in cells that nobody answered, or all in the same way."""
+        return np.stack([means.joint_effect for means in self.design_means], axis=1)
+
+    def units(self, group: int) -> int:
+        """How many people of a group there are to draw; with a known design, how many units."""
+        rows = slice(int(self.starts[group]), int(self.starts[group + 1]))
+        return rows.stop - rows.start if self.design is None else self.design.worth(rows)
+
+    def design_effect(self, group: int | None = None) -> dict[str, Any]:
+        """{"design_effect": {"mean", "median", "worst"}} over the cells of at least `MIN_PEOPLE` people, of one group
+        or of all; nothing where the design is not known, None where there is no such cell."""
+        if self.design is None:
+            return {}
+        n = np.stack([means.n for means in self.design_means], axis=1)
+        told = np.where(n >= MIN_PEOPLE, self.design_effects, np.nan)
+        told = told if group is None else told[group]
+        known = told[np.isfinite(told)]
+        if not len(known):
+            return {"design_effect": None}
+        figures = {"mean": known.mean(), "median": np.median(known), "worst": known.max()}
+        return {"design_effect": {name: float(figure) for name, figure in figures.items()}}
+
+    def sizes(self) -> dict[str, Any]:
+        """Groups and people with any answer, and the cells (group × question) left out because nobody answered; with a
+        known design also its effect."""
         answered = np.add.reduceat(self.answers >= 0, self.starts[:-1], axis=0)
-        return {"groups": len(self.groups), "people": len(self.person), "empty_cells": int((answered == 0).sum())}
+        sizes = {"groups": len(self.groups), "people": len(self.person), "empty_cells": int((answered == 0).sum())}
+        return {**sizes, **self.design_effect()}
 
     def same_as(self, other: Sample) -> bool:
         """Whether both hold the same people, groups and answers."""
         arrays = ("starts", "person", "answers", "weight")
         same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays)
-        return same and self.groups == other.groups
+        designs = self.design is other.design or (self.design is not None and self.design.same_as(other.design))
+        return same and designs and self.groups == other.groups
 
 
 def _whole(table: Floats) -> NDArray[np.int64]:
@@ -100,16 +163,18 @@ class Predictions:
     """[K]: the prediction of a model that does not know who asks; None where that was not measured."""
 
 
-def read_parts(predictions: pd.DataFrame, questions: Questions) -> dict[str, tuple[Sample, Predictions]]:
+def read_parts(
+    predictions: pd.DataFrame, questions: Questions, design: Design | None = None
+) -> dict[str, tuple[Sample, Predictions]]:
     """The parts "seen" and "unseen" of a predictions table, where they have answers. BenchmarkError for bad rows."""
     items = items_of(predictions, questions, COLUMNS)
     seen = predictions["seen"].to_numpy(dtype=bool)
     answered = predictions["answer"].to_numpy() >= 0
     parts = {"seen": predictions[seen & answered], "unseen": predictions[~seen & answered]}
-    return {part: _read(rows, items) for part, rows in parts.items() if len(rows)}
+    return {part: _read(rows, items, design) for part, rows in parts.items() if len(rows)}
 
 
-def _read(rows: pd.DataFrame, items: tuple[Item, ...]) -> tuple[Sample, Predictions]:
+def _read(rows: pd.DataFrame, items: tuple[Item, ...], design: Design | None) -> tuple[Sample, Predictions]:
     if rows.duplicated(["person", "question_id"]).any():
         raise BenchmarkError("The predictions hold a person's answer to one question twice; expected one row for each.")
     weight = [WEIGHT] if WEIGHT in rows.columns else []
@@ -137,7 +202,8 @@ def _read(rows: pd.DataFrame, items: tuple[Item, ...]) -> tuple[Sample, Predicti
                     f"Question {item.id!r} has {len(item.options)} options, but an answer beyond them."
                 )
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    people = Sample(items, tuple(groups.tolist()), starts, person, answers, _weight(pairs))
+    drawn = None if design is None else design.at(person)
+    people = Sample(items, tuple(groups.tolist()), starts, person, answers, _weight(pairs), drawn)
     check_mass(mass)
     return people, Predictions(tuple(shares), mass, unsteered_shares(rows, items))
 
@@ -186,8 +252,11 @@ def resample_people(people: Sample, blocks: Sequence[Floats], draws: int, seed: 
     blocks: figures [P, F] of each person. Each is multiplied by itself, so that a method's figures are the same to the
     last bit whichever other methods are scored beside it. People of a group who gave the same answers are drawn as one
     kind (a multinomial draw over kinds is the same as drawing the people), with the mean of their figures. With survey
-    weights people with different weights are different kinds.
+    weights people with different weights are different kinds. With a known design units are drawn, or the survey's own
+    replicates taken (`unit_draws`).
     """
+    if people.design is not None:
+        return unit_draws(people, blocks, draws, seed)
     starts, sizes, means = _kinds(people, blocks)
     rng = np.random.default_rng(seed)
     sums = tuple(np.zeros((block.shape[1], len(people.groups), draws)) for block in blocks)
@@ -211,3 +280,34 @@ def _kinds(people: Sample, blocks: Sequence[Floats]) -> tuple[NDArray[np.int64],
     first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     means = [np.add.reduceat(block[order], first, axis=0) / sizes[:, None] for block in blocks]
     return starts, sizes, means
+
+
+def unit_draws(people: Sample, blocks: Sequence[Floats], draws: int, seed: int) -> tuple[Floats, ...]:
+    """`resample_people` with a known design: one draw of units for all groups together, since units span groups.
+
+    With replicate weights there are as many draws as replicates, whatever `draws` says.
+    """
+    design = people.design
+    assert design is not None
+    own = design.replicates
+    times = design.draws(draws, seed) if own is None else own.times
+    number = times.shape[1]
+    sums = tuple(np.zeros((block.shape[1], len(people.groups), number)) for block in blocks)
+    for group in range(len(people.groups)):
+        rows = slice(int(people.starts[group]), int(people.starts[group + 1]))
+        if own is None:
+            units, inverse = np.unique(design.unit[rows], return_inverse=True)
+            often, parts = times[units], [sums_by(block[rows], inverse.ravel(), len(units)) for block in blocks]
+        else:
+            often, parts = times[rows], [block[rows] for block in blocks]
+        for total, part in zip(sums, parts, strict=True):
+            total[:, group] = part.T @ often
+    return sums
+
+
+def apart(sums: Sequence[Floats], seed: int) -> tuple[Floats, ...]:
+    """The same draws [F, G, B] as if each group's had been made by itself: in an order of its own."""
+    rng = np.random.default_rng((seed, 1))
+    groups, draws = sums[0].shape[1:]
+    order = rng.permuted(np.tile(np.arange(draws), (groups, 1)), axis=1)[None]
+    return tuple(np.take_along_axis(block, order, axis=2) for block in sums)

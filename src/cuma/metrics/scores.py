@@ -12,17 +12,30 @@ import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares, diversity
-from cuma.metrics.inference import GroupDraws, adjust, differences, group_deviations, metric_entries, student_deviations
+from cuma.metrics.design import Design
+from cuma.metrics.inference import (
+    DesignExcess,
+    GroupDraws,
+    adjust,
+    differences,
+    group_deviations,
+    metric_entries,
+    student_deviations,
+)
 from cuma.metrics.items import Item, Questions
-from cuma.metrics.measure import Estimates, measure
+from cuma.metrics.measure import Estimates, measure, pair_sum
 from cuma.metrics.pointwise import Floats
-from cuma.metrics.sample import Predictions, Sample, read_parts
+from cuma.metrics.sample import Predictions, Sample, apart, read_parts, unit_draws
 from cuma.metrics.shares import GroupShares, estimate_shares, is_shares, read_shares
 
 PARTS = ("seen", "unseen")
+UNIT_DRAWS = 400
+"""At most so many draws of units stand behind the variance that they add to figures of many groups."""
 
 
-def score(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+def score(
+    predictions: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0, design: Design | None = None
+) -> dict[str, Any]:
     """Scores of one method, in the form of scores.json (less its "benchmark").
 
     predictions: rows of predictions.parquet; rows without an answer (-1) are left out. questions: the survey's, or the
@@ -32,21 +45,29 @@ def score(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, se
     are means over a group's cells, then over groups: small groups count as much as large ones. Cells that nobody
     answered are skipped and counted. BenchmarkError if the table breaks the documented form.
 
+    design: how the survey drew its people, which intervals and floors then follow; "n" has the design effect.
+
     A table with shares in place of people (`cuma.metrics.shares`) has the metrics that need no persons, and intervals
     over questions and groups.
     """
-    return score_many({"": predictions}, questions, draws=draws, seed=seed)["scores"][""]
+    return score_many({"": predictions}, questions, draws=draws, seed=seed, design=design)["scores"][""]
 
 
 def compare(
-    predictions_a: pd.DataFrame, predictions_b: pd.DataFrame, questions: Questions, draws: int = 1000, seed: int = 0
+    predictions_a: pd.DataFrame,
+    predictions_b: pd.DataFrame,
+    questions: Questions,
+    draws: int = 1000,
+    seed: int = 0,
+    design: Design | None = None,
 ) -> dict[str, Any]:
     """Paired differences a - b of every metric, on the same draws of the same people.
 
     Returns {"seen": {metric: {"value", "low", "high", "p", "p_holm"}}, "unseen": …, "draws", "seed"}, for parts that
     both predict.
     """
-    both = score_many({"a": predictions_a, "b": predictions_b}, questions, reference="b", draws=draws, seed=seed)
+    tables = {"a": predictions_a, "b": predictions_b}
+    both = score_many(tables, questions, reference="b", draws=draws, seed=seed, design=design)
     return {**both["differences"]["a"], "draws": draws, "seed": seed}
 
 
@@ -56,6 +77,7 @@ def score_many(
     reference: str | None = None,
     draws: int = 1000,
     seed: int = 0,
+    design: Design | None = None,
 ) -> dict[str, Any]:
     """Scores of many methods on shared draws, and every other method's paired difference from `reference`.
 
@@ -66,7 +88,7 @@ def score_many(
     """
     if reference is not None and reference not in methods:
         raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
-    parts = {name: read_any(table, questions) for name, table in methods.items()}
+    parts = {name: read_any(table, questions, design) for name, table in methods.items()}
     head = {"questions": [{**asdict(item), "options": list(item.options)} for item in map(Item.of, questions)]}
     scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
     rivals = [name for name in methods if reference is not None and name != reference]
@@ -77,6 +99,7 @@ def score_many(
             continue
         people = _same_people(here)
         predictions = {name: predicted for name, (_, predicted) in here.items()}
+        excess = None
         if isinstance(people, GroupShares):
             estimates = estimate_shares(people, predictions, draws, seed)
             scatter = partial(student_deviations, units=people.units)
@@ -84,19 +107,24 @@ def score_many(
             groups = GroupDraws.of(len(people.groups), draws, seed)
             estimates = _estimate(people, predictions, groups.times, seed)
             scatter = partial(group_deviations, draws=groups)
+            excess = None if people.design is None else DesignExcess(len(people.groups), people.design)
         for name, result in estimates.items():
-            scores[name][part] = metric_entries(result, scatter)
+            scores[name][part] = metric_entries(result, scatter, excess)
             scores[name]["n"][part] = people.sizes()
         for name in rivals:
             if name in estimates and reference in estimates:
-                paired[name][part] = differences(estimates[name], estimates[reference], scatter)
+                paired[name][part] = differences(estimates[name], estimates[reference], scatter, excess)
         adjust([metrics[part] for metrics in paired.values() if part in metrics])
     return {"scores": scores, "differences": paired}
 
 
-def read_any(predictions: pd.DataFrame, questions: Questions) -> dict[str, tuple[Any, Any]]:
+def read_any(
+    predictions: pd.DataFrame, questions: Questions, design: Design | None = None
+) -> dict[str, tuple[Any, Any]]:
     """Each part's people, or their shares, and what is predicted for them."""
-    return read_shares(predictions, questions) if is_shares(predictions) else read_parts(predictions, questions)
+    if is_shares(predictions):
+        return read_shares(predictions, questions)
+    return read_parts(predictions, questions, design)
 
 
 def _same_people(here: Mapping[str, tuple[Any, Any]]) -> Sample | GroupShares:
@@ -115,11 +143,21 @@ def _same_people(here: Mapping[str, tuple[Any, Any]]) -> Sample | GroupShares:
 def _estimate(people: Sample, methods: Mapping[str, Predictions], times: Floats, seed: int) -> dict[str, Estimates]:
     """Every method's estimates, and replicates where groups are drawn `times` [G, B]."""
     cells, floors = Cells.of(people), cell_floors(people, seed)
-    observed, drawn = diversity(cells, times, seed)
+    observed, drawn, chance = diversity(cells, times, seed)
+    once = np.ones((len(people.groups), 1))
     estimates = {}
     for name, predictions in methods.items():
-        shares = cell_shares(cells, PersonFigures.of(people, predictions), floors)
-        once = measure(shares, np.ones((len(people.groups), 1)), observed)
+        figures = PersonFigures.of(people, predictions)
+        shares = cell_shares(cells, figures, floors)
+        value = measure(shares, once, observed)
         replicates = measure(shares, times, drawn) if times.size else {}
-        estimates[name] = Estimates({metric: float(value[0]) for metric, value in once.items()}, replicates)
+        by_units: list[dict[str, Floats]] = []
+        if people.design is not None and times.size and len(people.groups) > 1:
+            sums = unit_draws(people, [people.features(), figures.values], min(times.shape[1], UNIT_DRAWS), seed)
+            for answers, values in (sums, apart(sums, seed)):
+                moved = Cells.of(people, answers)
+                between = pair_sum(people.columns, moved.n, moved.observed, once) - (1 + people.design.noise) * chance
+                by_units.append(measure(cell_shares(moved, figures, floors, values), once, between))
+        point = {metric: float(figure[0]) for metric, figure in value.items()}
+        estimates[name] = Estimates(point, replicates, tuple(by_units))
     return estimates

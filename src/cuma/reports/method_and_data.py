@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cuma.metrics.figures import design_text
 from cuma.privacy.small_groups import people_text
 from cuma.runs.evidence import Evidence, Method
 
@@ -89,6 +90,13 @@ def read_from(evidence: Evidence) -> str:
     if len(sampling) == 2:
         return f"{ways[False]} or, where the method card says so, {ways[True]},"
     return ways[sampling == {True}]
+
+
+def design_sentence(evidence: Evidence) -> str:
+    """What intervals know of how people were drawn; empty where there are no people."""
+    if evidence.of_shares or evidence.people.empty:
+        return ""
+    return design_text(None if evidence.design is None else evidence.design.facts())
 
 
 def data_card(evidence: Evidence) -> list[tuple[str, str]]:

@@ -11,12 +11,13 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cuma.errors import RunError
-from cuma.metrics.figures import estimate_text
+from cuma.metrics.figures import effect_text, estimate_text
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
 from cuma.reports.group_rows import group_rows
+from cuma.reports.method_and_data import design_sentence
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
 from cuma.runs.evidence import read_evaluation
 from cuma.runs.folder import Run, read_json, write_text
@@ -149,14 +150,16 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "meanings": [_column(key, evidence.of_shares) for key in SHOWN_METRICS],
         "of_shares": evidence.of_shares,
         "drawn": DRAWN[evidence.of_shares][0],
+        "design_sentence": design_sentence(evidence),
         "anchors": _anchors(run, recipe, scores, sides),
     }
 
 
-def _heading(side: str, sizes: dict[str, int]) -> str:
+def _heading(side: str, sizes: dict[str, Any]) -> str:
     groups = sizes["groups"]
     of = f"{people_text(sizes['people'])} people" if "people" in sizes else f"{sizes['questions']} questions"
-    return f"{side.capitalize()}: {groups} group{'' if groups == 1 else 's'}, {of}"
+    effect = effect_text(sizes.get("design_effect"))
+    return f"{side.capitalize()}: {groups} group{'' if groups == 1 else 's'}, {of}" + (f", {effect}" if effect else "")
 
 
 def _column(metric: str, of_shares: bool = False) -> Column:

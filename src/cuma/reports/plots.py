@@ -48,7 +48,7 @@ def answers_payload(evidence: Evidence) -> dict[str, Any]:
             "people": _rounded(row.shares),
             "interval": None
             if row.n is None
-            else [_rounded(wilson(round(share * row.n), row.n)) for share in row.shares],
+            else [_rounded(wilson(round(share * row.worth), row.worth)) for share in row.shares],
             "methods": [_rounded(table.get((row.group, row.question_id))) for table in predicted],
         }
     questions = [

@@ -16,7 +16,7 @@ from cuma.reports.collapse_and_gradients import collapse_rows, gradient_rows
 from cuma.reports.expert_map import topology_payload
 from cuma.reports.expert_use import health_rows, training_panels
 from cuma.reports.formats import latex_listing, latex_tables, markdown_listing, markdown_tables
-from cuma.reports.method_and_data import data_card, facts, method_card, read_from
+from cuma.reports.method_and_data import data_card, design_sentence, facts, method_card, read_from
 from cuma.reports.plots import answers_payload, curve_panels, method_entries
 from cuma.reports.side_tables import (
     choice_listings,
@@ -165,12 +165,14 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "card_headings": headings,
         "card_rows": rows,
         "read_from": read_from(evidence),
+        "design_sentence": design_sentence(evidence),
         "facts": facts(evidence),
         "data_card": data_card(evidence),
         "curve_rows": _curve_rows(evidence),
         "listings": small_listings(evidence),
         "choice_sentences": choice_sentences(evidence),
         "of_shares": evidence.of_shares,
+        "drawn_by_design": evidence.design is not None,
     }
 
 

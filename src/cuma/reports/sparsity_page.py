@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cuma.metrics.group_distances import (
 )
 from cuma.metrics.items import Item
 from cuma.metrics.pointwise import pairwise_jsd
+from cuma.metrics.sample import Sample
 from cuma.privacy.small_groups import MIN_PEOPLE, hidden
 from cuma.reports.templating import STYLE, html_environment, page_json, template_text
 from cuma.runs.folder import write_json, write_text
@@ -68,16 +70,18 @@ def measure(answers: Answers, permutations: int = 1000, seed: int = 0) -> dict[s
         )
     size, people = len(answers.groups), answers.shares is None
     per_question, tests, distances, beyond, compared = [], [], [], [], []
+    worth = _worth(answers)
     for number, question in enumerate(tqdm(answers.questions, desc="comparing groups", unit=" questions", leave=False)):
         table = _table(answers, number)
         n = table.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             jsd = pairwise_jsd(np.where(n[:, None] > 0, table / n[:, None], np.nan).T)
-        test = permutation_test(table, permutations, (seed, number)) if people else PermutationTest(0.0, 0.0, 1.0)
+        drawn = table if worth is None else worth[number]
+        test = permutation_test(drawn, permutations, (seed, number)) if people else PermutationTest(0.0, 0.0, 1.0)
         pairs = np.isfinite(jsd[np.triu_indices(size, 1)]).sum()
         if not pairs:
             continue
-        above = jsd - chance_jsd(table, test.chance) if people else jsd
+        above = jsd - chance_jsd(drawn, test.chance) if people else jsd
         np.fill_diagonal(above, 0.0)
         square, rank = question_mahalanobis(table, question.ordinal, people)
         tests.append(test)
@@ -96,6 +100,7 @@ def measure(answers: Answers, permutations: int = 1000, seed: int = 0) -> dict[s
         "permutations": permutations if people else None,
         "lone_question": min(1.0, len(compared) / (permutations + 1)) if people else None,
         "seed": seed,
+        "design": None if answers.design is None else answers.design.facts(),
     }
     return {"summary": _summary(result), **result}
 
@@ -117,7 +122,24 @@ def _shown(answers: Answers) -> tuple[Answers, int]:
         few = np.bincount(group[coded[:, number] != MISSING], minlength=len(kept)) < MIN_PEOPLE
         coded[few[group], number] = MISSING
     names = tuple(answers.groups[number] for number in kept)
-    return Answers(answers.questions, names, group, coded, None), len(gone)
+    design = None if answers.design is None else answers.design.at(np.flatnonzero(rows))
+    return Answers(answers.questions, names, group, coded, None, design), len(gone)
+
+
+def _worth(answers: Answers) -> list[np.ndarray] | None:
+    """Per question [G, m]: as many people drawn one by one as scatter like the design's, whom the tests permute.
+
+    That is Rao and Scott's first correction (1981). People count alike, as everywhere on the page. None where no design
+    is known.
+    """
+    if answers.design is None:
+        return None
+    order = np.argsort(answers.group, kind="stable")
+    starts = np.searchsorted(answers.group[order], np.arange(len(answers.groups) + 1))
+    person, even = np.arange(len(order)), np.ones(len(order))
+    design = replace(answers.design, person=np.arange(len(order)))
+    people = Sample(answers.questions, answers.groups, starts, person, answers.coded[order], even, design.at(order))
+    return [counts.astype(np.float64) for counts in people.effective_counts]
 
 
 def _table(answers: Answers, number: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cuma.metrics.figures import MISSING, estimate_text, number, p_text
+from cuma.metrics.figures import MISSING, effect_text, estimate_text, number, p_text
 from cuma.metrics.measure import METRICS
 from cuma.metrics.pointwise import LOW_OPTION_MASS
 from cuma.metrics.scores import score_many
@@ -139,8 +139,8 @@ def comparison_table(
 
     One row per side × method: side, name, label, role ("reference" | "rival" | "control" | "anchor"); each metric with
     _low and _high (95 %); difference and spread_difference from the reference with _low and _high (missing when there
-    is none), and of the former p and p_holm; groups, people, trainable_parameters, seconds. A method that predicts
-    nothing for a side has no row there, nor has a side of under 11 people any.
+    is none), and of the former p and p_holm; groups, people, design_effect (in words), trainable_parameters, seconds. A
+    method that predicts nothing for a side has no row there, nor has a side of under 11 people any.
     RunError or BenchmarkError if the runs cannot be compared.
     """
     return compare_methods(read_evidence(runs, reference), draws=draws, seed=seed)
@@ -154,7 +154,8 @@ def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> 
         return pd.DataFrame([_row("seen", evidence.methods[0], nothing, {})])[:0]
     predictions = {method.name: method.predictions for method in evidence.methods}
     reference = evidence.reference.name if evidence.reference else None
-    comparison = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed)
+    comparison = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed,
+                            design=evidence.design)  # fmt: skip
     rows = []
     for side in sides:
         for method in evidence.methods:
@@ -184,6 +185,7 @@ def _row(side: Side, method: Method, score: dict[str, Any], differences: dict[st
         "groups": score["n"][side]["groups"],
         "people": _known(score["n"][side].get("people")),
         "questions": score["n"][side].get("questions", MISSING),
+        "design_effect": effect_text(score["n"][side].get("design_effect")),
         "trainable_parameters": _known(method.info.get("trainable_parameters")),
         "seconds": _known(sum(seconds.values()) if seconds else None),
     }
@@ -249,4 +251,5 @@ def side_title(table: pd.DataFrame, side: Side) -> str:
     groups, people = int(rows["groups"].iloc[0]), rows["people"].iloc[0]
     plural = "group" if groups == 1 else "groups"
     of = f"{rows['questions'].iloc[0]} questions" if math.isnan(people) else f"{people_text(int(people))} people"
-    return f"{side.capitalize()} groups: {groups} {plural}, {of}"
+    effect = rows["design_effect"].iloc[0]
+    return f"{side.capitalize()} groups: {groups} {plural}, {of}" + (f", {effect}" if effect else "")

@@ -11,7 +11,9 @@ import pandas as pd
 import yaml
 
 from cuma.errors import RunError, suggestion
+from cuma.metrics.design import Design
 from cuma.metrics.shares import COLUMNS, SHARES, N, is_shares
+from cuma.runs.design_file import read_design
 from cuma.runs.folder import Run, read_json
 
 Role = Literal["reference", "rival", "control", "anchor"]
@@ -68,6 +70,8 @@ class Evidence:
     people: pd.DataFrame
     """One row per person × question: person, group, seen, question_id, answer. Where there are only shares, one row per
     group × question: group, seen, question_id, shares (a tuple), and n where it is known."""
+    design: Design | None = None
+    """How the survey drew these people; None: not known."""
 
     @property
     def of_shares(self) -> bool:
@@ -120,7 +124,8 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
             raise RunError(f"Runs {names[0]!r} and {name!r} answered different questions. Report them separately.")
     methods.sort(key=lambda method: ROLES.index(method.role))
     people = _people(methods)
-    return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people)
+    design = next(filter(None, map(read_design, folders)), None)
+    return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people, design)
 
 
 def _without_answers(
@@ -186,7 +191,7 @@ def read_evaluation(run: Run, folder: Path) -> Evidence:
     scores = read_json(folder / "scores.json")
     method = _method(run, folder, run.info["name"], run.chosen_with("discrimination.parquet"))
     people = method.predictions[_who(method.predictions)]
-    return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), people)
+    return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), people, read_design(folder))
 
 
 def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from cuma.metrics.sample import read_parts
 from cuma.metrics.shares import N, is_shares
 from cuma.privacy.small_groups import MIN_PEOPLE, hidden
 from cuma.runs.evidence import Evidence, Method
@@ -14,24 +15,41 @@ from cuma.runs.evidence import Evidence, Method
 
 def true_answers(evidence: Evidence) -> pd.DataFrame:
     """People's answers in every cell that may be shown: group, question_id, seen, n (None where that is not known),
-    shares (array [options])."""
+    worth (as many people drawn one by one scatter alike: n where no design is known), shares (array [options]; with a
+    known design by the survey's weights)."""
     options = {question["id"]: len(question["options"]) for question in evidence.questions}
     left_out = hidden_cells(evidence.people)
-    rows: list[tuple[str, str, bool, int | None, np.ndarray]] = []
+    rows: list[tuple[str, str, bool, int | None, int | None, np.ndarray]] = []
     if evidence.of_shares:
         known = evidence.people[N] if N in evidence.people else [math.nan] * len(evidence.people)
         for row, n in zip(evidence.people.itertuples(), known, strict=True):
             if (row.group, row.question_id) not in left_out:
                 size = None if math.isnan(n) else int(n)
-                rows.append((row.group, row.question_id, bool(row.seen), size, np.array(row.shares)))
+                rows.append((row.group, row.question_id, bool(row.seen), size, size, np.array(row.shares)))
     else:
+        drawn = _by_design(evidence)
         for (group, question), cell in evidence.people.groupby(["group", "question_id"]):
             if (group, question) not in left_out:
                 counts = np.bincount(cell["answer"].to_numpy(), minlength=options[question])
                 n = int(counts.sum())
-                rows.append((group, question, bool(cell["seen"].iloc[0]), n, counts / n))
-    table = pd.DataFrame(rows, columns=["group", "question_id", "seen", "n", "shares"])
-    return table.astype({"n": object})
+                worth, shares = drawn.get((group, question), (n, counts / n))
+                rows.append((group, question, bool(cell["seen"].iloc[0]), n, worth, shares))
+    table = pd.DataFrame(rows, columns=["group", "question_id", "seen", "n", "worth", "shares"])
+    return table.astype({"n": object, "worth": object})
+
+
+def _by_design(evidence: Evidence) -> dict[tuple[str, str], tuple[int, np.ndarray]]:
+    """(group, question_id) → what the design leaves of its people, and their weighted shares; empty without one."""
+    if evidence.design is None:
+        return {}
+    fullest = max(evidence.methods, key=lambda method: len(method.predictions)).predictions
+    cells = {}
+    for people, _ in read_parts(fullest, evidence.questions, evidence.design).values():
+        tables = zip(people.items, people.effective_counts, people.design_means, strict=True)
+        for item, counts, means in tables:
+            for group, row, shares in zip(people.groups, counts, means.mean, strict=True):
+                cells[group, item.id] = (max(int(row.sum()), 1), shares)
+    return cells
 
 
 def predicted_answers(method: Method) -> dict[tuple[str, str], np.ndarray]:

@@ -16,9 +16,9 @@ from datasets.utils.logging import disable_progress_bar
 
 import cuma
 from cuma.data.builders.base import SPLITS, Built, Options
+from cuma.data.folder_design import CARD
 from cuma.errors import BenchmarkError
 
-CARD = "card.json"
 _CHUNK = 2**20
 
 

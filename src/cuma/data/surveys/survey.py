@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
+from cuma.metrics.design import Design
 from cuma.people.profiles import Profile
 
 Role = Literal["seen", "validation", "test"]
@@ -70,6 +71,8 @@ class Survey:
     card: dict
     """source, citation, licence, rule, rows_read, dropped {reason: n}, kept, seed, versions, groups per
     role, and people per role and part. Plain types only: it goes into run.json."""
+    design: Design | None = None
+    """How the survey drew its people, by their numbers; None: not known."""
 
     def __post_init__(self) -> None:
         weight = [WEIGHT] if self.weighted else []

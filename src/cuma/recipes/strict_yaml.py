@@ -76,6 +76,12 @@ def parse(text: str) -> Any:
         raise StrictYamlError(" ".join(str(error).split())) from error
 
 
-def dump(value: Any) -> str:
-    """YAML text from which `parse` gives back the same value; keys keep their order."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def dump(value: Any, *, compact: bool = False) -> str:
+    """YAML text from which `parse` gives back the same value; keys keep their order.
+
+    compact: mappings and lists that hold no others stand on one line.
+    """
+    style = None if compact else False
+    return yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=style, sort_keys=False, allow_unicode=True, width=120
+    )

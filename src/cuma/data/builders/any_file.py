@@ -55,7 +55,7 @@ def parquet_rows(file: Path, required: Sequence[str], ledger: Ledger, hint: str 
     """
     try:
         with pq.ParquetFile(file) as table:
-            _check_names(file, table.schema_arrow.names, required, hint)
+            check_names(file, table.schema_arrow.names, required, hint)
             for batch in table.iter_batches(256):
                 for row in batch.to_pylist():
                     ledger.read()
@@ -66,7 +66,7 @@ def parquet_rows(file: Path, required: Sequence[str], ledger: Ledger, hint: str 
         raise BenchmarkError(f"{file} is damaged: no whole parquet file. Copy or download it again.") from error
 
 
-def _check_names(file: Path, names: Sequence[str], required: Sequence[str], hint: str) -> None:
+def check_names(file: Path, names: Sequence[str], required: Sequence[str], hint: str) -> None:
     missing = [name for name in required if name not in names]
     if missing:
         raise BenchmarkError(f"{file} lacks {len(missing)} column(s) ({', '.join(missing[:5])}). {hint}".rstrip())

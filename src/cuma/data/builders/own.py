@@ -15,21 +15,20 @@ from pathlib import Path
 from datasets import Dataset, Features, Value
 from tqdm.auto import tqdm
 
+from cuma.data.builders import own_survey
 from cuma.data.builders.any_file import any_rows
 from cuma.data.builders.base import ANSWER_CODES, SPLITS, TASKS, Built, Ledger, Options, Task, who
-from cuma.data.builders.own_columns import checked_mapping, is_read, renamed_columns, task_of, used_columns
+from cuma.data.builders.own_columns import HOW, checked_mapping, is_read, renamed_columns, task_of, used_columns
 from cuma.data.builders.own_items import FileItem, settle_items
 from cuma.data.builders.own_people import Row, in_common, settle_people
 from cuma.data.builders.own_rows import PEOPLE, WEIGHT, read_row
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
 from cuma.data.builders.reading import existing, no_rows
+from cuma.data.builders.respondent_file import is_respondent_format
 from cuma.errors import BenchmarkError, suggestion
 
 LICENCE = "yours"
-_STATISTICS = {
-    ".dta": "a Stata file", ".sav": "an SPSS file", ".zsav": "an SPSS file", ".por": "an SPSS file",
-    ".sas7bdat": "a SAS file", ".xpt": "a SAS file", ".rds": "an R file", ".rdata": "an R file",
-}  # fmt: skip
+_R = (".rds", ".rdata")
 
 
 @dataclass
@@ -60,6 +59,8 @@ class Understood:
 
 def build(source: Path, options: Options) -> Built:
     """Read, check and split a file. Raises `BenchmarkError`; whatever a single row lacks is counted instead."""
+    if options.questionnaire is not None:
+        return own_survey.build(source, options)
     understood = understand(source, options.columns, options.answer_codes)
     rows, ledger = understood.rows, understood.ledger
     if not rows:
@@ -97,6 +98,9 @@ def build(source: Path, options: Options) -> Built:
 def _split(rows: list[Row], options: Options) -> dict[str, list[Row]]:
     """The rows by split. Several people of one id stay together, unless some are held out whole."""
     unseen = {row.person for row in rows if held_out(row.profile, options.holdout)}
+    if options.all_test:
+        kept = {"test": [row for row in rows if row.person not in unseen]}
+        return kept | ({UNSEEN: [row for row in rows if row.person in unseen]} if unseen else {})
     groups: dict[str, set[str]] = {}
     for row in rows:
         if row.person not in unseen:
@@ -164,16 +168,13 @@ def understand(source: Path, columns: Mapping[str, str] | None = None, answer_co
 
 
 def _check_kind(source: Path) -> None:
-    """Raise `BenchmarkError` for a statistics package's own file, with the way out."""
-    if source.is_dir():
-        return
-    with source.open("rb") as stream:
-        stata = stream.read(11) == b"<stata_dta>"
-    if kind := _STATISTICS.get(".dta" if stata else source.suffix.lower()):
+    """Raise `BenchmarkError` for a statistics package's own file, with the way to read it."""
+    if kind := is_respondent_format(source):
+        raise BenchmarkError(f"{source} is {kind}, {HOW}")
+    if source.suffix.lower() in _R:
         raise BenchmarkError(
-            f"{source} is {kind}, which cuma does not read. Save it as CSV with labels in the place of codes (in R: "
-            "haven::as_factor and write.csv; in pandas: read_stata or read_spss, and to_csv), one row an answer: "
-            "docs/data.md shows how, under “One row a respondent”."
+            f"{source} is an R file, which cuma does not read. Save it in R with haven::write_sav, and then draft a "
+            "questionnaire: cuma data draft FILE.sav --output questionnaire.yaml."
         )
 
 

@@ -1,0 +1,335 @@
+"""A questionnaire drafted from a survey file: what each column may be, and for whatever was guessed, why.
+
+A draft is for a person to correct. Nothing in it is hidden: what is left out has the role ignored, and says why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cuma.data.builders.base import Ledger
+from cuma.data.builders.cell_text import cell_number
+from cuma.data.builders.codebook import Entry, read_codebook
+from cuma.data.builders.column_words import ADMINISTRATION, KINDS, Words, bare, likeness
+from cuma.data.builders.country_codes import country_of
+from cuma.data.builders.questionnaire import SINGLE, Column, Questionnaire, Replicates, Wording, plain
+from cuma.data.builders.respondent_columns import Cells, FileColumn
+from cuma.data.builders.respondent_file import open_respondents, read_cells
+from cuma.data.builders.scales import in_scale_order, is_no_answer, is_ordinal
+from cuma.data.surveys.prompts import LETTERS
+from cuma.people.absence import is_absent
+from cuma.recipes import strict_yaml
+
+MANY = 300
+"""More distinct cells than any list of options has."""
+_PREFIX = re.compile(r"\s*([-−]?\d+(?:\.\d+)?)\s*(?:[.):=]|\s[-–])\s*(\S.*)")
+"""A label that begins with its code and a mark: "2. Female", "-9) Refused"."""
+_HIGH = ("997", "998", "999", "9998", "9999")
+_GROUPS = ("country", "party", "ethnicity", "region", "religion", "education", "urban_rural", "sex")
+"""Fields that are proposed to group by, the first one that divides the people."""
+_GROUP_VALUES = 12
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A column as the file has it, read and not yet judged."""
+
+    file: FileColumn
+    cells: Cells
+    options: Mapping[str, str]
+    """Code → text without the code's prefix, of what may be answered."""
+    no_answer: Mapping[str, str]
+    notes: tuple[str, ...]
+    """What was guessed of these."""
+    numeric: bool
+    """Whether all that may be answered are numbers."""
+    labelled: bool
+    """Whether some of them have labels."""
+    text: str
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+
+def draft(path: Path, codebook: Path | None = None) -> tuple[Questionnaire, Ledger]:
+    """Read a file and guess its questionnaire; what was odd. Raises `BenchmarkError`."""
+    ledger = Ledger()
+    file = open_respondents(path, ledger)
+    names = [column.name for column in file.columns]
+    cells = read_cells(file, names, path, ledger)
+    entries = read_codebook(codebook) if codebook else {}
+    ledger.note("column of the codebook that the file does not have", len(entries.keys() - {n.casefold() for n in names}))
+    seen = [_seen(column, cells[column.name], entries.get(column.name.casefold(), Entry())) for column in file.columns]
+    kinds = _kinds(seen)
+    columns = {one.name: _column(one, kinds.get(one.name)) for one in seen}
+    replicates = None
+    if any(column.role == "replicate" for column in columns.values()):
+        replicates = Replicates(kind=None)
+    group_by, why = _groups(columns, cells)
+    return Questionnaire(
+        columns=columns, title=path.stem, group_by=group_by, replicates=replicates, guessed=why
+    ), ledger
+
+
+# --- codes and labels ------------------------------------------------------------------------------------------------
+
+
+def _seen(column: FileColumn, cells: Cells, entry: Entry) -> Seen:
+    counts = cells.counts()
+    present = {text: int(counts[place]) for place, text in enumerate(cells.texts)}
+    labels = {**column.labels, **entry.options}
+    if not labels and len(present) <= MANY:
+        labels = _own_labels(list(present))
+    codes = list(labels) + ([text for text in present if text not in labels] if len(present) <= MANY else [])
+    numbers = [number for text in (*present, *labels) if (number := cell_number(text)) is not None]
+    scale = _mirrored({number for number in numbers if number < 0}, set(numbers))
+    options: dict[str, str] = {}
+    no_answer: dict[str, str] = {}
+    guessed: list[str] = []
+    for code in codes:
+        label = _unprefixed(labels.get(code, ""), code)
+        if column.is_missing(code):
+            no_answer[code] = label or "missing, says the file"
+        elif label and is_no_answer(label):
+            no_answer[code] = label
+            guessed.append(code)
+        elif is_absent(code) and not (scale and cell_number(code) is not None):
+            no_answer[code] = label or "a missing code"
+            guessed.append(code)
+        else:
+            options[code] = label
+    notes = [f"no_answer: {', '.join(guessed[:6])}: by label or sign"] if guessed else []
+    rest = [text for text in present if text not in no_answer]
+    numeric = bool(rest) and all(cell_number(text) is not None for text in rest)
+    return Seen(
+        file=column,
+        cells=cells,
+        options=_in_order(options, numeric),
+        no_answer=no_answer,
+        notes=tuple(notes),
+        numeric=numeric,
+        labelled=any(options.values()),
+        text=entry.text or column.label,
+    )
+
+
+def _own_labels(texts: list[str]) -> dict[str, str]:
+    """Cells that are labels with their code before them ("2. Female"), each as its own code."""
+    return {text: text for text in texts} if texts and all(_PREFIX.fullmatch(text) for text in texts) else {}
+
+
+def _unprefixed(label: str, code: str) -> str:
+    """A label without the code that it begins with."""
+    match = _PREFIX.fullmatch(label)
+    own = cell_number(match[1]) if match else None
+    return match[2].strip() if match and (label == code or own == cell_number(code)) else label
+
+
+def _mirrored(negative: set[float], numbers: set[float]) -> bool:
+    """Whether numbers below 0 are one side of a scale such as -3 to 3, and no missing codes."""
+    size = len(negative)
+    return bool(negative) and negative == {-float(n) for n in range(1, size + 1)} and all(-n in numbers for n in negative)
+
+
+def _in_order(options: dict[str, str], numeric: bool) -> dict[str, str]:
+    if numeric:
+        codes = sorted(options, key=lambda code: (cell_number(code) is None, cell_number(code) or 0.0))
+    elif any(options.values()):
+        codes = list(options)
+    else:
+        codes = sorted(options)
+    return {code: options[code] for code in codes}
+
+
+# --- roles -----------------------------------------------------------------------------------------------------------
+
+
+def _kinds(seen: list[Seen]) -> dict[str, Words]:
+    """Column → what it looks like. One column a role or field: the one that looks most like it, then the first."""
+    best: dict[tuple[str, str], tuple[int, Seen, Words]] = {}
+    found: dict[str, Words] = {}
+    for one in seen:
+        scored = [(likeness(words, one.name, one.file.label), words) for words in KINDS]
+        score, words = max(scored, key=lambda pair: pair[0])
+        if not score or not _fits(one, words):
+            continue
+        key = (words.role, words.field) if words.role in (*SINGLE, "profile") else (words.role, one.name)
+        rank = 2 * score - (words.source == "birth_year")
+        if key not in best or rank > best[key][0]:
+            best[key] = rank, one, words
+    for _, one, words in best.values():
+        found.setdefault(one.name, words)
+    return found
+
+
+def _fits(one: Seen, words: Words) -> bool:
+    """Whether a column's cells can be what its name says."""
+    distinct, rows = len(one.cells.texts), len(one.cells.codes)
+    if words.role == "person":
+        return distinct == rows
+    if words.role in ("weight", "replicate"):
+        return one.numeric and not one.labelled and all((cell_number(t) or 0) >= 0 for t in one.options)
+    if words.role in ("stratum", "unit"):
+        return distinct > 1
+    if words.field == "age":
+        return one.numeric and distinct > 1
+    return 0 < distinct <= MANY
+
+
+def _column(one: Seen, words: Words | None) -> Column:
+    if words is not None and words.role not in ("profile", "language"):
+        return Column(role=words.role, text=one.text or None, guessed=(_why(one, words),))
+    if words is not None and words.role == "language":
+        note = "role: the interview's language; role language where items are worded in several"
+        return _ignored(one, note)
+    if words is not None:
+        return _profile(one, words)
+    reason = _not_asked(one)
+    return _ignored(one, reason) if reason else _item(one)
+
+
+def _why(one: Seen, words: Words) -> str:
+    by = "name" if words.names.fullmatch(one.name.casefold()) else "label"
+    return f"role: by the column's {by}"
+
+
+def _ignored(one: Seen, why: str) -> Column:
+    """What is left out; with few codes they are kept, so that another role is one word away."""
+    small = len(one.options) <= len(LETTERS)
+    options = {code: text or code for code, text in one.options.items()} if small else {}
+    known = dict(one.no_answer) if small else {}
+    return Column(role="ignored", text=one.text or None, options=_wordings(options), no_answer=known, guessed=(why,))
+
+
+def _not_asked(one: Seen) -> str:
+    """Why a column is no item; "" if it may be one."""
+    present = [text for text in one.cells.texts if text not in one.no_answer]
+    if not present:
+        return "role: no answers in the file"
+    if ADMINISTRATION.search(re.sub(r"[_.]+", " ", one.name.casefold())) or ADMINISTRATION.search(bare(one.file.label)):
+        return "role: about the interview, or a fact without a profile field"
+    if one.file.dated:
+        return "role: a date or time"
+    if len(present) == 1:
+        return "role: everybody has the same"
+    if len(one.options) > len(LETTERS) or not one.options:
+        if one.numeric and _range(one) == (0.0, 100.0):
+            return ""
+        return f"role: more than {len(LETTERS)} distinct answers; a scale of numbers can be an item with bins"
+    if not one.numeric and not one.labelled and any(len(text) > 80 for text in one.options):
+        return "role: free text, it seems"
+    return ""
+
+
+def _range(one: Seen) -> tuple[float, float] | None:
+    """Lowest and highest number, without codes such as 998."""
+    numbers = [n for t in one.cells.texts if t not in (*one.no_answer, *_HIGH) and (n := cell_number(t)) is not None]
+    return (min(numbers), max(numbers)) if numbers else None
+
+
+def _profile(one: Seen, words: Words) -> Column:
+    made = Column(role="profile", field=words.field, text=one.text or None, guessed=(_why(one, words),))
+    no_answer = dict(one.no_answer)
+    options = dict(one.options)
+    for code, text in one.options.items():
+        if text and is_absent(text):
+            no_answer[code] = text
+            del options[code]
+    if words.source == "birth_year":
+        return replace(made, source="birth_year", no_answer=no_answer)
+    if words.field == "age":
+        told = {code: re.sub(r"(?i)^age\s+", "", text) for code, text in options.items() if text and text != code}
+        return replace(made, options=_wordings(told), no_answer=no_answer)
+    if words.field in ("country", "birth_country") and not one.labelled and all(map(country_of, options)):
+        return replace(made, source="country_code", no_answer=no_answer)
+    if not one.labelled and one.name.casefold() in ("female", "male") and options.keys() == {"0", "1"}:
+        texts = ("Male", "Female") if one.name.casefold() == "female" else ("Female", "Male")
+        note = f"options: 1 is {texts[1]}, by the column's name"
+        return replace(made, options=dict(zip("01", texts, strict=True)), no_answer=no_answer, guessed=(*made.guessed, note))
+    if one.numeric and not one.labelled:
+        return _ignored(one, f"role: looks like {words.field}, and its codes have no labels: say what they mean")
+    if one.labelled:
+        told = {code: text or code for code, text in options.items()}
+        return replace(made, options=_wordings(told), no_answer=no_answer)
+    return replace(made, no_answer=no_answer)
+
+
+def _item(one: Seen) -> Column:
+    notes = list(one.notes)
+    text = one.text
+    if not text:
+        text = " ".join(re.sub(r"[_.]+", " ", one.name).split()) or one.name
+        notes.append("text: the file has no label, this is the column's name")
+    if len(one.options) > len(LETTERS) or not one.options:
+        high = {code: "a missing code" for code in one.cells.texts if code in _HIGH and code not in one.no_answer}
+        notes += ["bins: numbers from 0 to 100, cut into five"]
+        notes += [f"no_answer: {', '.join(high)}: above the scale"] if high else []
+        return Column(role="item", text=text, bins=(0, 20, 40, 60, 80, 100), no_answer={**one.no_answer, **high},
+                      ordinal=True, guessed=tuple(notes))  # fmt: skip
+    options, ordinal, why = _options(one)
+    return Column(role="item", text=text, options=_wordings(options), no_answer=dict(one.no_answer), ordinal=ordinal,
+                  guessed=(*notes, *why))  # fmt: skip
+
+
+def _options(one: Seen) -> tuple[dict[str, str], bool, list[str]]:
+    """Code → option, whether they are a scale, and what was guessed."""
+    bare_codes = [code for code, text in one.options.items() if not text]
+    if not one.labelled:
+        options = {code: code for code in one.options}
+        if one.numeric:
+            return options, len(options) > 2, ["options: the codes have no labels", "ordinal: numbers"]
+        options = {text: options[text] for text in in_scale_order(list(options))}
+        return options, is_ordinal(list(options)), ["options: as they stand in the file, in this order", "ordinal: by words"]
+    if bare_codes and one.numeric:
+        whole = _filled(one)
+        options = {code: f"{code}: {text}" if text else code for code, text in whole.items()}
+        return options, True, ["options: some codes have no labels, their numbers are told", "ordinal: numbers"]
+    options = {code: text or code for code, text in one.options.items()}
+    words = is_ordinal(list(options.values()))
+    if one.file.ordinal or words or len(options) == 2:
+        return options, (one.file.ordinal or words) and len(options) > 2, []
+    return options, False, ["ordinal: no scale that is known by its words"]
+
+
+def _filled(one: Seen) -> dict[str, str]:
+    """The options with whole numbers between the first and the last that nobody chose."""
+    numbers = [cell_number(code) or 0.0 for code in one.options]
+    low, high = min(numbers), max(numbers)
+    if any(n != int(n) for n in numbers) or high - low >= len(LETTERS):
+        return dict(one.options)
+    return {str(n): one.options.get(str(n), "") for n in range(int(low), int(high) + 1)}
+
+
+def _wordings(options: Mapping[str, str]) -> dict[str, Wording]:
+    return dict(options)
+
+
+def _groups(columns: Mapping[str, Column], cells: Mapping[str, Cells]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The field that makes groups, and why it was taken."""
+    for field in _GROUPS:
+        for name, column in columns.items():
+            if column.role != "profile" or column.field != field:
+                continue
+            told = [t for t in cells[name].texts if t not in column.no_answer and not is_absent(t)]
+            values = {column.options.get(text, text) if column.options else text for text in map(str, told)}
+            if len(values) > 1 and (field == "country" or len(values) <= _GROUP_VALUES):
+                return (field,), (f"group_by: {field}, which has {len(values)} values",)
+    return (), ("group_by: no field divides the people; all are one group",)
+
+
+def as_yaml(questionnaire: Questionnaire, source: Path) -> str:
+    """The draft as a person gets it."""
+    tree: dict[str, Any] = plain(questionnaire)
+    columns = tree.pop("columns")
+    return _HEAD.format(file=source.name) + strict_yaml.dump({**tree, "columns": columns}, compact=True)
+
+
+_HEAD = """\
+# What the columns of {file} are. Drafted: read every line under `guessed`, correct what is wrong, delete what is right.
+# role: item, profile, weight, stratum, unit, person, wave, language, replicate, ignored.
+"""

@@ -1,0 +1,93 @@
+"""Columns of a survey file: what the file says of them, and their cells as small numbers."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma.data.builders.cell_text import cell_number, cell_text
+
+EMPTY = -1
+"""The code of a cell without anything in it."""
+
+
+@dataclass(frozen=True)
+class FileColumn:
+    """What a file says of one of its columns."""
+
+    name: str
+    label: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Code, as text → its label."""
+    missing: tuple[tuple[Any, Any], ...] = ()
+    """User-missing ranges, both ends included, of numbers or texts."""
+    ordinal: bool = False
+    """Whether the file's measurement level says so."""
+    dated: bool = False
+    """Whether its numbers are dates or times."""
+
+    def is_missing(self, code: str) -> bool:
+        """Whether the file calls a code missing."""
+        number = cell_number(code)
+        for low, high in self.missing:
+            if isinstance(low, str):
+                if code == low.strip():
+                    return True
+            elif number is not None and low <= number <= high:
+                return True
+        return False
+
+
+@dataclass(eq=False)
+class Cells:
+    """One column of all respondents: its distinct texts, and which one each has."""
+
+    texts: list[str]
+    codes: np.ndarray
+    """[N] int32 places in `texts`, or `EMPTY`."""
+
+    def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """[texts] how many respondents have each, or the sum of their weights."""
+        inside = self.codes >= 0
+        chosen = None if weights is None else weights[inside]
+        return np.bincount(self.codes[inside], chosen, minlength=len(self.texts))
+
+    def coded(self, places: Sequence[int], empty: int) -> np.ndarray:
+        """[N] int32: each text's number in place of the text, and `empty` for an empty cell."""
+        return np.append(np.asarray(places, dtype=np.int32), np.int32(empty))[self.codes]
+
+    def numbers(self) -> np.ndarray:
+        """[N] float64, NaN where the text is no number."""
+        values = [cell_number(text) for text in self.texts]
+        return np.append(np.array([np.nan if v is None else v for v in values], dtype=float), np.nan)[self.codes]
+
+
+def collect(names: Sequence[str], chunks: Iterable[Mapping[str, np.ndarray]]) -> dict[str, Cells]:
+    """All rows of some columns, from chunks of cells. Every distinct cell is looked at once a chunk."""
+    vocabulary: dict[str, dict[str, int]] = {name: {} for name in names}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for chunk in chunks:
+        for name in names:
+            codes, distinct = pd.factorize(chunk[name], use_na_sentinel=True)
+            known = vocabulary[name]
+            texts = [_text(value) for value in distinct]
+            places = [known.setdefault(text, len(known)) if text else EMPTY for text in texts]
+            coded = np.array([*places, EMPTY], dtype=np.int32)[codes]
+            parts[name].append(coded.astype(np.int16) if len(known) < 2**15 else coded)
+    return {
+        name: Cells(list(known), np.concatenate(parts[name]) if parts[name] else np.empty(0, dtype=np.int16))
+        for name, known in vocabulary.items()
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        value = value.date()
+    return " ".join(cell_text(value).split())

@@ -27,11 +27,11 @@ Questions = Annotated[
 
 
 def draft_questionnaire(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="SPSS, Stata, SAS, Excel, parquet or CSV: one row a respondent.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="SPSS, Stata, SAS, Excel, parquet or CSV: one row a respondent.")
+    ],
     output: Annotated[Path, typer.Option(help="The YAML file to write.")] = Path("questionnaire.yaml"),
-    codebook: Annotated[
-        Path | None, typer.Option(help="Wordings and options by column: CSV, Excel or JSON.")
-    ] = None,
+    codebook: Annotated[Path | None, typer.Option(help="Wordings and options by column: CSV, Excel or JSON.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a questionnaire that is there.")] = False,
 ) -> None:
     """Draft a questionnaire from a survey file: what each column is, how it was asked, what its codes mean."""
@@ -41,7 +41,9 @@ def draft_questionnaire(
     from cuma.errors import BenchmarkError
 
     if output.exists() and not overwrite:
-        raise BenchmarkError(f"{output} is there, and may have been corrected. Choose another --output, or --overwrite.")
+        raise BenchmarkError(
+            f"{output} is there, and may have been corrected. Choose another --output, or --overwrite."
+        )
     questionnaire, ledger = draft(file, codebook)
     try:
         output.write_text(as_yaml(questionnaire, file), encoding="utf-8")
@@ -136,8 +138,8 @@ def check_data(
     from cuma.data.builders.reading import existing
 
     if questionnaire is not None:
-        from cuma.data.builders.questionnaire_check import survey_page
         from cuma.data.builders.own_survey import read_survey
+        from cuma.data.builders.questionnaire_check import survey_page
 
         Console().print(survey_page(file, read_survey(file, questionnaire)))
         return

@@ -82,6 +82,4 @@ def dump(value: Any, *, compact: bool = False) -> str:
     compact: mappings and lists that hold no others stand on one line.
     """
     style = None if compact else False
-    return yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=style, sort_keys=False, allow_unicode=True, width=120
-    )
+    return yaml.dump(value, Dumper=_Dumper, default_flow_style=style, sort_keys=False, allow_unicode=True, width=120)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cuma.data.builders.base import Task
-from cuma.data.builders.own_rows import GROUP, PEOPLE, PERSON, WEIGHT
+from cuma.data.builders.own_rows import DESIGN, GROUP, PEOPLE, PERSON, WEIGHT
 from cuma.errors import BenchmarkError, suggestion
 from cuma.people.profiles import FIELDS
 
@@ -32,6 +32,7 @@ KNOWN = (
     "answer_codes",
     "profile",
     PEOPLE,
+    *DESIGN,
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cuma.data.builders.base import Ledger, Task
 from cuma.data.builders.cell_text import cell_number
-from cuma.data.builders.own_rows import PERSON, WEIGHT, RawRow
+from cuma.data.builders.own_rows import DESIGN, PERSON, WEIGHT, RawRow
 from cuma.errors import BenchmarkError
 from cuma.people.absence import is_absent
 from cuma.people.profiles import FIELDS, Profile
@@ -35,6 +35,8 @@ class Row:
     """The id in the file. Several people who have one stay in one split."""
     group: str
     weight: float | None
+    design: tuple[str, ...] = ("", "")
+    """The person's stratum and sampling unit; "" without one."""
 
 
 def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
@@ -70,10 +72,10 @@ def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
             profile, group = _together(own)
             for row in own:
                 known = profile if task == "survey" else row.profile
-                settled[row.number] = Row(row.values, known, person, unit, group, weights[row.weight][0])
+                settled[row.number] = Row(row.values, known, person, unit, group, weights[row.weight][0], row.design)
     ordered = [settled[number] for number in sorted(settled)]
     if task == "survey":
-        return _one_weight(_first_answers(ordered, ledger), ledger)
+        return _one_design(_one_weight(_first_answers(ordered, ledger), ledger), ledger)
     return _first_shares(ordered, ledger) if task == "distribution" else ordered
 
 
@@ -169,6 +171,22 @@ def _one_weight(rows: list[Row], ledger: Ledger) -> list[Row]:
         if row.weight is not None and first.setdefault(row.person, row.weight) != row.weight:
             ledger.note("row with another weight than its person's first, which counts")
     return [replace(row, weight=first.get(row.person)) for row in rows]
+
+
+def _one_design(rows: list[Row], ledger: Ledger) -> list[Row]:
+    """Every row with its person's first stratum and sampling unit."""
+    first: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        if any(row.design) and first.setdefault(row.person, row.design) != row.design:
+            ledger.note("row with another stratum or unit than its person's first, which counts")
+    if not first:
+        return rows
+    people = {row.person for row in rows}
+    for place, what in enumerate(DESIGN):
+        without = sum(not first.get(person, ("", ""))[place] for person in people)
+        if without < len(people):
+            ledger.note(f"person without a {what} beside people who have one: kept, and none in the design", without)
+    return [replace(row, design=first.get(row.person, ("", ""))) for row in rows]
 
 
 def in_common(rows: list[Row]) -> dict[str, dict[str, str]]:

@@ -106,7 +106,9 @@ def build(source: Path, options: Options) -> Built:
 
 def _splits(people: Respondents, inside: np.ndarray, options: Options, all_test: bool) -> np.ndarray:
     """[N] each respondent's split. Who has one id stays together, unless some are held out whole."""
-    unseen = np.array([held_out(profile, options.holdout) for profile in people.profiles], dtype=bool)[people.profile_of]
+    unseen = np.array([held_out(profile, options.holdout) for profile in people.profiles], dtype=bool)[
+        people.profile_of
+    ]
     if all_test:
         return np.where(unseen, UNSEEN, "test").astype(object)
     groups: dict[str, set[str]] = {}

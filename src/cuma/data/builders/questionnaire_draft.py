@@ -63,7 +63,9 @@ def draft(path: Path, codebook: Path | None = None) -> tuple[Questionnaire, Ledg
     names = [column.name for column in file.columns]
     cells = read_cells(file, names, path, ledger)
     entries = read_codebook(codebook) if codebook else {}
-    ledger.note("column of the codebook that the file does not have", len(entries.keys() - {n.casefold() for n in names}))
+    ledger.note(
+        "column of the codebook that the file does not have", len(entries.keys() - {n.casefold() for n in names})
+    )
     seen = [_seen(column, cells[column.name], entries.get(column.name.casefold(), Entry())) for column in file.columns]
     kinds = _kinds(seen)
     columns = {one.name: _column(one, kinds.get(one.name)) for one in seen}
@@ -133,7 +135,9 @@ def _unprefixed(label: str, code: str) -> str:
 def _mirrored(negative: set[float], numbers: set[float]) -> bool:
     """Whether numbers below 0 are one side of a scale such as -3 to 3, and no missing codes."""
     size = len(negative)
-    return bool(negative) and negative == {-float(n) for n in range(1, size + 1)} and all(-n in numbers for n in negative)
+    return (
+        bool(negative) and negative == {-float(n) for n in range(1, size + 1)} and all(-n in numbers for n in negative)
+    )
 
 
 def _in_order(options: dict[str, str], numeric: bool) -> dict[str, str]:
@@ -250,7 +254,9 @@ def _profile(one: Seen, words: Words) -> Column:
     if not one.labelled and one.name.casefold() in ("female", "male") and options.keys() == {"0", "1"}:
         texts = ("Male", "Female") if one.name.casefold() == "female" else ("Female", "Male")
         note = f"options: 1 is {texts[1]}, by the column's name"
-        return replace(made, options=dict(zip("01", texts, strict=True)), no_answer=no_answer, guessed=(*made.guessed, note))
+        return replace(
+            made, options=dict(zip("01", texts, strict=True)), no_answer=no_answer, guessed=(*made.guessed, note)
+        )
     if one.numeric and not one.labelled:
         return _ignored(one, f"role: looks like {words.field}, and its codes have no labels: say what they mean")
     if one.labelled:
@@ -284,7 +290,11 @@ def _options(one: Seen) -> tuple[dict[str, str], bool, list[str]]:
         if one.numeric:
             return options, len(options) > 2, ["options: the codes have no labels", "ordinal: numbers"]
         options = {text: options[text] for text in in_scale_order(list(options))}
-        return options, is_ordinal(list(options)), ["options: as they stand in the file, in this order", "ordinal: by words"]
+        return (
+            options,
+            is_ordinal(list(options)),
+            ["options: as they stand in the file, in this order", "ordinal: by words"],
+        )
     if bare_codes and one.numeric:
         whole = _filled(one)
         options = {code: f"{code}: {text}" if text else code for code, text in whole.items()}

@@ -113,9 +113,7 @@ class _ExcelFile:
         place = {name: self.names.index(name) for name in names}
         rows = islice(self._rows(Ledger()), 1, None)
         while chunk := list(islice(rows, _ROWS)):
-            yield {
-                name: _objects(row[at] if at < len(row) else None for row in chunk) for name, at in place.items()
-            }
+            yield {name: _objects(row[at] if at < len(row) else None for row in chunk) for name, at in place.items()}
 
     def _rows(self, ledger: Ledger) -> Iterator[tuple[Any, ...]]:
         try:

@@ -180,7 +180,11 @@ def _age(
     known = cells.numbers()
     for code in column.no_answer:
         known[cells.codes == (cells.texts.index(code) if code in cells.texts else -2)] = np.nan
-    when = np.full(len(known), float(asked or "nan")) if year is None else np.append([*map(float, year[0])], np.nan)[year[1]]
+    when = (
+        np.full(len(known), float(asked or "nan"))
+        if year is None
+        else np.append([*map(float, year[0])], np.nan)[year[1]]
+    )
     ages = when - known
     usable = (ages >= 0) & (ages <= 120) & (ages == np.floor(ages))
     absent["age"] = +Counter({"empty": int((cells.codes < 0).sum()),

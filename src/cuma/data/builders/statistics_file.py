@@ -116,9 +116,7 @@ def _pyreadstat(path: Path, kind: str) -> Any:
     try:
         import pyreadstat
     except ImportError:
-        raise BenchmarkError(
-            f"{path} is {NAMES[kind]}, which needs pyreadstat: pip install 'cuma[surveys]'."
-        ) from None
+        raise BenchmarkError(f"{path} is {NAMES[kind]}, which needs pyreadstat: pip install 'cuma[surveys]'.") from None
     return pyreadstat
 
 

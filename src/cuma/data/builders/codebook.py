@@ -46,7 +46,7 @@ def read_codebook(path: Path) -> dict[str, Entry]:
         low = {str(key).strip().casefold(): value for key, value in row.items()}
         name = next((cell_text(low[key]) for key in _COLUMN if cell_text(low.get(key))), "")
         text = next((cell_text(low[key]) for key in _TEXT if cell_text(low.get(key))), "")
-        options = next((low[key] for key in _OPTIONS if low.get(key)), {})
+        options: Any = next((low[key] for key in _OPTIONS if low.get(key)), {})
         if name:
             found[name.casefold()] = Entry(" ".join(text.split()), _options(options, path))
     if not any(entry.text or entry.options for entry in found.values()):

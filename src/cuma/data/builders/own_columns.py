@@ -20,8 +20,8 @@ FORMS: dict[Task, tuple[str, ...]] = {
 }
 """Task → the columns that make it, in the order in which a file is asked for them. `messages` is sft too."""
 HOW = (
-    "which a questionnaire explains: draft one with `cuma data draft FILE --output questionnaire.yaml`, correct it, and "
-    "give it to `cuma data check` and `cuma data build own` as --questionnaire."
+    "which a questionnaire explains: draft one with `cuma data draft FILE --output questionnaire.yaml`, correct it, "
+    "and give it to `cuma data check` and `cuma data build own` as --questionnaire."
 )
 """How a file with one row a respondent is read; the end of an error text."""
 KNOWN = (

@@ -97,11 +97,14 @@ def build(source: Path, options: Options) -> Built:
         tables={
             "answers": tables.answers(),
             "questions": {"questions": _questions(items, survey.questionnaire.languages[0])},
-            **({"wordings": {language: _questions(items, language) for language in survey.questionnaire.languages}}
-               if len(survey.questionnaire.languages) > 1 else {}),
+            **(
+                {"wordings": {language: _questions(items, language) for language in survey.questionnaire.languages}}
+                if len(survey.questionnaire.languages) > 1
+                else {}
+            ),
             **({"design": tables.design()} if people.design else {}),
         },
-    )  # fmt: skip
+    )
 
 
 def _splits(people: Respondents, inside: np.ndarray, options: Options, all_test: bool) -> np.ndarray:
@@ -160,7 +163,7 @@ def _size(survey: SurveyFile, inside: np.ndarray) -> dict[str, int]:
 
 def _design(asked: Questionnaire) -> dict[str, Any]:
     """What the survey's design is, and which columns tell it."""
-    names = {role: asked.column_of(role) for role in ("stratum", "unit", "weight")}  # type: ignore[arg-type]
+    names: dict[str, Any] = {role: asked.column_of(role) for role in ("stratum", "unit", "weight")}
     replicate, how = list(asked.of("replicate")), asked.replicates
     replicates = None if not replicate or how is None else {"kind": how.kind, "fay": how.fay, "count": len(replicate)}
     return {
@@ -168,8 +171,8 @@ def _design(asked: Questionnaire) -> dict[str, Any]:
         "units": bool(names["unit"]),
         "weights": WEIGHT if names["weight"] else None,
         "replicates": replicates,
-        "source": {role: name for role, name in names.items() if name} | ({"replicates": replicate} if replicate else {}),
-    }  # fmt: skip
+        "source": {what: name for what, name in (names | {"replicates": replicate}).items() if name},
+    }
 
 
 class _Tables:

@@ -5,6 +5,7 @@ It is drafted from the file (`cuma data draft`), and a person corrects it. What 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -23,9 +24,7 @@ from cuma.people.profiles import FIELDS
 from cuma.recipes import strict_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-Role = Literal[
-    "item", "profile", "weight", "stratum", "unit", "person", "wave", "language", "replicate", "ignored"
-]  # fmt: skip
+Role = Literal["item", "profile", "weight", "stratum", "unit", "person", "wave", "language", "replicate", "ignored"]
 Kind = Literal["brr", "fay", "jackknife", "stratified_jackknife", "bootstrap"]
 ROLES: tuple[Role, ...] = get_args(Role)
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -104,11 +103,11 @@ class Questionnaire:
     replicates: Replicates | None = None
     guessed: Names = ()
 
-    def of(self, *roles: Role) -> dict[str, Column]:
+    def of(self, *roles: str) -> dict[str, Column]:
         """The columns with one of some roles."""
         return {name: column for name, column in self.columns.items() if column.role in roles}
 
-    def column_of(self, role: Role) -> str:
+    def column_of(self, role: str) -> str:
         """The one column of a role, or ""."""
         return next(iter(self.of(role)), "")
 
@@ -161,11 +160,9 @@ def read_questionnaire(tree: Any, source: str) -> Questionnaire:
 
 
 def plain(questionnaire: Questionnaire) -> dict[str, Any]:
-    """The values that differ from what is taken where nothing is said: `read_questionnaire` gives the same from them."""
+    """Whatever differs from what is taken where nothing is said; `read_questionnaire` gives the same from it."""
     tree = _short(Questionnaire, asdict(questionnaire))
     columns = tree.pop("columns")
-    if "replicates" in tree:
-        tree["replicates"] = {**tree["replicates"]}
     short = {}
     for name, entry in columns.items():
         short[name] = _short(Column, entry)
@@ -237,7 +234,7 @@ def _check(questionnaire: Questionnaire, source: str) -> None:
         if problem:
             raise BenchmarkError(f"{source}: columns.{name}: {problem}")
     for role in SINGLE:
-        names = list(questionnaire.of(role))  # type: ignore[arg-type]
+        names = list(questionnaire.of(role))
         if len(names) > 1:
             raise BenchmarkError(
                 f"{source}: {names[0]} and {names[1]} both have the role {role}. Give one of them another: ignored."
@@ -333,11 +330,11 @@ def _check_languages(questionnaire: Questionnaire, source: str) -> None:
                     f"{source}: columns.{name}: options differ in one language and are alike in {language!r}."
                 )
     column = questionnaire.column_of("language")
-    for language in questionnaire.columns[column].options.values() if column else ():
-        if language not in languages:
+    for named in questionnaire.columns[column].options.values() if column else ():
+        if named not in languages:
             raise BenchmarkError(
-                f"{source}: columns.{column} names the language {language!r}, in which nothing is worded. "
-                f"{suggestion(str(language), languages)}"
+                f"{source}: columns.{column} names the language {named!r}, in which nothing is worded. "
+                f"{suggestion(str(named), languages)}"
             )
 
 
@@ -358,7 +355,7 @@ def bin_texts(cuts: tuple[float, ...]) -> list[str]:
     """What the options of bins are called: "0 to 24", …, "75 to 100"; of other cut points "0.5 to under 1"."""
     whole = all(cut == math.floor(cut) for cut in cuts)
     texts = []
-    for place, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for place, (low, high) in enumerate(itertools.pairwise(cuts)):
         last = place == len(cuts) - 2
         if whole:
             top = int(high) if last else int(high) - 1

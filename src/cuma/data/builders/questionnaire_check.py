@@ -20,7 +20,7 @@ from cuma.privacy.small_groups import MIN_PEOPLE, hidden, people_text
 
 
 def survey_summary(survey: SurveyFile) -> dict[str, Any]:
-    """The findings as plain types. Options that fewer than 11 people chose have no share (None), nor one beside them."""
+    """The findings as plain types. An option that fewer than 11 people chose has no share (None)."""
     people, stays, asked = survey.people, survey.people.stays, survey.questionnaire
     weight = np.ones(len(stays)) if people.weight is None else people.weight
     sizes = Counter(people.group[stays])
@@ -32,7 +32,7 @@ def survey_summary(survey: SurveyFile) -> dict[str, Any]:
         "group_by": list(group_fields(asked)),
         "groups": len(sizes),
         "small_groups": sum(size < MIN_PEOPLE for size in sizes.values()),
-        "design": [role for role in ("weight", "stratum", "unit", "replicate") if asked.of(role)],  # type: ignore[arg-type]
+        "design": [role for role in ("weight", "stratum", "unit", "replicate") if asked.of(role)],
         "ignored": len(unread),
         "guessed": sum(bool(column.guessed) for column in asked.columns.values()),
         "languages": list(asked.languages),

@@ -275,11 +275,23 @@ def _item(one: Seen) -> Column:
         high = {code: "a missing code" for code in one.cells.texts if code in _HIGH and code not in one.no_answer}
         notes += ["bins: numbers from 0 to 100, cut into five"]
         notes += [f"no_answer: {', '.join(high)}: above the scale"] if high else []
-        return Column(role="item", text=text, bins=(0, 20, 40, 60, 80, 100), no_answer={**one.no_answer, **high},
-                      ordinal=True, guessed=tuple(notes))  # fmt: skip
+        return Column(
+            role="item",
+            text=text,
+            bins=(0, 20, 40, 60, 80, 100),
+            no_answer={**one.no_answer, **high},
+            ordinal=True,
+            guessed=tuple(notes),
+        )
     options, ordinal, why = _options(one)
-    return Column(role="item", text=text, options=_wordings(options), no_answer=dict(one.no_answer), ordinal=ordinal,
-                  guessed=(*notes, *why))  # fmt: skip
+    return Column(
+        role="item",
+        text=text,
+        options=_wordings(options),
+        no_answer=dict(one.no_answer),
+        ordinal=ordinal,
+        guessed=(*notes, *why),
+    )
 
 
 def _options(one: Seen) -> tuple[dict[str, str], bool, list[str]]:

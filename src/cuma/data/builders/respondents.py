@@ -75,7 +75,7 @@ def read_respondents(
     if year is not None:
         told.setdefault("year", year)
     profiles, profile_of = _profiles(told, questionnaire.everyone, rows)
-    person, wave = (questionnaire.column_of(role) for role in ("person", "wave"))  # type: ignore[arg-type]
+    person, wave = (questionnaire.column_of(role) for role in ("person", "wave"))
     ids, unit, twice = _ids(cells.get(person), cells.get(wave), profile_of, ledger, rows)
     weight, unweighted = _weights(cells.get(questionnaire.column_of("weight")), rows)
     for reason, lost in (("respondent who occurs before", twice), *unweighted.items()):
@@ -83,10 +83,17 @@ def read_respondents(
     stays = ~twice & ~np.logical_or.reduce([np.zeros(rows, bool), *unweighted.values()])
     fields = group_fields(questionnaire)
     return Respondents(
-        ids=ids, unit=unit, profiles=profiles, profile_of=profile_of, group=_groups(profiles, fields)[profile_of],
-        weight=weight, language=_language(questionnaire, cells), design=_design(questionnaire, cells, ledger, stays),
-        stays=stays, absent=absent,
-    )  # fmt: skip
+        ids=ids,
+        unit=unit,
+        profiles=profiles,
+        profile_of=profile_of,
+        group=_groups(profiles, fields)[profile_of],
+        weight=weight,
+        language=_language(questionnaire, cells),
+        design=_design(questionnaire, cells, ledger, stays),
+        stays=stays,
+        absent=absent,
+    )
 
 
 def group_fields(questionnaire: Questionnaire) -> tuple[str, ...]:
@@ -107,7 +114,9 @@ def _field(
     source: str,
 ) -> tuple[list[str], np.ndarray]:
     """The texts of one field, and each respondent's place among them, or `EMPTY`."""
-    counts, texts, places = cells.counts(), [], []
+    counts = cells.counts()
+    texts: list[str] = []
+    places: list[int] = []
     unlisted: list[int] = []
     why: Counter[str] = Counter({"empty": int((cells.codes < 0).sum())})
     for number, code in enumerate(cells.texts):
@@ -187,8 +196,9 @@ def _age(
     )
     ages = when - known
     usable = (ages >= 0) & (ages <= 120) & (ages == np.floor(ages))
-    absent["age"] = +Counter({"empty": int((cells.codes < 0).sum()),
-                              "no age from 0 to 120": int((~usable & (cells.codes >= 0)).sum())})  # fmt: skip
+    absent["age"] = +Counter(
+        {"empty": int((cells.codes < 0).sum()), "no age from 0 to 120": int((~usable & (cells.codes >= 0)).sum())}
+    )
     return [str(age) for age in range(121)], np.where(usable, np.nan_to_num(ages), EMPTY).astype(np.int32)
 
 
@@ -269,14 +279,15 @@ def _design(
 ) -> dict[str, np.ndarray]:
     found: dict[str, Any] = {}
     for role in ("stratum", "unit"):
-        if name := questionnaire.column_of(role):  # type: ignore[arg-type]
+        if name := questionnaire.column_of(role):
             column = questionnaire.columns[name]
             texts = ["" if text in column.no_answer or is_absent(text) else text for text in cells[name].texts]
             found[role] = np.array([*texts, ""], dtype=object)[cells[name].codes]
             ledger.note(
                 f"respondent without a {'stratum' if role == 'stratum' else 'sampling unit'}, kept, and none in the "
-                "design", int((found[role][stays] == "").sum()),
-            )  # fmt: skip
+                "design",
+                int((found[role][stays] == "").sum()),
+            )
     if names := list(questionnaire.of("replicate")):
         found["replicate_weights"] = np.stack([cells[name].numbers() for name in names], axis=1)
         broken = np.isnan(found["replicate_weights"]).any(axis=1)

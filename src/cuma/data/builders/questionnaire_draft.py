@@ -26,8 +26,10 @@ from cuma.recipes import strict_yaml
 
 MANY = 300
 """More distinct cells than any list of options has."""
-_PREFIX = re.compile(r"\s*([-−]?\d+(?:\.\d+)?)\s*(?:[.):=]|\s[-–])\s*(\S.*)")
+_PREFIX = re.compile(r"\s*([-−]?\d+(?:\.\d+)?)\s*(?:[.):=](?!\d)|\s[-–]\s)\s*(\S.*)")
 """A label that begins with its code and a mark: "2. Female", "-9) Refused"."""
+_BEST = ("anweight", "pspwght", "wtssps", "wtssnrps", "wtssall")
+"""Of several weights, those that their surveys advise for most uses."""
 _HIGH = ("997", "998", "999", "9998", "9999")
 _GROUPS = ("country", "party", "ethnicity", "region", "religion", "education", "urban_rural", "sex")
 """Fields that are proposed to group by, the first one that divides the people."""
@@ -67,8 +69,11 @@ def draft(path: Path, codebook: Path | None = None) -> tuple[Questionnaire, Ledg
         "column of the codebook that the file does not have", len(entries.keys() - {n.casefold() for n in names})
     )
     seen = [_seen(column, cells[column.name], entries.get(column.name.casefold(), Entry())) for column in file.columns]
-    kinds = _kinds(seen)
-    columns = {one.name: _column(one, kinds.get(one.name)) for one in seen}
+    kinds, others = _kinds(seen)
+    columns = {
+        one.name: _ignored(one, others[one.name]) if one.name in others else _column(one, kinds.get(one.name))
+        for one in seen
+    }
     replicates = None
     if any(column.role == "replicate" for column in columns.values()):
         replicates = Replicates(kind=None)
@@ -97,11 +102,8 @@ def _seen(column: FileColumn, cells: Cells, entry: Entry) -> Seen:
         label = _unprefixed(labels.get(code, ""), code)
         if column.is_missing(code):
             no_answer[code] = label or "missing, says the file"
-        elif label and is_no_answer(label):
-            no_answer[code] = label
-            guessed.append(code)
-        elif is_absent(code) and not (scale and cell_number(code) is not None):
-            no_answer[code] = label or "a missing code"
+        elif is_no_answer(label or code) or (is_absent(code) and not (scale and cell_number(code) is not None)):
+            no_answer[code] = label or (code if cell_number(code) is None else "a missing code")
             guessed.append(code)
         else:
             options[code] = label
@@ -153,22 +155,27 @@ def _in_order(options: dict[str, str], numeric: bool) -> dict[str, str]:
 # --- roles -----------------------------------------------------------------------------------------------------------
 
 
-def _kinds(seen: list[Seen]) -> dict[str, Words]:
-    """Column → what it looks like. One column a role or field: the one that looks most like it, then the first."""
+def _kinds(seen: list[Seen]) -> tuple[dict[str, Words], dict[str, str]]:
+    """Column → what it looks like; and of those that look like a role that another column has, why they are left out.
+
+    One column a role or field: the one that looks most like it, then the first.
+    """
     best: dict[tuple[str, str], tuple[int, Seen, Words]] = {}
-    found: dict[str, Words] = {}
+    alike: dict[str, str] = {}
     for one in seen:
         scored = [(likeness(words, one.name, one.file.label), words) for words in KINDS]
         score, words = max(scored, key=lambda pair: pair[0])
         if not score or not _fits(one, words):
             continue
         key = (words.role, words.field) if words.role in (*SINGLE, "profile") else (words.role, one.name)
-        rank = 2 * score - (words.source == "birth_year")
+        rank = 2 * score - (words.source == "birth_year") + (one.name.casefold() in _BEST)
+        if words.role in SINGLE or words.source == "birth_year":
+            alike[one.name] = words.role if words.role in SINGLE else words.field
         if key not in best or rank > best[key][0]:
             best[key] = rank, one, words
-    for _, one, words in best.values():
-        found.setdefault(one.name, words)
-    return found
+    found = {one.name: words for _, one, words in best.values()}
+    lost = {name: f"role: looks like {role}, which another column has" for name, role in alike.items()}
+    return found, {name: why for name, why in lost.items() if name not in found}
 
 
 def _fits(one: Seen, words: Words) -> bool:
@@ -221,6 +228,8 @@ def _not_asked(one: Seen) -> str:
         return "role: a date or time"
     if len(present) == 1:
         return "role: everybody has the same"
+    if one.numeric and not one.labelled and not one.text:
+        return "role: neither the column nor its codes have labels; give its text and options, or a codebook"
     if len(one.options) > len(LETTERS) or not one.options:
         if one.numeric and _range(one) == (0.0, 100.0):
             return ""

@@ -24,7 +24,7 @@ UNLISTED = "code that stands nowhere in the questionnaire"
 OUTSIDE = "no number within the bins"
 REASONS = (EMPTY, LISTED, FILE, ABSENT, UNLISTED, OUTSIDE)
 """Why a cell is no answer: the reason at place k has the code NO_ANSWER - k while columns are read."""
-RESERVED = (*OWN_COLUMNS, "person_id", "profile", "profile_text", "language")
+RESERVED = (*OWN_COLUMNS, "person_id", "profile", "profile_text", "language", "split", "label")
 """What no item can be called: columns of the built tables."""
 
 

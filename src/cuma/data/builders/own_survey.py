@@ -19,7 +19,9 @@ from cuma.data.builders.base import SPLITS, TASKS, WHO, Built, Ledger, Options
 from cuma.data.builders.own_people import NOT_KNOWN
 from cuma.data.builders.own_rows import WEIGHT
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out
-from cuma.data.builders.questionnaire import OTHER_LANGUAGE, Questionnaire, check_columns, load_questionnaire
+from cuma.data.builders.questionnaire import OTHER_LANGUAGE, Questionnaire
+from cuma.data.builders.questionnaire_file import load_questionnaire
+from cuma.data.builders.questionnaire_rules import check_columns
 from cuma.data.builders.reading import existing, no_rows
 from cuma.data.builders.respondent_file import open_respondents, read_cells
 from cuma.data.builders.respondents import Respondents, design_table, group_fields, read_respondents
@@ -70,6 +72,10 @@ def build(source: Path, options: Options) -> Built:
     """All coded answers as tables, and at most `options.rows` of them as survey rows. Raises `BenchmarkError`."""
     if options.questionnaire is None:
         raise BenchmarkError("A survey file is built by its questionnaire: --questionnaire FILE.")
+    if options.columns or options.answer_codes:
+        raise BenchmarkError(
+            "--column and --answer-codes are for files with one row an answer; a questionnaire tells both."
+        )
     survey = read_survey(source, options.questionnaire)
     people, ledger, items = survey.people, survey.ledger, survey.items
     all_test = options.all_test or survey.questionnaire.split == "none"

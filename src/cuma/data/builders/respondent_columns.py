@@ -36,7 +36,7 @@ class FileColumn:
         number = cell_number(code)
         for low, high in self.missing:
             if isinstance(low, str):
-                if code == low.strip():
+                if code == code_text(low):
                     return True
             elif number is not None and low <= number <= high:
                 return True
@@ -75,7 +75,7 @@ def collect(names: Sequence[str], chunks: Iterable[Mapping[str, np.ndarray]]) ->
         for name in names:
             codes, distinct = pd.factorize(chunk[name], use_na_sentinel=True)
             known = vocabulary[name]
-            texts = [_text(value) for value in distinct]
+            texts = [code_text(value) for value in distinct]
             places = [known.setdefault(text, len(known)) if text else EMPTY for text in texts]
             coded = np.array([*places, EMPTY], dtype=np.int32)[codes]
             parts[name].append(coded.astype(np.int16) if len(known) < 2**15 else coded)
@@ -85,7 +85,8 @@ def collect(names: Sequence[str], chunks: Iterable[Mapping[str, np.ndarray]]) ->
     }
 
 
-def _text(value: Any) -> str:
+def code_text(value: Any) -> str:
+    """A cell, or a code of a questionnaire, as text: 1, 1.0 and "1" are one, and so are texts but for their blanks."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():

@@ -64,7 +64,7 @@ def read_respondents(
     Raises `BenchmarkError` for codes of a profile field that stand nowhere, and an age without a year.
     """
     rows = len(next(iter(cells.values())).codes)
-    year = _years(questionnaire, cells)
+    year = None if "year" in questionnaire.everyone else _years(questionnaire, cells)
     told: dict[str, tuple[list[str], np.ndarray]] = {}
     absent: dict[str, Counter[str]] = {}
     for name, column in questionnaire.of("profile").items():
@@ -234,8 +234,9 @@ def _ids(
         ledger.note("respondent without an id, taken for a person of their own", rows)
         ids = np.array([f"row {row}" for row in range(rows)], dtype=object)
         return ids, ids, np.zeros(rows, dtype=bool)
-    units = [person.texts[code] if code >= 0 else f"row {row}" for row, code in enumerate(person.codes.tolist())]
-    ledger.note("respondent without an id, taken for a person of their own", int((person.codes < 0).sum()))
+    named = person.coded([EMPTY if is_absent(text) else place for place, text in enumerate(person.texts)], EMPTY)
+    units = [person.texts[code] if code >= 0 else f"row {row}" for row, code in enumerate(named.tolist())]
+    ledger.note("respondent without an id, taken for a person of their own", int((named < 0).sum()))
     taken, made = set(units), []
     first: dict[str, dict[tuple[int, int], str]] = {}
     twice = np.zeros(rows, dtype=bool)

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from cuma.data.builders.base import Ledger
-from cuma.data.builders.cell_text import cell_text
-from cuma.data.builders.respondent_columns import FileColumn
+from cuma.data.builders.respondent_columns import FileColumn, code_text
 from cuma.errors import BenchmarkError
 
 READERS = {
@@ -149,4 +148,4 @@ def _column(name: str, meta: Any, function: str) -> FileColumn:
 
 
 def _code(value: Any, stata: bool) -> str:
-    return f".{value}" if stata and isinstance(value, str) else cell_text(value)
+    return f".{value}" if stata and isinstance(value, str) else code_text(value)

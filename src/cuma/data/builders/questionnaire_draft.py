@@ -143,6 +143,8 @@ def _not_asked(one: Seen) -> str:
         if one.numeric and _range(one) == (0.0, 100.0):
             return ""
         return f"role: more than {len(LETTERS)} distinct answers; a scale of numbers can be an item with bins"
+    if len({text or code for code, text in one.options.items()}) < 2:
+        return "role: fewer than two options"
     if not one.numeric and not one.labelled and any(len(text) > 80 for text in one.options):
         return "role: free text, it seems"
     return ""
@@ -202,6 +204,8 @@ def _item(one: Seen) -> Column:
             guessed=tuple(notes),
         )
     options, ordinal, why = _options(one)
+    twice = [code for code, text in options.items() if list(options.values()).count(text) > 1]
+    notes += [f"options: {', '.join(twice[:6])} have one label, and are one option"] if twice else []
     return Column(
         role="item",
         text=text,

@@ -41,14 +41,13 @@ class Seen:
 
 
 def seen_column(column: FileColumn, cells: Cells, entry: Entry) -> Seen:
-    counts = cells.counts()
-    present = {text: int(counts[place]) for place, text in enumerate(cells.texts)}
+    """A column with its codes sorted into answers and others. entry: what a codebook says of it."""
+    present = cells.texts
     labels = {**column.labels, **entry.options}
     if not labels and len(present) <= MANY:
-        labels = _own_labels(list(present))
+        labels = _own_labels(present)
     codes = list(labels) + ([text for text in present if text not in labels] if len(present) <= MANY else [])
-    numbers = [number for text in (*present, *labels) if (number := cell_number(text)) is not None]
-    scale = _mirrored({number for number in numbers if number < 0}, set(numbers))
+    scale = _below_zero(labels)
     options: dict[str, str] = {}
     no_answer: dict[str, str] = {}
     guessed: list[str] = []
@@ -56,7 +55,7 @@ def seen_column(column: FileColumn, cells: Cells, entry: Entry) -> Seen:
         label = _unprefixed(labels.get(code, ""), code)
         if column.is_missing(code):
             no_answer[code] = label or "missing, says the file"
-        elif is_no_answer(label or code) or (is_absent(code) and not (scale and cell_number(code) is not None)):
+        elif is_no_answer(label or code) or (is_absent(code) and cell_number(code) not in scale):
             no_answer[code] = label or (code if cell_number(code) is None else "a missing code")
             guessed.append(code)
         else:
@@ -88,12 +87,12 @@ def _unprefixed(label: str, code: str) -> str:
     return match[2].strip() if match and (label == code or own == cell_number(code)) else label
 
 
-def _mirrored(negative: set[float], numbers: set[float]) -> bool:
-    """Whether numbers below 0 are one side of a scale such as -3 to 3, and no missing codes."""
-    size = len(negative)
-    return (
-        bool(negative) and negative == {-float(n) for n in range(1, size + 1)} and all(-n in numbers for n in negative)
-    )
+def _below_zero(labels: Mapping[str, str]) -> set[float]:
+    """Negative codes that are one side of a scale such as -2 to 2, and no missing codes: both sides have labels."""
+    told = {code: _unprefixed(label, code) for code, label in labels.items()}
+    steps = {n for code, text in told.items() if (n := cell_number(code)) is not None and not is_no_answer(text)}
+    size = next(n for n in range(len(steps) + 1) if not {-n - 1.0, n + 1.0} <= steps)
+    return {-float(n) for n in range(1, size + 1)} if size > 1 or 0 in steps else set()
 
 
 def _in_order(options: dict[str, str], numeric: bool) -> dict[str, str]:

@@ -20,7 +20,8 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "land": {"role": "profile", "field": "country", "source": "country_code"},
     "gender": {"role": "profile", "field": "sex", "options": {1: "Male", 2: "Female"}, "no_answer": {9: "Refused"}},
     "trust": {
-        "role": "item", "text": "Can people be trusted?", "options": {1: "Yes", 2: "No"}, "no_answer": {8: "Don't know"},
+        "role": "item", "text": "Can people be trusted?", "options": {1: "Yes", 2: "No"},
+        "no_answer": {8: "Don't know"},
     },
     "warm": {"role": "item", "text": "How warm do you feel?", "bins": [0, 50, 100], "ordinal": True},
 }  # fmt: skip

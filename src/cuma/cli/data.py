@@ -142,6 +142,7 @@ def check_data(
         from cuma.data.builders.questionnaire_check import survey_page
 
         Console().print(survey_page(file, read_survey(file, questionnaire)))
+        typer.echo(f"Next: cuma data build own --source {file} --questionnaire {questionnaire} --output data/mine")
         return
     if published := global_opinions.check(existing(file)):
         ledger, questions, cells = published

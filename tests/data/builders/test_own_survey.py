@@ -80,8 +80,8 @@ def test_rows_are_written_up_to_a_limit_and_say_the_same_as_the_tables(tmp_path:
     rows = pd.concat(split.to_pandas() for split in load_from_disk(str(folder / "survey")).values())
     assert len(rows) == 50 == sum(card["tasks"]["survey"].values())
     people = people_of(folder).set_index("person_id")
-    assert [people.loc[person, question] for person, question in zip(rows["person_id"], rows["question_id"], strict=True)
-            ] == list(rows["answer"])  # fmt: skip
+    cells = zip(rows["person_id"], rows["question_id"], strict=True)
+    assert [people.loc[person, question] for person, question in cells] == list(rows["answer"])
     assert set(rows["question_id"]) == {"trust", "warm"}
 
 
@@ -183,7 +183,7 @@ def test_what_does_not_fit_the_file_is_refused_by_name(tmp_path: Path, changes: 
 def test_a_code_that_few_people_have_is_not_shown(tmp_path: Path) -> None:
     table = respondents()
     table.loc[0, "trust"] = 77
-    with pytest.raises(BenchmarkError, match="1 code.s. that fewer than 11 people have") as error:
+    with pytest.raises(BenchmarkError, match=r"1 code\(s\) that fewer than 11 people have") as error:
         build_survey(tmp_path, table)
     assert "77" not in str(error.value)
     _, card = build_survey(tmp_path, table, whole={"unlisted": "no_answer"})
@@ -224,7 +224,7 @@ def test_questions_are_asked_in_the_language_that_is_chosen_or_in_each_persons_o
     whole = corpus.survey("ja").people
     assert answered["trust (no)"] + answered["trust (ja)"] == (whole["trust"] >= 0).sum()
     assert not ((own.people["trust (no)"] >= 0) & (own.people["trust (ja)"] >= 0)).any()
-    with pytest.raises(BenchmarkError, match="data.language is 'jp', .* no wording. Available: ja, no, own"):
+    with pytest.raises(BenchmarkError, match=r"data.language is 'jp', .* no wording. Available: ja, no, own"):
         corpus.survey("jp")
 
 

@@ -35,8 +35,9 @@ def items(draw: st.DrawFn, languages: tuple[str, ...]) -> Column:
     listed = draw(st.lists(codes, min_size=2, max_size=7, unique=True))
     options = {code: wording(f"{number} {draw(texts)}") for number, code in enumerate(listed)}
     others = [code for code in draw(st.lists(codes, max_size=3, unique=True)) if code not in listed]
-    return Column(role="item", text=wording(draw(texts)), options=options, ordinal=draw(st.booleans()),
-                  no_answer=dict.fromkeys(others, "Refused"), guessed=tuple(draw(st.lists(texts, max_size=2))))  # fmt: skip
+    more = {"ordinal": draw(st.booleans()), "guessed": tuple(draw(st.lists(texts, max_size=2)))}
+    no_answer = dict.fromkeys(others, "Refused")
+    return Column(role="item", text=wording(draw(texts)), options=options, no_answer=no_answer, **more)
 
 
 @st.composite

@@ -38,7 +38,9 @@ def test_from_a_file_to_a_benchmark_in_the_commands_that_each_step_names(survey:
     assert "weight, stratum, unit" in " ".join(page.split())
     assert f"cuma data build own --source {survey} --questionnaire {questionnaire} --output" in page
     told = run("build", "own", "--source", survey, "--questionnaire", questionnaire, "--output", built, "--all-test")
-    assert "120 people" in told
+    answers = respondents()["trust"].isin([1, 2]).sum()
+    assert f"{answers} people, " in told
+    assert "Grouped by country" in told
     assert "2. Female" not in (built / "card.json").read_text()
     assert "sparsity" in told
 

@@ -110,10 +110,13 @@ def build_data(
     )
     card = build(name, source, output, options)
     typer.echo(f"Licence: {card['licence']}")
-    typer.echo(f"{card['rows_read']:,} rows read, {card['rows_kept']:,} used")
+    typer.echo(f"{card['rows_read']:,} {card.get('unit', 'rows')} read, {card['rows_kept']:,} used")
     for what in ("dropped", "noted"):
         for reason, times in card[what].items():
             typer.echo(f"  {times:>9,}  {what}: {reason}")
+    if "answers" in card:
+        written = sum(card["tasks"]["survey"].values())
+        typer.echo(f"Grouped by {', '.join(card['group_by'])}. All answers are in answers/, {written:,} as survey rows")
     for question, reason in card.get("questions_left_out", {}).items():
         typer.echo(f"Left out: {question}: {reason}")
     for warning in card.get("warnings", ()):

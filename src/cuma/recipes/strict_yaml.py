@@ -79,7 +79,7 @@ def parse(text: str) -> Any:
 def dump(value: Any, *, compact: bool = False) -> str:
     """YAML text from which `parse` gives back the same value; keys keep their order.
 
-    compact: mappings and lists that hold no others stand on one line.
+    compact: mappings and lists that hold no others stand on one line each, however long it gets.
     """
-    style = None if compact else False
-    return yaml.dump(value, Dumper=_Dumper, default_flow_style=style, sort_keys=False, allow_unicode=True, width=120)
+    style: dict[str, Any] = {"default_flow_style": None, "width": 2**20} if compact else {"width": 120}
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style)

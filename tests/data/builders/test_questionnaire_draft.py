@@ -82,7 +82,8 @@ def test_roles_are_guessed_by_names_and_labels(tmp_path: Path) -> None:
         {
             "caseid": number, "dweight": 1.0 + number, "anweight": 0.5 + number / 7, "stratum": number % 3,
             "psu": number % 9, "cntry": ["NO", "JP"] * 20, "agea": 20 + number, "yrbrn": 1990 - number,
-            "female": number % 2, "v12": number % 2 + 1, "mode": number % 2 + 1, "inwds": [datetime.date(2020, 1, 1)] * count, "note": "x",
+            "female": number % 2, "v12": number % 2 + 1, "mode": number % 2 + 1, "note": "x",
+            "inwds": [datetime.date(2020, 1, 1)] * count,
             "gender": number % 2 + 1, "v13": number % 4, "repwt1": 1.0, "repwt2": 2.0 + number,
         }
     )  # fmt: skip

@@ -145,7 +145,7 @@ def _facts(survey: SurveyFile, split: np.ndarray, options: Options, all_test: bo
     languages = [] if asked.languages == (OTHER_LANGUAGE,) else list(asked.languages)
     return {
         "title": asked.title,
-        "unit": "cells: one respondent and one item",
+        "unit": "cells (a respondent and an item)",
         "answers": ALL,
         "questions": len(survey.items),
         "group_by": list(group_fields(asked)),

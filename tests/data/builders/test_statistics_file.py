@@ -66,7 +66,7 @@ def test_every_oddity_of_an_spss_file_is_read(tmp_path: Path, ending: str) -> No
     assert column["party"].is_missing("refused")
     assert not column["party"].is_missing("A")
     assert [name for name in column if column[name].dated] == ["day"]
-    cells = read_cells(file, list(TABLE), path, ledger)
+    cells, _ = read_cells(file, list(TABLE), path, ledger)
     assert texts(cells["q1"]) == ["1", "2", "-9", "98", ""]
     assert texts(cells["party"]) == ["A", "B", "refused", "", "A"]
     assert texts(cells["told"]) == [LONG, "kurz", "", "日本語", "x"]
@@ -82,7 +82,7 @@ def test_chunks_give_what_one_reading_gives(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(statistics_file, "_CELLS", 1)  # then a chunk has 1000 rows
     file = open_respondents(path, Ledger())
     assert sum(1 for _ in file.chunks(["a"])) == 3
-    cells = read_cells(file, ["a", "b"], path, Ledger())
+    cells, _ = read_cells(file, ["a", "b"], path, Ledger())
     assert texts(cells["a"]) == [str(n % 7) for n in range(2500)]
     assert texts(cells["b"]) == list(table["b"])
 
@@ -93,7 +93,7 @@ def test_stata_tells_its_missing_values_apart(tmp_path: Path) -> None:
     pyreadstat.write_dta(table, path, missing_user_values={"q": ["a", "z"]},
                          variable_value_labels={"q": {1: "Yes", 2: "No", "a": "Refused"}})  # fmt: skip
     file = open_respondents(path, Ledger())
-    cells = read_cells(file, ["q", "s"], path, Ledger())
+    cells, _ = read_cells(file, ["q", "s"], path, Ledger())
     assert texts(cells["q"]) == ["1", "2", ".a", ".z", ""]
     assert texts(cells["s"]) == ["a", "b", "", "a", "z"]
     assert file.columns[0].labels == {"1": "Yes", "2": "No", ".a": "Refused"}
@@ -105,7 +105,7 @@ def test_older_formats_are_read_too(tmp_path: Path, ending: str) -> None:
     write = pyreadstat.write_por if ending == ".por" else pyreadstat.write_xport
     write(pd.DataFrame({"Q1": [1.0, 2.0, np.nan], "S": ["x", "", "y"]}), path)
     file = open_respondents(path, Ledger())
-    cells = read_cells(file, [column.name for column in file.columns], path, Ledger())
+    cells, _ = read_cells(file, [column.name for column in file.columns], path, Ledger())
     assert {name: texts(column) for name, column in cells.items()} == {"Q1": ["1", "2", ""], "S": ["x", "", "y"]}
 
 
@@ -119,7 +119,7 @@ def test_texts_in_another_encoding_than_the_file_names_are_read_and_noted(tmp_pa
     pyreadstat.write_sav(pd.DataFrame({"s": ["caf_s", "b"]}), path)
     path.write_bytes(path.read_bytes().replace(b"caf_s", b"caf\xe9s"))
     file = open_respondents(path, ledger)
-    assert texts(read_cells(file, ["s"], path, ledger)["s"]) == ["cafés", "b"]
+    assert texts(read_cells(file, ["s"], path, ledger)[0]["s"]) == ["cafés", "b"]
     assert ledger.noted == {"texts that are not in the encoding that the file names, read as WINDOWS-1252": 1}
 
 

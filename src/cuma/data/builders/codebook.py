@@ -61,10 +61,10 @@ def _table(path: Path) -> list[dict[str, str]]:
     aside = Ledger()
     file = open_respondents(path, aside)
     names = [column.name for column in file.columns]
-    cells = read_cells(file, names, path, aside)
+    cells, rows = read_cells(file, names, path, aside)
     return [
         {name: cells[name].texts[code] for name in names if (code := int(cells[name].codes[row])) >= 0}
-        for row in range(len(cells[names[0]].codes))
+        for row in range(rows)
     ]
 
 

@@ -53,9 +53,9 @@ def read_survey(source: Path, questionnaire: Path) -> SurveyFile:
     name = str(questionnaire)
     items = wide_items(asked, name)
     used = [column for column, entry in asked.columns.items() if entry.role != "ignored"]
-    cells = read_cells(file, used, source, ledger)
+    cells, rows = read_cells(file, used, source, ledger, numeric=asked.of("weight", "replicate"))
     ledger.note("column of the file that the questionnaire does not name", len(columns.keys() - asked.columns.keys()))
-    people = read_respondents(asked, columns, cells, ledger, name)
+    people = read_respondents(asked, columns, cells, rows, ledger, name)
     read = [read_answers(asked, item, columns[item.column], cells[item.column], people.stays, name) for item in items]
     answers = np.stack([coded for coded, _ in read], axis=1)
     for reason, times in file.lost.items():

@@ -26,6 +26,9 @@ from cuma.data.surveys.prompts import LETTERS
 from cuma.people.absence import is_absent
 from cuma.recipes import strict_yaml
 
+_IDS = tuple(words for words in KINDS if words.role == "person")
+_KEPT = 5_000
+"""Distinct cells of a column that are looked at, of ids all."""
 _BEST = ("anweight", "pspwght", "wtssps", "wtssnrps", "wtssall")
 """Of several weights, those that their surveys advise for most uses."""
 _HIGH = ("997", "998", "999", "9998", "9999")
@@ -39,7 +42,8 @@ def draft(path: Path, codebook: Path | None = None) -> tuple[Questionnaire, Ledg
     ledger = Ledger()
     file = open_respondents(path, ledger)
     names = [column.name for column in file.columns]
-    cells = read_cells(file, names, path, ledger)
+    ids = {column.name for column in file.columns if any(likeness(words, column.name, column.label) for words in _IDS)}
+    cells, _ = read_cells(file, names, path, ledger, limit=lambda name: None if name in ids else _KEPT)
     entries = read_codebook(codebook) if codebook else {}
     ledger.note(
         "column of the codebook that the file does not have", len(entries.keys() - {n.casefold() for n in names})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +49,9 @@ class Cells:
 
     texts: list[str]
     codes: np.ndarray
-    """[N] int32 places in `texts`, or `EMPTY`."""
+    """[N] places in `texts`, or `EMPTY`."""
+    values: np.ndarray | None = None
+    """[N] float64 in the place of texts, for a column that was read as numbers."""
 
     def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
         """[texts] how many respondents have each, or the sum of their weights."""
@@ -63,26 +65,54 @@ class Cells:
 
     def numbers(self) -> np.ndarray:
         """[N] float64, NaN where the text is no number."""
+        if self.values is not None:
+            return self.values
         values = [cell_number(text) for text in self.texts]
         return np.append(np.array([np.nan if v is None else v for v in values], dtype=float), np.nan)[self.codes]
 
 
-def collect(names: Sequence[str], chunks: Iterable[Mapping[str, np.ndarray]]) -> dict[str, Cells]:
-    """All rows of some columns, from chunks of cells. Every distinct cell is looked at once a chunk."""
+def collect(
+    names: Sequence[str],
+    chunks: Iterable[Mapping[str, np.ndarray]],
+    numeric: Collection[str] = (),
+    limit: Callable[[str], int | None] = lambda name: None,
+) -> dict[str, Cells]:
+    """All rows of some columns, from chunks of cells. Every distinct cell is looked at once a chunk.
+
+    numeric: columns whose texts nobody needs. limit: how many distinct texts of a column are kept, further ones are as
+    empty; None: all.
+    """
     vocabulary: dict[str, dict[str, int]] = {name: {} for name in names}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for chunk in chunks:
         for name in names:
+            if name in numeric:
+                parts[name].append(_numbers(chunk[name]))
+                continue
             codes, distinct = pd.factorize(chunk[name], use_na_sentinel=True)
             known = vocabulary[name]
-            texts = [code_text(value) for value in distinct]
-            places = [known.setdefault(text, len(known)) if text else EMPTY for text in texts]
+            most = limit(name)
+            places = [_place(code_text(value), known, most) for value in distinct]
             coded = np.array([*places, EMPTY], dtype=np.int32)[codes]
             parts[name].append(coded.astype(np.int16) if len(known) < 2**15 else coded)
+    whole = {name: np.concatenate(its) if its else np.empty(0, dtype=np.int16) for name, its in parts.items()}
     return {
-        name: Cells(list(known), np.concatenate(parts[name]) if parts[name] else np.empty(0, dtype=np.int16))
-        for name, known in vocabulary.items()
+        name: Cells([], np.empty(0, dtype=np.int16), cells) if name in numeric else Cells([*vocabulary[name]], cells)
+        for name, cells in whole.items()
     }
+
+
+def _place(text: str, known: dict[str, int], most: int | None) -> int:
+    if not text or (most is not None and len(known) >= most and text not in known):
+        return EMPTY
+    return known.setdefault(text, len(known))
+
+
+def _numbers(cells: np.ndarray) -> np.ndarray:
+    if cells.dtype.kind in "fiu":
+        return cells.astype(float)
+    numbers = [cell_number(code_text(cell)) for cell in cells]
+    return np.array([np.nan if number is None else number for number in numbers], dtype=float)
 
 
 def code_text(value: Any) -> str:

@@ -53,12 +53,25 @@ def open_respondents(path: Path, ledger: Ledger) -> RespondentFile:
     return _ParquetFile(path) if is_parquet(path) else _RowsFile(path, ledger)
 
 
-def read_cells(file: RespondentFile, names: Sequence[str], path: Path, ledger: Ledger) -> dict[str, Cells]:
-    """All respondents' cells of some columns. Raises `BenchmarkError` for a file without respondents."""
-    cells = collect(names, file.chunks(names))
-    if not names or not len(next(iter(cells.values())).codes):
+def read_cells(
+    file: RespondentFile, names: Sequence[str], path: Path, ledger: Ledger, **how: Any
+) -> tuple[dict[str, Cells], int]:
+    """All respondents' cells of some columns, and how many respondents there are.
+
+    how: `numeric` and `limit` of `collect`. Raises `BenchmarkError` for a file without respondents.
+    """
+    rows = 0
+
+    def counted() -> Iterator[dict[str, np.ndarray]]:
+        nonlocal rows
+        for chunk in file.chunks(names):
+            rows += len(next(iter(chunk.values()), ()))
+            yield chunk
+
+    cells = collect(names, counted(), **how)
+    if not rows:
         raise no_rows(path, ledger)
-    return cells
+    return cells, rows
 
 
 def is_respondent_format(path: Path) -> str | None:

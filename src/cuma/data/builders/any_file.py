@@ -27,8 +27,7 @@ def any_rows(source: Path, ledger: Ledger, single: Callable[[str], bool]) -> Ite
         return as_texts(_folder_rows(source, ledger), ledger)
     if is_parquet(source):
         return as_texts(parquet_rows(source, (), ledger), ledger)
-    begin = next((line for line in lines(source, Ledger()) if line.strip()), "").lstrip()
-    if source.suffix.lower() in (".jsonl", ".json", ".ndjson") or begin.startswith(("{", "[{", "[\n", "[\r")):
+    if is_json(source):
         return as_texts(json_rows(source, ledger), ledger)
     return as_texts(csv_rows(source, (), ledger, single=single), ledger)
 
@@ -39,6 +38,12 @@ def as_texts(rows: Iterable[dict[str, Any]], ledger: Ledger) -> Iterator[dict[st
         texts = decoded(row)
         ledger.note("row with texts kept as bytes, read as UTF-8", texts != row)
         yield texts
+
+
+def is_json(file: Path) -> bool:
+    """Whether a text file is called or begins as JSON is."""
+    begin = next((line for line in lines(file, Ledger()) if line.strip()), "").lstrip()
+    return file.suffix.lower() in (".jsonl", ".json", ".ndjson") or begin.startswith(("{", "[{", "[\n", "[\r"))
 
 
 def is_parquet(file: Path) -> bool:

@@ -6,6 +6,7 @@ Whoever may be one person is never in two splits; whoever may be several people 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,11 +49,7 @@ def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
     Raises:
         BenchmarkError: a whole column cannot be read: ids that have lost digits, weights of two meanings.
     """
-    if any(_ROUNDED.fullmatch(row.person) for row in rows):
-        raise BenchmarkError(
-            f"{PERSON} holds numbers such as 1.2E+11, which have lost digits, so that different people share one. Save "
-            "the column as text and try again."
-        )
+    check_ids({row.person for row in rows}, PERSON)
     weights = _weights({row.weight for row in rows})
     for row in rows:
         if reason := weights[row.weight][1]:
@@ -79,14 +76,28 @@ def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
     return _first_shares(ordered, ledger) if task == "distribution" else ordered
 
 
-def _weights(texts: set[str]) -> dict[str, tuple[float | None, str]]:
-    """Each text of the column as a weight, None where it is none; and why it cannot be used, or ""."""
+def check_ids(texts: Iterable[str], column: str) -> None:
+    """Raise `BenchmarkError` for a column of ids that a spreadsheet has rounded."""
+    if any(_ROUNDED.fullmatch(text) for text in texts):
+        raise BenchmarkError(
+            f"{column} holds numbers such as 1.2E+11, which have lost digits, so that different people share one. Save "
+            "the column as text and try again."
+        )
+
+
+def check_commas(texts: Iterable[str], column: str) -> None:
+    """Raise `BenchmarkError` for a column of numbers whose commas may mean two things."""
     commas = [text for text in texts if "," in text]
     if commas and all(_THOUSANDS.fullmatch(text) for text in commas):
         raise BenchmarkError(
-            f"{WEIGHT} holds numbers such as 1,234, whose comma may be a decimal one or mark thousands. Write them "
+            f"{column} holds numbers such as 1,234, whose comma may be a decimal one or mark thousands. Write them "
             "with a decimal point, or without the mark."
         )
+
+
+def _weights(texts: set[str]) -> dict[str, tuple[float | None, str]]:
+    """Each text of the column as a weight, None where it is none; and why it cannot be used, or ""."""
+    check_commas(texts, WEIGHT)
     found: dict[str, tuple[float | None, str]] = {}
     for text in texts:
         number = cell_number(text)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cuma.data.builders.cell_text import cell_number, cell_text
+from cuma.data.builders.own_people import check_commas
 
 EMPTY = -1
 """The code of a cell without anything in it."""
@@ -111,7 +112,9 @@ def _place(text: str, known: dict[str, int], most: int | None) -> int:
 def _numbers(cells: np.ndarray) -> np.ndarray:
     if cells.dtype.kind in "fiu":
         return cells.astype(float)
-    numbers = [cell_number(code_text(cell)) for cell in cells]
+    texts = [code_text(cell) for cell in cells]
+    check_commas(texts, "A column of weights")
+    numbers = [cell_number(text) for text in texts]
     return np.array([np.nan if number is None else number for number in numbers], dtype=float)
 
 

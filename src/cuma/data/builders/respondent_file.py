@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cuma.data.builders.any_file import any_rows, check_names, is_parquet
+from cuma.data.builders.any_file import any_rows, check_names, is_json, is_parquet
 from cuma.data.builders.base import Ledger
 from cuma.data.builders.reading import existing, no_rows
 from cuma.data.builders.respondent_columns import Cells, FileColumn, collect
@@ -101,8 +101,7 @@ class _ParquetFile:
         try:
             with pq.ParquetFile(self.path) as table:
                 for batch in table.iter_batches(_ROWS, columns=list(names)):
-                    columns = {name: batch.column(name).to_pandas().to_numpy() for name in names}
-                    yield {name: _plain(cells) for name, cells in columns.items()}
+                    yield {name: _plain(batch.column(name)) for name in names}
         except (pa.ArrowException, OSError) as error:
             raise BenchmarkError(f"{self.path} is damaged ({type(error).__name__}). Copy it again.") from error
 
@@ -157,23 +156,28 @@ class _RowsFile:
 
     def __init__(self, path: Path, ledger: Ledger) -> None:
         self.path, self.ledger, self.lost = path, ledger, Counter[str]()
-        first = list(islice(any_rows(path, Ledger(), lambda name: False), 200))
-        names = tuple(dict.fromkeys(str(name) for row in first for name in row))
+        # A row of JSON leaves out what it does not have: only all rows together have all columns.
+        some = None if path.is_dir() or is_json(path) else 1
+        rows = islice(any_rows(path, Ledger(), lambda name: False), some)
+        names = tuple(dict.fromkeys(str(name) for row in rows for name in row))
         if not names:
             raise no_rows(path, ledger)
         self.columns = tuple(FileColumn(name) for name in names if name)
 
     def chunks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         aside = Ledger()
-        rows = any_rows(self.path, aside, lambda name: name in names)
+        rows = any_rows(self.path, aside, lambda name: False)
         while chunk := list(islice(rows, _ROWS)):
             yield {name: _objects(row.get(name) for row in chunk) for name in names}
         self.lost = aside.dropped
         self.ledger.noted.update(aside.noted)
 
 
-def _plain(cells: np.ndarray) -> np.ndarray:
-    return cells if cells.dtype.kind in "fiub" else _objects(cells)
+def _plain(cells: pa.Array) -> np.ndarray:
+    """Numbers as they are; whole numbers beside gaps are objects, because long ones would lose digits."""
+    if pa.types.is_floating(cells.type) or (pa.types.is_integer(cells.type) and not cells.null_count):
+        return cells.to_numpy(zero_copy_only=False)
+    return _objects(cells.to_pylist())
 
 
 def _objects(cells: Any) -> np.ndarray:

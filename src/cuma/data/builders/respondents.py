@@ -15,7 +15,7 @@ from cuma.data.builders.answer_table import unmapped
 from cuma.data.builders.base import Ledger
 from cuma.data.builders.cell_text import cell_number
 from cuma.data.builders.country_codes import country_of
-from cuma.data.builders.own_people import NOT_KNOWN
+from cuma.data.builders.own_people import NOT_KNOWN, check_ids
 from cuma.data.builders.questionnaire import NUMBERED, Column, Questionnaire, bin_texts
 from cuma.data.builders.respondent_columns import EMPTY, Cells, FileColumn
 from cuma.errors import BenchmarkError
@@ -236,6 +236,7 @@ def _ids(
         ledger.note("respondent without an id, taken for a person of their own", rows)
         ids = np.array([f"row {row}" for row in range(rows)], dtype=object)
         return ids, ids, np.zeros(rows, dtype=bool)
+    check_ids(person.texts, "The column of the role person")
     named = person.coded([EMPTY if is_absent(text) else place for place, text in enumerate(person.texts)], EMPTY)
     units = [person.texts[code] if code >= 0 else f"row {row}" for row, code in enumerate(named.tolist())]
     ledger.note("respondent without an id, taken for a person of their own", int((named < 0).sum()))

@@ -26,7 +26,9 @@ NAMES = {".sav": "an SPSS file", ".zsav": "an SPSS file", ".por": "an SPSS file"
 _MAGIC = {b"$FL2": ".sav", b"$FL3": ".zsav", b"<stata_dta>": ".dta", b"HEADER RECORD*******LIB": ".xpt"}
 _MISSING = ("read_sav", "read_dta", "read_sas7bdat")
 """Functions that tell which missing value a cell has."""
-_ENCODINGS = (None, "UTF-8", "WINDOWS-1252", "LATIN1")
+_LETTERS = ("read_dta", "read_sas7bdat")
+"""Functions that give missing values of numbers as letters."""
+_ENCODINGS: tuple[str | None, ...] = (None, "UTF-8", "WINDOWS-1252", "LATIN1")
 """Tried in this order; None: the one that the file names. LATIN1 knows every byte."""
 _CELLS = 4_000_000
 """Cells of a chunk: some 200 MiB while they are Python's."""
@@ -53,7 +55,7 @@ class StatisticsFile:
     """
 
     def __init__(self, path: Path, kind: str, ledger: Ledger) -> None:
-        self.path, self.function = path, READERS[kind]
+        self.path, self.function, self.ledger = path, READERS[kind], ledger
         self.encoding: str | None = None
         self.lost = Counter[str]()
         self.reader = getattr(_pyreadstat(path, kind), self.function)
@@ -64,17 +66,18 @@ class StatisticsFile:
         if self.function == "read_sas7bdat" and catalog.exists():
             self.more["catalog_file"] = str(catalog)
             ledger.note(f"labels read from {catalog.name}")
-        self.columns = self._columns(ledger)
+        self.texts: set[str] = set()
+        self.columns = self._columns()
 
     def chunks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Some columns, a chunk of rows at a time: column → its cells, as numbers or objects."""
         size, offset = max(1000, _CELLS // max(1, len(names))), 0
         dated = any(column.dated for column in self.columns if column.name in names)
         while True:
-            cells, _ = self._read(
+            cells, _ = self._decoded(
                 usecols=list(names), row_limit=size, row_offset=offset, disable_datetime_conversion=not dated
             )
-            read = {name: _array(cells[name], self.function == "read_dta") for name in names}
+            read = {name: _array(cells[name], self.function in _LETTERS and name not in self.texts) for name in names}
             length = len(next(iter(read.values()), ()))
             if length:
                 yield read
@@ -82,17 +85,23 @@ class StatisticsFile:
                 return
             offset += size
 
-    def _columns(self, ledger: Ledger) -> tuple[FileColumn, ...]:
-        for encoding in _ENCODINGS if self.function != "read_por" else (None,):
-            self.encoding = encoding
+    def _columns(self) -> tuple[FileColumn, ...]:
+        _, meta = self._decoded(metadataonly=True)
+        self.texts = {name for name, kind in meta.readstat_variable_types.items() if kind == "string"}
+        return tuple(_column(name, meta, self.function, name in self.texts) for name in meta.column_names)
+
+    def _decoded(self, **options: Any) -> Any:
+        """What `_read` gives, in the first encoding from the present one on in which it can be read."""
+        left = _ENCODINGS[_ENCODINGS.index(self.encoding) :] if self.function != "read_por" else (None,)
+        before = self.encoding
+        for self.encoding in left:
             try:
-                _, meta = self._read(metadataonly=True)
-                self._read(row_limit=1000, disable_datetime_conversion=True)
+                read = self._read(**options)
             except UnicodeError:
                 continue
-            if encoding:
-                ledger.note(f"texts that are not in the encoding that the file names, read as {encoding}")
-            return tuple(_column(name, meta, self.function) for name in meta.column_names)
+            if self.encoding != before:
+                self.ledger.note(f"texts that are not in the encoding that the file names, read as {self.encoding}")
+            return read
         raise BenchmarkError(f"{self.path} has texts in an encoding that cannot be read. Save it in UTF-8.")
 
     def _read(self, **options: Any) -> Any:
@@ -119,23 +128,23 @@ def _pyreadstat(path: Path, kind: str) -> Any:
     return pyreadstat
 
 
-def _array(cells: Any, stata: bool) -> np.ndarray:
-    """Numbers as float64, anything else as objects. Stata's missing values a to z among numbers become ".a" to ".z"."""
+def _array(cells: Any, letters: bool) -> np.ndarray:
+    """Numbers as they are, anything else as objects. letters: those among numbers are missing values, "a" is ".a"."""
     array = np.asarray(cells)
     if array.dtype.kind in "fiu":
         return array
     array = np.asarray(cells, dtype=object)
-    marks = [isinstance(cell, str) for cell in array]
-    if stata and not all(mark or cell is None for mark, cell in zip(marks, array, strict=True)):
+    if letters:
+        marks = [isinstance(cell, str) for cell in array]
         array[marks] = [f".{cell}" for cell in array[marks]]
     return array
 
 
-def _column(name: str, meta: Any, function: str) -> FileColumn:
-    text = meta.readstat_variable_types.get(name) == "string"
+def _column(name: str, meta: Any, function: str, text: bool) -> FileColumn:
+    letters = function in _LETTERS and not text
     form = str(meta.original_variable_types.get(name) or "").upper()
     labels = meta.variable_value_labels.get(name) or {}
-    codes = {_code(value, function == "read_dta"): " ".join(str(label).split()) for value, label in labels.items()}
+    codes = {_code(value, letters): " ".join(str(label).split()) for value, label in labels.items()}
     ranges = tuple((missing["lo"], missing["hi"]) for missing in meta.missing_ranges.get(name, ()))
     return FileColumn(
         name=name,
@@ -147,5 +156,5 @@ def _column(name: str, meta: Any, function: str) -> FileColumn:
     )
 
 
-def _code(value: Any, stata: bool) -> str:
-    return f".{value}" if stata and isinstance(value, str) else code_text(value)
+def _code(value: Any, letters: bool) -> str:
+    return f".{value}" if letters and isinstance(value, str) else code_text(value)

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
 from cuma.data.builders.own_survey import read_survey
-from cuma.data.builders.questionnaire import Column, Questionnaire
+from cuma.data.builders.questionnaire import ColumnEntry, Questionnaire
 from cuma.data.builders.questionnaire_check import survey_summary
 from cuma.data.builders.questionnaire_draft import as_yaml, draft
 from cuma.data.builders.questionnaire_file import load_questionnaire
 from cuma.errors import BenchmarkError
 
 
-def drafted(folder: Path, table: pd.DataFrame, **more: Any) -> dict[str, Column]:
+def drafted(folder: Path, table: pd.DataFrame, **more: Any) -> dict[str, ColumnEntry]:
     """The columns of a draft of an SPSS file."""
     path = folder / "survey.sav"
     pyreadstat.write_sav(table, path, **more)

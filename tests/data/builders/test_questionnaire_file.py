@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuma.data.builders.questionnaire import Column, Questionnaire, Replicates, bin_texts
+from cuma.data.builders.questionnaire import ColumnEntry, Questionnaire, Replicates, bin_texts
 from cuma.data.builders.questionnaire_file import load_questionnaire, plain, read_questionnaire
 from cuma.data.surveys.prompts import LETTERS
 from cuma.errors import BenchmarkError
@@ -23,7 +23,7 @@ codes = st.one_of(
 
 
 @st.composite
-def items(draw: st.DrawFn, languages: tuple[str, ...]) -> Column:
+def items(draw: st.DrawFn, languages: tuple[str, ...]) -> ColumnEntry:
     """An item in some languages, with options or bins."""
 
     def wording(text: str) -> Any:
@@ -31,30 +31,30 @@ def items(draw: st.DrawFn, languages: tuple[str, ...]) -> Column:
 
     if draw(st.booleans()):
         cuts = tuple(float(cut) for cut in sorted(draw(st.sets(st.integers(-5, 200), min_size=3, max_size=9))))
-        return Column(role="item", text=wording(draw(texts)), bins=cuts, ordinal=True)
+        return ColumnEntry(role="item", text=wording(draw(texts)), bins=cuts, ordinal=True)
     listed = draw(st.lists(codes, min_size=2, max_size=7, unique=True))
     options = {code: wording(f"{number} {draw(texts)}") for number, code in enumerate(listed)}
     others = [code for code in draw(st.lists(codes, max_size=3, unique=True)) if code not in listed]
     more = {"ordinal": draw(st.booleans()), "guessed": tuple(draw(st.lists(texts, max_size=2)))}
     no_answer = dict.fromkeys(others, "Refused")
-    return Column(role="item", text=wording(draw(texts)), options=options, no_answer=no_answer, **more)
+    return ColumnEntry(role="item", text=wording(draw(texts)), options=options, no_answer=no_answer, **more)
 
 
 @st.composite
 def questionnaires(draw: st.DrawFn) -> Questionnaire:
     """Any questionnaire that is valid."""
     languages = draw(st.sampled_from([(), ("en", "ja"), ("no", "y")]))
-    columns: dict[str, Column] = {}
+    columns: dict[str, ColumnEntry] = {}
     for number, name in enumerate(draw(st.lists(texts, min_size=1, max_size=4, unique=True))):
         columns[f"{name}{number}"] = draw(items(languages))
     fields = draw(st.lists(st.sampled_from(FIELDS), max_size=4, unique=True))
     for name in fields:
-        columns[f"p {name}"] = Column(role="profile", field=name, options={"1": "One", "2": "Two"})
+        columns[f"p {name}"] = ColumnEntry(role="profile", field=name, options={"1": "One", "2": "Two"})
     for role in draw(st.sets(st.sampled_from(["weight", "stratum", "unit", "person", "ignored"]))):
-        columns[f"r {role}"] = Column(role=role)
+        columns[f"r {role}"] = ColumnEntry(role=role)
     replicates = None
     if draw(st.booleans()):
-        columns["w1"] = Column(role="replicate")
+        columns["w1"] = ColumnEntry(role="replicate")
         replicates = Replicates(kind=draw(st.sampled_from(["brr", "jackknife"])), fay=0.5)
     rest = [name for name in FIELDS if name not in fields]
     everyone = dict.fromkeys(draw(st.lists(st.sampled_from(rest), max_size=2, unique=True)), "same") if rest else {}

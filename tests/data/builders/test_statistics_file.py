@@ -13,7 +13,7 @@ import pytest
 
 from cuma.data.builders import statistics_file
 from cuma.data.builders.base import Ledger
-from cuma.data.builders.respondent_columns import Cells
+from cuma.data.builders.respondent_columns import ColumnCells
 from cuma.data.builders.respondent_file import open_respondents, read_cells
 from cuma.errors import BenchmarkError
 
@@ -43,7 +43,7 @@ def odd(path: Path) -> Path:
     return path
 
 
-def texts(cells: Cells) -> list[str]:
+def texts(cells: ColumnCells) -> list[str]:
     """Each respondent's cell."""
     return [cells.texts[code] if code >= 0 else "" for code in cells.codes]
 

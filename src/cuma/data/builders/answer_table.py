@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cuma.data.builders.cell_text import cell_number
-from cuma.data.builders.questionnaire import Column, Questionnaire, bin_texts, worded
-from cuma.data.builders.respondent_columns import Cells, FileColumn
+from cuma.data.builders.questionnaire import ColumnEntry, Questionnaire, bin_texts, worded
+from cuma.data.builders.respondent_columns import ColumnCells, FileColumn
 from cuma.data.surveys.survey import NO_ANSWER, OWN_COLUMNS
 from cuma.errors import BenchmarkError, suggestion
 from cuma.people.absence import is_absent
@@ -61,12 +61,12 @@ def wide_items(questionnaire: Questionnaire, source: str) -> list[Wide]:
     return items
 
 
-def _distinct(column: Column, language: str) -> list[str]:
+def _distinct(column: ColumnEntry, language: str) -> list[str]:
     return list(dict.fromkeys(worded(option, language) for option in column.options.values()))
 
 
 def read_answers(
-    questionnaire: Questionnaire, item: Wide, file: FileColumn, cells: Cells, stays: np.ndarray, source: str
+    questionnaire: Questionnaire, item: Wide, file: FileColumn, cells: ColumnCells, stays: np.ndarray, source: str
 ) -> tuple[np.ndarray, Counter[str]]:
     """[N] int8: each respondent's option of one item or `NO_ANSWER`; and why there is none → how many of
     those who stay in the data.
@@ -90,7 +90,7 @@ def _of(reason: str) -> int:
     return NO_ANSWER - REASONS.index(reason)
 
 
-def _code(text: str, column: Column, place: Mapping[str, int], file: FileColumn) -> int:
+def _code(text: str, column: ColumnEntry, place: Mapping[str, int], file: FileColumn) -> int:
     if text in place:
         return place[text]
     if text in column.no_answer:
@@ -105,7 +105,7 @@ def _code(text: str, column: Column, place: Mapping[str, int], file: FileColumn)
     return _of(ABSENT if is_absent(text) else UNLISTED)
 
 
-def unmapped(name: str, cells: Cells, places: list[int], known: list[str], source: str) -> str:
+def unmapped(name: str, cells: ColumnCells, places: list[int], known: list[str], source: str) -> str:
     """The error text for codes that stand nowhere: those that enough people have, and the nearest that is known."""
     counts = cells.counts()
     shown = [(cells.texts[n], int(counts[n])) for n in places if counts[n] >= MIN_PEOPLE]

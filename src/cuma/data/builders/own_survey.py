@@ -24,7 +24,7 @@ from cuma.data.builders.questionnaire_file import load_questionnaire
 from cuma.data.builders.questionnaire_rules import check_columns
 from cuma.data.builders.reading import existing, no_rows
 from cuma.data.builders.respondent_file import open_respondents, read_cells
-from cuma.data.builders.respondents import Respondents, design_table, group_fields, read_respondents
+from cuma.data.builders.respondents import SurveyPeople, design_table, group_fields, read_respondents
 from cuma.data.surveys.survey import ALL, NO_ANSWER
 from cuma.errors import BenchmarkError
 
@@ -35,7 +35,7 @@ class SurveyFile:
 
     questionnaire: Questionnaire
     items: list[Wide]
-    people: Respondents
+    people: SurveyPeople
     answers: np.ndarray
     """[N, Q] int8 options, or `NO_ANSWER`."""
     reasons: list[Counter[str]]
@@ -113,7 +113,7 @@ def build(source: Path, options: Options) -> Built:
     )
 
 
-def _splits(people: Respondents, inside: np.ndarray, options: Options, all_test: bool) -> np.ndarray:
+def _splits(people: SurveyPeople, inside: np.ndarray, options: Options, all_test: bool) -> np.ndarray:
     """[N] each respondent's split. Who has one id stays together, unless some are held out whole."""
     unseen = np.array([held_out(profile, options.holdout) for profile in people.profiles], dtype=bool)[
         people.profile_of

@@ -35,7 +35,7 @@ OTHER_LANGUAGE = "default"
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Column:
+class ColumnEntry:
     """One column of the file."""
 
     role: Role
@@ -74,7 +74,7 @@ class Replicates:
 class Questionnaire:
     """All columns, and what holds for all respondents."""
 
-    columns: dict[str, Column]
+    columns: dict[str, ColumnEntry]
     title: str = "own"
     citation: str = ""
     licence: str = "yours"
@@ -89,7 +89,7 @@ class Questionnaire:
     replicates: Replicates | None = None
     guessed: Names = ()
 
-    def of(self, *roles: str) -> dict[str, Column]:
+    def of(self, *roles: str) -> dict[str, ColumnEntry]:
         """The columns with one of some roles."""
         return {name: column for name, column in self.columns.items() if column.role in roles}
 

@@ -16,9 +16,9 @@ from cuma.data.builders.cell_text import cell_number
 from cuma.data.builders.codebook import Entry, read_codebook
 from cuma.data.builders.column_words import ADMINISTRATION, KINDS, Words, bare, likeness
 from cuma.data.builders.country_codes import country_of
-from cuma.data.builders.questionnaire import SINGLE, Column, Questionnaire, Replicates, Wording
+from cuma.data.builders.questionnaire import SINGLE, ColumnEntry, Questionnaire, Replicates, Wording
 from cuma.data.builders.questionnaire_file import plain
-from cuma.data.builders.respondent_columns import Cells
+from cuma.data.builders.respondent_columns import ColumnCells
 from cuma.data.builders.respondent_file import open_respondents, read_cells
 from cuma.data.builders.scales import in_scale_order, is_ordinal
 from cuma.data.builders.seen_column import MANY, Seen, seen_column
@@ -69,7 +69,7 @@ def draft(path: Path, codebook: Path | None = None) -> tuple[Questionnaire, Ledg
 
 
 def _kinds(seen: list[Seen]) -> tuple[dict[str, Words], dict[str, str]]:
-    """Column → what it looks like; and of those that look like a role that another column has, why they are left out.
+    """Column → what it looks like; and of those that look like another's role, why they are left out.
 
     One column a role or field: the one that looks most like it, then the first.
     """
@@ -105,9 +105,9 @@ def _fits(one: Seen, words: Words) -> bool:
     return 0 < distinct <= MANY
 
 
-def _column(one: Seen, words: Words | None) -> Column:
+def _column(one: Seen, words: Words | None) -> ColumnEntry:
     if words is not None and words.role not in ("profile", "language"):
-        return Column(role=words.role, text=one.text or None, guessed=(_why(one, words),))
+        return ColumnEntry(role=words.role, text=one.text or None, guessed=(_why(one, words),))
     if words is not None and words.role == "language":
         note = "role: the interview's language; role language where items are worded in several"
         return _ignored(one, note)
@@ -122,12 +122,13 @@ def _why(one: Seen, words: Words) -> str:
     return f"role: by the column's {by}"
 
 
-def _ignored(one: Seen, why: str) -> Column:
+def _ignored(one: Seen, why: str) -> ColumnEntry:
     """What is left out; with few codes they are kept, so that another role is one word away."""
     small = len(one.options) <= len(LETTERS)
     options = {code: text or code for code, text in one.options.items()} if small else {}
     known = dict(one.no_answer) if small else {}
-    return Column(role="ignored", text=one.text or None, options=_wordings(options), no_answer=known, guessed=(why,))
+    made = ColumnEntry(role="ignored", text=one.text or None, guessed=(why,))
+    return replace(made, options=_wordings(options), no_answer=known)
 
 
 def _not_asked(one: Seen) -> str:
@@ -160,8 +161,8 @@ def _range(one: Seen) -> tuple[float, float] | None:
     return (min(numbers), max(numbers)) if numbers else None
 
 
-def _profile(one: Seen, words: Words) -> Column:
-    made = Column(role="profile", field=words.field, text=one.text or None, guessed=(_why(one, words),))
+def _profile(one: Seen, words: Words) -> ColumnEntry:
+    made = ColumnEntry(role="profile", field=words.field, text=one.text or None, guessed=(_why(one, words),))
     no_answer = dict(one.no_answer)
     options = dict(one.options)
     for code, text in one.options.items():
@@ -189,7 +190,7 @@ def _profile(one: Seen, words: Words) -> Column:
     return replace(made, no_answer=no_answer)
 
 
-def _item(one: Seen) -> Column:
+def _item(one: Seen) -> ColumnEntry:
     notes = list(one.notes)
     text = one.text
     if not text:
@@ -199,7 +200,7 @@ def _item(one: Seen) -> Column:
         high = {code: "a missing code" for code in one.cells.texts if code in _HIGH and code not in one.no_answer}
         notes += ["bins: numbers from 0 to 100, cut into five"]
         notes += [f"no_answer: {', '.join(high)}: above the scale"] if high else []
-        return Column(
+        return ColumnEntry(
             role="item",
             text=text,
             bins=(0, 20, 40, 60, 80, 100),
@@ -210,7 +211,7 @@ def _item(one: Seen) -> Column:
     options, ordinal, why = _options(one)
     twice = [code for code, text in options.items() if list(options.values()).count(text) > 1]
     notes += [f"options: {', '.join(twice[:6])} have one label, and are one option"] if twice else []
-    return Column(
+    return ColumnEntry(
         role="item",
         text=text,
         options=_wordings(options),
@@ -257,7 +258,9 @@ def _wordings(options: Mapping[str, str]) -> dict[str, Wording]:
     return dict(options)
 
 
-def _groups(columns: Mapping[str, Column], cells: Mapping[str, Cells]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _groups(
+    columns: Mapping[str, ColumnEntry], cells: Mapping[str, ColumnCells]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The field that makes groups, and why it was taken."""
     for field in _GROUPS:
         for name, column in columns.items():

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cuma.data.builders.cell_text import cell_text
-from cuma.data.builders.questionnaire import Column, Questionnaire, Replicates
+from cuma.data.builders.questionnaire import ColumnEntry, Questionnaire, Replicates
 from cuma.data.builders.questionnaire_rules import check_rules
 from cuma.data.builders.respondent_columns import code_text
 from cuma.errors import BenchmarkError, suggestion
@@ -43,9 +43,9 @@ def read_questionnaire(tree: Any, source: str) -> Questionnaire:
         where = f"columns.{name}"
         if not isinstance(entry, dict):
             raise BenchmarkError(f"{source}: {where} is no mapping; expected a role, as {{role: ignored}}.")
-        _known(entry, Column, f"{where}.", source)
+        _known(entry, ColumnEntry, f"{where}.", source)
         codes = {key: _codes(entry[key], f"{where}.{key}", source) for key in ("options", "no_answer") if key in entry}
-        columns[name if isinstance(name, str) else cell_text(name)] = _made(Column, entry | codes, where, source)
+        columns[name if isinstance(name, str) else cell_text(name)] = _made(ColumnEntry, entry | codes, where, source)
     whole = {**tree, "columns": columns}
     if isinstance(tree.get("everyone"), dict):
         whole["everyone"] = {name: _plain_text(value) for name, value in tree["everyone"].items()}
@@ -62,7 +62,7 @@ def plain(questionnaire: Questionnaire) -> dict[str, Any]:
     columns = tree.pop("columns")
     short = {}
     for name, entry in columns.items():
-        short[name] = _short(Column, entry)
+        short[name] = _short(ColumnEntry, entry)
         for key in ("options", "no_answer"):
             if key in short[name]:
                 short[name][key] = {_key(code): text for code, text in short[name][key].items()}

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from cuma.data.builders.questionnaire import KINDS, SINGLE, Column, Questionnaire, worded
+from cuma.data.builders.questionnaire import KINDS, SINGLE, ColumnEntry, Questionnaire, worded
 from cuma.data.surveys.prompts import LETTERS
 from cuma.errors import BenchmarkError, suggestion
 from cuma.people.profiles import FIELDS
@@ -61,12 +61,12 @@ def _check_groups(questionnaire: Questionnaire, told: Collection[str], source: s
             )
 
 
-def _problem(name: str, column: Column) -> str:
+def _problem(name: str, column: ColumnEntry) -> str:
     """What a column says that does not fit its role; "" if all does."""
     if column.role == "ignored":
         return ""
     allowed = (*_KEYS.get(column.role, ("text",)), "role", "guessed")
-    extra = [one.name for one in fields(Column) if one.name not in allowed and _said(column, one.name)]
+    extra = [one.name for one in fields(ColumnEntry) if one.name not in allowed and _is_given(column, one.name)]
     if extra:
         return f"{extra[0]} is not for the role {column.role}. Take it out, or change the role."
     both = sorted(column.options.keys() & column.no_answer.keys())
@@ -77,11 +77,11 @@ def _problem(name: str, column: Column) -> str:
     return {"item": _item_problem, "profile": _field_problem}.get(column.role, lambda name, column: "")(name, column)
 
 
-def _said(column: Column, name: str) -> bool:
+def _is_given(column: ColumnEntry, name: str) -> bool:
     return bool(getattr(column, name))
 
 
-def _item_problem(name: str, column: Column) -> str:
+def _item_problem(name: str, column: ColumnEntry) -> str:
     if column.text is None:
         return "an item needs its text: how it was asked."
     if column.bins and column.options:
@@ -98,7 +98,7 @@ def _item_problem(name: str, column: Column) -> str:
     return ""
 
 
-def _field_problem(name: str, column: Column) -> str:
+def _field_problem(name: str, column: ColumnEntry) -> str:
     if column.field not in FIELDS:
         return f"unknown profile field {column.field!r}. {suggestion(column.field, FIELDS)}"
     if any(isinstance(text, Mapping) for text in column.options.values()):

@@ -45,7 +45,7 @@ class FileColumn:
 
 
 @dataclass(eq=False)
-class Cells:
+class ColumnCells:
     """One column of all respondents: its distinct texts, and which one each has."""
 
     texts: list[str]
@@ -77,7 +77,7 @@ def collect(
     chunks: Iterable[Mapping[str, np.ndarray]],
     numeric: Collection[str] = (),
     limit: Callable[[str], int | None] = lambda name: None,
-) -> dict[str, Cells]:
+) -> dict[str, ColumnCells]:
     """All rows of some columns, from chunks of cells. Every distinct cell is looked at once a chunk.
 
     numeric: columns whose texts nobody needs. limit: how many distinct texts of a column are kept, further ones are as
@@ -98,7 +98,9 @@ def collect(
             parts[name].append(coded.astype(np.int16) if len(known) < 2**15 else coded)
     whole = {name: np.concatenate(its) if its else np.empty(0, dtype=np.int16) for name, its in parts.items()}
     return {
-        name: Cells([], np.empty(0, dtype=np.int16), cells) if name in numeric else Cells([*vocabulary[name]], cells)
+        name: ColumnCells([], np.empty(0, dtype=np.int16), cells)
+        if name in numeric
+        else ColumnCells([*vocabulary[name]], cells)
         for name, cells in whole.items()
     }
 

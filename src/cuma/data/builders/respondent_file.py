@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from cuma.data.builders.any_file import any_rows, check_names, is_json, is_parquet
 from cuma.data.builders.base import Ledger
 from cuma.data.builders.reading import existing, no_rows
-from cuma.data.builders.respondent_columns import Cells, FileColumn, collect
+from cuma.data.builders.respondent_columns import ColumnCells, FileColumn, collect
 from cuma.data.builders.statistics_file import NAMES, StatisticsFile, kind_of
 from cuma.errors import BenchmarkError
 
@@ -55,7 +55,7 @@ def open_respondents(path: Path, ledger: Ledger) -> RespondentFile:
 
 def read_cells(
     file: RespondentFile, names: Sequence[str], path: Path, ledger: Ledger, **how: Any
-) -> tuple[dict[str, Cells], int]:
+) -> tuple[dict[str, ColumnCells], int]:
     """All respondents' cells of some columns, and how many respondents there are.
 
     how: `numeric` and `limit` of `collect`. Raises `BenchmarkError` for a file without respondents.

@@ -16,8 +16,8 @@ from cuma.data.builders.base import Ledger
 from cuma.data.builders.cell_text import cell_number
 from cuma.data.builders.country_codes import country_of
 from cuma.data.builders.own_people import NOT_KNOWN, check_ids
-from cuma.data.builders.questionnaire import NUMBERED, Column, Questionnaire, bin_texts
-from cuma.data.builders.respondent_columns import EMPTY, Cells, FileColumn
+from cuma.data.builders.questionnaire import NUMBERED, ColumnEntry, Questionnaire, bin_texts
+from cuma.data.builders.respondent_columns import EMPTY, ColumnCells, FileColumn
 from cuma.errors import BenchmarkError
 from cuma.people.absence import is_absent, read_value
 from cuma.people.profiles import FIELDS, Profile
@@ -28,7 +28,7 @@ ABSENT, UNLISTED, UNKNOWN_COUNTRY = "a missing code", "a code that stands nowher
 
 
 @dataclass(eq=False)
-class Respondents:
+class SurveyPeople:
     """N respondents."""
 
     ids: np.ndarray
@@ -56,11 +56,11 @@ class Respondents:
 def read_respondents(
     questionnaire: Questionnaire,
     columns: Mapping[str, FileColumn],
-    cells: Mapping[str, Cells],
+    cells: Mapping[str, ColumnCells],
     rows: int,
     ledger: Ledger,
     source: str,
-) -> Respondents:
+) -> SurveyPeople:
     """Everybody in the file. The ledger notes what was odd; who cannot be used is told by `stays`, and counted.
 
     Raises `BenchmarkError` for codes of a profile field that stand nowhere, and an age without a year.
@@ -84,7 +84,7 @@ def read_respondents(
         ledger.note(f"{reason}, left out", int((lost & stays).sum()))
         stays &= ~lost
     fields = group_fields(questionnaire)
-    return Respondents(
+    return SurveyPeople(
         ids=ids,
         unit=unit,
         profiles=profiles,
@@ -109,9 +109,9 @@ def group_fields(questionnaire: Questionnaire) -> tuple[str, ...]:
 def _field(
     questionnaire: Questionnaire,
     name: str,
-    column: Column,
+    column: ColumnEntry,
     file: FileColumn,
-    cells: Cells,
+    cells: ColumnCells,
     absent: dict[str, Counter[str]],
     source: str,
 ) -> tuple[list[str], np.ndarray]:
@@ -122,7 +122,7 @@ def _field(
     unlisted: list[int] = []
     why: Counter[str] = Counter({"empty": int((cells.codes < 0).sum())})
     for number, code in enumerate(cells.texts):
-        text, reason = _told(column, code, file)
+        text, reason = _field_text(column, code, file)
         if text is not None:
             text, reason = read_value(column.field, text)
         if reason is not None:
@@ -137,7 +137,7 @@ def _field(
     return texts, cells.coded(places, EMPTY)
 
 
-def _told(column: Column, code: str, file: FileColumn) -> tuple[str | None, str | None]:
+def _field_text(column: ColumnEntry, code: str, file: FileColumn) -> tuple[str | None, str | None]:
     """What a code says of a person, or why nothing."""
     if code in column.options:
         return str(column.options[code]), None
@@ -158,7 +158,7 @@ def _told(column: Column, code: str, file: FileColumn) -> tuple[str | None, str 
     return None, UNLISTED
 
 
-def _years(questionnaire: Questionnaire, cells: Mapping[str, Cells]) -> tuple[list[str], np.ndarray] | None:
+def _years(questionnaire: Questionnaire, cells: Mapping[str, ColumnCells]) -> tuple[list[str], np.ndarray] | None:
     """The year of each respondent's interview, from the wave; None: it is not known."""
     name = questionnaire.column_of("wave")
     if not name:
@@ -175,8 +175,8 @@ def _years(questionnaire: Questionnaire, cells: Mapping[str, Cells]) -> tuple[li
 
 def _age(
     questionnaire: Questionnaire,
-    cells: Cells,
-    column: Column,
+    cells: ColumnCells,
+    column: ColumnEntry,
     year: tuple[list[str], np.ndarray] | None,
     absent: dict[str, Counter[str]],
     source: str,
@@ -229,7 +229,7 @@ def _groups(profiles: Sequence[Profile], fields: Sequence[str]) -> np.ndarray:
 
 
 def _ids(
-    person: Cells | None, wave: Cells | None, profile_of: np.ndarray, ledger: Ledger, rows: int
+    person: ColumnCells | None, wave: ColumnCells | None, profile_of: np.ndarray, ledger: Ledger, rows: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """[N] ids, [N] units, and who occurs twice: rows of one id in another wave or of another profile are others."""
     if person is None:
@@ -259,7 +259,7 @@ def _ids(
 
 
 def _weights(
-    questionnaire: Questionnaire, cells: Mapping[str, Cells]
+    questionnaire: Questionnaire, cells: Mapping[str, ColumnCells]
 ) -> tuple[np.ndarray | None, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The weights, the replicate weights by their name in the design, and why → who cannot be used."""
     found, lost = [], {}
@@ -275,7 +275,7 @@ def _weights(
     return None if whole is None else whole[:, 0], {} if replicates is None else {_REPLICATES: replicates}, lost
 
 
-def _language(questionnaire: Questionnaire, cells: Mapping[str, Cells]) -> np.ndarray | None:
+def _language(questionnaire: Questionnaire, cells: Mapping[str, ColumnCells]) -> np.ndarray | None:
     name = questionnaire.column_of("language")
     if not name:
         return None
@@ -286,7 +286,7 @@ def _language(questionnaire: Questionnaire, cells: Mapping[str, Cells]) -> np.nd
 
 
 def _design(
-    questionnaire: Questionnaire, cells: Mapping[str, Cells], ledger: Ledger, stays: np.ndarray
+    questionnaire: Questionnaire, cells: Mapping[str, ColumnCells], ledger: Ledger, stays: np.ndarray
 ) -> dict[str, np.ndarray]:
     found: dict[str, Any] = {}
     for role in ("stratum", "unit"):
@@ -302,7 +302,7 @@ def _design(
     return found
 
 
-def design_table(respondents: Respondents, chosen: np.ndarray) -> pa.Table:
+def design_table(respondents: SurveyPeople, chosen: np.ndarray) -> pa.Table:
     """person_id, stratum, unit and, if there are any, replicate_weights of some respondents, one row each."""
     design = respondents.design
     columns: dict[str, Any] = {"person_id": pa.array(respondents.ids[chosen], type=pa.string())}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cuma.data.builders.cell_text import cell_number
 from cuma.data.builders.codebook import Entry
-from cuma.data.builders.respondent_columns import Cells, FileColumn
+from cuma.data.builders.respondent_columns import ColumnCells, FileColumn
 from cuma.data.builders.scales import is_no_answer
 from cuma.people.absence import is_absent
 
@@ -23,7 +23,7 @@ class Seen:
     """A column as the file has it, read and not yet judged."""
 
     file: FileColumn
-    cells: Cells
+    cells: ColumnCells
     options: Mapping[str, str]
     """Code → text without the code's prefix, of what may be answered."""
     no_answer: Mapping[str, str]
@@ -40,7 +40,7 @@ class Seen:
         return self.file.name
 
 
-def seen_column(column: FileColumn, cells: Cells, entry: Entry) -> Seen:
+def seen_column(column: FileColumn, cells: ColumnCells, entry: Entry) -> Seen:
     """A column with its codes sorted into answers and others. entry: what a codebook says of it."""
     present = cells.texts
     labels = {**column.labels, **entry.options}

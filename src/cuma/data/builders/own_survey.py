@@ -22,7 +22,7 @@ from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw
 from cuma.data.builders.questionnaire import OTHER_LANGUAGE, Questionnaire
 from cuma.data.builders.questionnaire_file import load_questionnaire
 from cuma.data.builders.questionnaire_rules import check_columns
-from cuma.data.builders.reading import existing, no_rows
+from cuma.data.builders.reading import no_rows
 from cuma.data.builders.respondent_file import open_respondents, read_cells
 from cuma.data.builders.respondents import SurveyPeople, design_table, group_fields, read_respondents
 from cuma.data.surveys.survey import ALL, NO_ANSWER
@@ -46,7 +46,7 @@ class SurveyFile:
 
 def read_survey(source: Path, questionnaire: Path) -> SurveyFile:
     """Read a survey file by a questionnaire. Raises `BenchmarkError`; what single cells lack is counted instead."""
-    asked, ledger = load_questionnaire(existing(questionnaire)), Ledger()
+    asked, ledger = load_questionnaire(questionnaire), Ledger()
     file = open_respondents(source, ledger)
     columns = {column.name: column for column in file.columns}
     check_columns(asked, columns, source)

@@ -107,15 +107,17 @@ def load_survey(recipe: Recipe) -> tuple[Survey, Corpus | None]:
     Raises:
         BenchmarkError: it is not there.
     """
-    return survey_of(recipe.data.benchmark, recipe.data.split_seed)
+    return survey_of(recipe.data.benchmark, recipe.data.split_seed, recipe.data.language)
 
 
-def survey_of(benchmark: str, seed: int = 0) -> tuple[Survey, Corpus | None]:
+def survey_of(benchmark: str, seed: int = 0, language: str = "") -> tuple[Survey, Corpus | None]:
     """A benchmark by name, split by `seed`, or a built folder, whose split is its own. Raises as `load_survey`."""
     if not is_folder(benchmark):
+        if language:
+            raise BenchmarkError(f"{benchmark} has its questions in English only: leave data.language out.")
         return load_benchmark(benchmark, seed=seed), None
     corpus = Corpus.open(benchmark)
-    return corpus.survey(), corpus
+    return corpus.survey(language), corpus
 
 
 def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
@@ -137,7 +139,7 @@ def _names(recipe: Recipe) -> tuple[Any, ...]:
     backbone, encoder = recipe.backbone, recipe.encoder
     return (
         replace(backbone, keep_frozen_layers=False),
-        (recipe.data.benchmark, recipe.data.split_seed),
+        (recipe.data.benchmark, recipe.data.split_seed, recipe.data.language),
         (encoder.model_name_or_path, encoder.revision, encoder.template, encoder.fields),
     )
 

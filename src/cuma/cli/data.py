@@ -1,4 +1,4 @@
-"""The verbs of `cuma data`: build, check, sparsity."""
+"""The verbs of `cuma data`: draft, build, check, sparsity."""
 
 from __future__ import annotations
 
@@ -18,6 +18,44 @@ Columns = Annotated[
     list[str] | None,
     typer.Option("--column", metavar="OURS=THEIRS", help="Own data: a column of another name, as profile.age=AGE."),
 ]
+
+
+Questions = Annotated[
+    Path | None,
+    typer.Option("--questionnaire", metavar="YAML", help="Own data with one row a respondent: what its columns are."),
+]
+
+
+def draft_questionnaire(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="SPSS, Stata, SAS, Excel, parquet or CSV: one row a respondent.")
+    ],
+    output: Annotated[Path, typer.Option(help="The YAML file to write.")] = Path("questionnaire.yaml"),
+    codebook: Annotated[Path | None, typer.Option(help="Wordings and options by column: CSV, Excel or JSON.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a questionnaire that is there.")] = False,
+) -> None:
+    """Draft a questionnaire from a survey file: what each column is, how it was asked, what its codes mean."""
+    from collections import Counter
+
+    from cuma.data.builders.questionnaire_draft import as_yaml, draft
+    from cuma.errors import BenchmarkError
+
+    if output.exists() and not overwrite:
+        raise BenchmarkError(
+            f"{output} is there, and may have been corrected. Choose another --output, or --overwrite."
+        )
+    questionnaire, ledger = draft(file, codebook)
+    try:
+        output.write_text(as_yaml(questionnaire, file), encoding="utf-8")
+    except OSError as error:
+        raise BenchmarkError(f"{output} cannot be written ({error.strerror}). Choose another --output.") from error
+    roles = Counter(column.role for column in questionnaire.columns.values())
+    typer.echo(", ".join(f"{times} {role}" for role, times in roles.most_common()))
+    for what, times in ledger.noted.items():
+        typer.echo(f"  {times:>9,}  noted: {what}")
+    guessed = sum(bool(column.guessed) for column in questionnaire.columns.values())
+    typer.echo(f"{guessed} of {len(questionnaire.columns)} columns have guesses: read the lines under `guessed`.")
+    typer.echo(f"{output}  Next: cuma data check {file} --questionnaire {output}")
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:
@@ -47,6 +85,10 @@ def build_data(
     group_by: Annotated[str, typer.Option(help="gss: the fields that make a group, as ethnicity,sex.")] = "",
     column: Columns = None,
     answer_codes: Codes = None,
+    questionnaire: Questions = None,
+    all_test: Annotated[
+        bool, typer.Option("--all-test", help="Own data: keep everybody for evaluation; nobody trains.")
+    ] = False,
     as_released: Annotated[bool, typer.Option("--as-released", help="wvb: the authors' text, its errors too.")] = False,
 ) -> None:
     """Make data sets in TRL's columns, with profiles and splits by person, and a card that counts every row."""
@@ -62,14 +104,19 @@ def build_data(
         as_released=as_released,
         columns=_pairs(column),
         answer_codes=answer_codes or "",
+        questionnaire=questionnaire,
+        all_test=all_test,
         group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
     )
     card = build(name, source, output, options)
     typer.echo(f"Licence: {card['licence']}")
-    typer.echo(f"{card['rows_read']:,} rows read, {card['rows_kept']:,} used")
+    typer.echo(f"{card['rows_read']:,} {card.get('unit', 'rows')} read, {card['rows_kept']:,} used")
     for what in ("dropped", "noted"):
         for reason, times in card[what].items():
             typer.echo(f"  {times:>9,}  {what}: {reason}")
+    if "answers" in card:
+        written = sum(card["tasks"]["survey"].values())
+        typer.echo(f"Grouped by {', '.join(card['group_by'])}. All answers are in answers/, {written:,} as survey rows")
     for question, reason in card.get("questions_left_out", {}).items():
         typer.echo(f"Left out: {question}: {reason}")
     for warning in card.get("warnings", ()):
@@ -83,6 +130,7 @@ def check_data(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Your own JSONL, CSV, parquet or `datasets` folder.")],
     column: Columns = None,
     answer_codes: Codes = None,
+    questionnaire: Questions = None,
 ) -> None:
     """Show what each row of your own data becomes: person, questions, options and codes, and what is lost and why."""
     from rich.console import Console
@@ -92,6 +140,13 @@ def check_data(
     from cuma.data.builders.own import understand
     from cuma.data.builders.reading import existing
 
+    if questionnaire is not None:
+        from cuma.data.builders.own_survey import read_survey
+        from cuma.data.builders.questionnaire_check import survey_page
+
+        Console().print(survey_page(file, read_survey(file, questionnaire)))
+        typer.echo(f"Next: cuma data build own --source {file} --questionnaire {questionnaire} --output data/mine")
+        return
     if published := global_opinions.check(existing(file)):
         ledger, questions, cells = published
         typer.echo(

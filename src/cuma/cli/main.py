@@ -30,6 +30,7 @@ VERBS: dict[str, Callable[..., Any]] = {
 HANDED_ON = ("lm-eval",)
 """Verbs whose words belong to another program: options that we do not know are passed on."""
 DATA_VERBS: dict[str, Callable[..., Any]] = {
+    "draft": data.draft_questionnaire,
     "build": data.build_data,
     "check": data.check_data,
     "sparsity": data.measure_sparsity,

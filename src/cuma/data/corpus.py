@@ -14,8 +14,9 @@ import pandas as pd
 from datasets import Dataset, DatasetDict, load_from_disk
 
 from cuma.data.builders.person_splits import UNSEEN
+from cuma.data.coded_answers import coded_people
 from cuma.data.folder_design import CARD, read_folder_design
-from cuma.data.surveys.survey import IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, Question, Role, Survey
+from cuma.data.surveys.survey import ALL, IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, Question, Role, Survey
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import FIELDS, Profile
 
@@ -87,18 +88,29 @@ class Corpus:
         asked = {question.id: question for question in _questions(rows)}
         return Shares(tuple(asked[name] for name in table["question_id"].unique()), table)
 
-    def survey(self) -> Survey:
+    def survey(self, language: str = "") -> Survey:
         """People, groups and answers.
 
         A group's profile is what all its people have in common. Without a survey task there are no questions, and
         nothing to evaluate by survey. Only the first answer of a person to a question counts.
+
+        language: of the questions, where they are worded in several; "": the first. Raises `BenchmarkError` for one
+        in which nothing was built.
         """
-        rows = self.rows("survey")
-        table = _people(rows or next(filter(None, map(self.rows, self.card["tasks"]))))
-        questions = _questions(rows)
-        people = table.drop_duplicates("person_id", ignore_index=True)
-        weight = [WEIGHT] if rows is not None and WEIGHT in next(iter(rows.values())).column_names else []
-        answers = {question.id: _answers(table, question.id, people["person_id"]) for question in questions}
+        if self.card.get("answers") == ALL:
+            questions, table = coded_people(self.path, self.card, language)
+            table = people = _labelled(table)
+            weight = [WEIGHT] if WEIGHT in table else []
+            answers = {question.id: table[question.id].to_numpy("int64") for question in questions}
+        else:
+            if language:
+                raise BenchmarkError(f"{self.path} has no languages to choose from: leave data.language out.")
+            rows = self.rows("survey")
+            table = _people(rows or next(filter(None, map(self.rows, self.card["tasks"]))))
+            questions = _questions(rows)
+            people = table.drop_duplicates("person_id", ignore_index=True)
+            weight = [WEIGHT] if rows is not None and WEIGHT in next(iter(rows.values())).column_names else []
+            answers = {question.id: _answers(table, question.id, people["person_id"]) for question in questions}
         columns: dict[str, Any] = {"person": people.index.to_numpy("int64"), "group": people["label"]}
         columns |= {"part": people["split"].replace(UNSEEN, "test"), **{name: people[name] for name in weight}}
         groups = tuple(
@@ -125,14 +137,18 @@ def _people(splits: DatasetDict) -> pd.DataFrame:
         table = rows.select_columns(["profile", "person_id", "group", *asked]).to_pandas()
         table["split"] = split
         tables.append(table)
-    whole = pd.concat(tables, ignore_index=True)
-    # Held out by another field than the group's, a group has people on both sides.
-    both = whole["group"].isin(set(whole["group"][whole["split"] != UNSEEN])) & (whole["split"] == UNSEEN)
-    whole["label"] = whole["group"].where(~both, whole["group"].map(HELD_OUT.format))
+    whole = _labelled(pd.concat(tables, ignore_index=True))
     # Without an id, an answer is a person's of their own; any other row is about a whole group.
     own = "row " + pd.Series(whole.index.astype(str), index=whole.index)
     whole["person_id"] = whole["person_id"].fillna(own if "answer" in whole else whole["label"])
     return whole
+
+
+def _labelled(whole: pd.DataFrame) -> pd.DataFrame:
+    """With the column label: the group, told apart where only some of its people were held out."""
+    # Held out by another field than the group's, a group has people on both sides.
+    both = whole["group"].isin(set(whole["group"][whole["split"] != UNSEEN])) & (whole["split"] == UNSEEN)
+    return whole.assign(label=whole["group"].where(~both, whole["group"].map(HELD_OUT.format)))
 
 
 def _shares(split: str, rows: Dataset) -> pd.DataFrame:

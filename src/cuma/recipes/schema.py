@@ -58,6 +58,9 @@ class DataSection:
     where there are any."""
     split_seed: NonNegativeInt = 0
     """Seed of the split into seen, validation and test groups, and of people into parts."""
+    language: str = ""
+    """Of the questions, where a built folder has them in several languages, or own: everybody in the language that they
+    were asked in; "": the first."""
     profile_in: Literal["router", "prompt", "both", "nowhere"] = "router"
     """Where the profile goes: to the router as an embedding, to the prompt as a persona, to both, or nowhere."""
     survey_weights: bool = False
@@ -279,7 +282,11 @@ IDENTITY = ("name", "label", "description")
 """Keys that say which recipe this is. A recipe does not take them over from its `base`."""
 TRACKING = ("report_to", "run_name")
 """Keys of the section training that say who else gets the log. A run that is continued may be told otherwise."""
-ADDED: dict[tuple[str, str], Any] = {("training", "adam_beta2"): 0.999, ("backbone", "chat_template"): None}
+ADDED: dict[tuple[str, str], Any] = {
+    ("training", "adam_beta2"): 0.999,
+    ("backbone", "chat_template"): None,
+    ("data", "language"): "",
+}
 """Keys that recipes did not always have, with the value that was used before. At it they leave the digest as it was, so
 that runs and evaluations made before are known again."""
 SECTIONS: dict[str, type] = {

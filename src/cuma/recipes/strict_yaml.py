@@ -76,6 +76,10 @@ def parse(text: str) -> Any:
         raise StrictYamlError(" ".join(str(error).split())) from error
 
 
-def dump(value: Any) -> str:
-    """YAML text from which `parse` gives back the same value; keys keep their order."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def dump(value: Any, *, compact: bool = False) -> str:
+    """YAML text from which `parse` gives back the same value; keys keep their order.
+
+    compact: mappings and lists that hold no others stand on one line each, however long it gets.
+    """
+    style: dict[str, Any] = {"default_flow_style": None, "width": 2**20} if compact else {"width": 120}
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style)

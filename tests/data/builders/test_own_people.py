@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from datasets import load_from_disk
 
@@ -133,3 +134,28 @@ def test_names_made_for_people_are_nobodys_id(tmp_path: Path) -> None:
     rows = [{"person_id": None}, {"person_id": "row 0"}, {"person_id": "1", "country": "Peru"},
             {"person_id": "1", "country": "Kenya"}, {"person_id": "1 (2)"}]  # fmt: skip
     assert len({row.person for row in read(tmp_path, rows).rows}) == 5
+
+
+def test_strata_and_units_stand_in_the_design_a_person_a_row(tmp_path: Path) -> None:
+    rows = [{"person_id": n // 2, "question": f"{n % 2}?", "country": "Peru", "stratum": n % 6 // 2, "unit": "u",
+             "weight": 1.5} for n in range(60)]  # fmt: skip
+    rows[0]["stratum"] = rows[1]["stratum"] = None
+    rows[3]["unit"] = "another"
+    card = build("own", written(tmp_path, rows), tmp_path / "built", Options())
+    paths = (tmp_path / "built" / "design").glob("*.parquet")
+    design = {row["person_id"]: row for path in paths for row in pq.read_table(path).to_pylist()}
+    assert len(design) == 30
+    assert design["4"] == {"person_id": "4", "stratum": "1", "unit": "u"}
+    assert design["0"]["stratum"] is None
+    assert card["design"] == {"strata": True, "units": True, "weights": "weight", "replicates": None,
+                              "source": {"stratum": "stratum", "unit": "unit", "weight": "weight"}}  # fmt: skip
+    assert card["noted"]["person without a stratum beside people who have one: kept, and none in the design"] == 1
+    assert card["noted"]["row with another stratum or unit than its person's first, which counts"] == 1
+
+
+def test_everybody_can_be_kept_for_evaluation(tmp_path: Path) -> None:
+    rows = [{"person_id": n, "country": "Peru"} for n in range(40)]
+    card = build("own", written(tmp_path, rows), tmp_path / "built", Options(all_test=True))
+    assert {split: size["people"] for split, size in card["splits"].items()} == {"test": 40}
+    assert not card["warnings"]
+    assert not (tmp_path / "built" / "design").exists()

@@ -27,8 +27,7 @@ def any_rows(source: Path, ledger: Ledger, single: Callable[[str], bool]) -> Ite
         return as_texts(_folder_rows(source, ledger), ledger)
     if is_parquet(source):
         return as_texts(parquet_rows(source, (), ledger), ledger)
-    begin = next((line for line in lines(source, Ledger()) if line.strip()), "").lstrip()
-    if source.suffix.lower() in (".jsonl", ".json", ".ndjson") or begin.startswith(("{", "[{", "[\n", "[\r")):
+    if is_json(source):
         return as_texts(json_rows(source, ledger), ledger)
     return as_texts(csv_rows(source, (), ledger, single=single), ledger)
 
@@ -39,6 +38,12 @@ def as_texts(rows: Iterable[dict[str, Any]], ledger: Ledger) -> Iterator[dict[st
         texts = decoded(row)
         ledger.note("row with texts kept as bytes, read as UTF-8", texts != row)
         yield texts
+
+
+def is_json(file: Path) -> bool:
+    """Whether a text file is called or begins as JSON is."""
+    begin = next((line for line in lines(file, Ledger()) if line.strip()), "").lstrip()
+    return file.suffix.lower() in (".jsonl", ".json", ".ndjson") or begin.startswith(("{", "[{", "[\n", "[\r"))
 
 
 def is_parquet(file: Path) -> bool:
@@ -55,7 +60,7 @@ def parquet_rows(file: Path, required: Sequence[str], ledger: Ledger, hint: str 
     """
     try:
         with pq.ParquetFile(file) as table:
-            _check_names(file, table.schema_arrow.names, required, hint)
+            check_names(file, table.schema_arrow.names, required, hint)
             for batch in table.iter_batches(256):
                 for row in batch.to_pylist():
                     ledger.read()
@@ -66,7 +71,7 @@ def parquet_rows(file: Path, required: Sequence[str], ledger: Ledger, hint: str 
         raise BenchmarkError(f"{file} is damaged: no whole parquet file. Copy or download it again.") from error
 
 
-def _check_names(file: Path, names: Sequence[str], required: Sequence[str], hint: str) -> None:
+def check_names(file: Path, names: Sequence[str], required: Sequence[str], hint: str) -> None:
     missing = [name for name in required if name not in names]
     if missing:
         raise BenchmarkError(f"{file} lacks {len(missing)} column(s) ({', '.join(missing[:5])}). {hint}".rstrip())

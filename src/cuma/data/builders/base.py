@@ -78,6 +78,10 @@ class Options:
     """Reproduce the authors' text where it is known to be wrong."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """For own data: our name → the file's name of a column."""
+    questionnaire: Path | None = None
+    """For own data with one row a respondent: what its columns are."""
+    all_test: bool = False
+    """For own data: everybody is kept for evaluation, in the split "test"."""
     answer_codes: str = ""
     """For own data: one of `ANSWER_CODES`, for questions whose rows do not say it themselves; "": the column tells."""
 

@@ -25,6 +25,8 @@ def build(name: str, source: Path | None, output: Path, options: Options) -> dic
             else.
     """
     check_names("benchmark", [name], BUILDABLE)
+    if name != "own" and (options.questionnaire or options.all_test):
+        raise BenchmarkError(f"--questionnaire and --all-test are for own data, not for {name}. Leave them out.")
     return write(_builder(name, source)(options), output, options)
 
 

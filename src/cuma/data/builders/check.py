@@ -98,7 +98,7 @@ def page(source: Path, found: dict[str, Any]) -> RenderableType:
         head.add_row(Text(name, style="bold"), Text(value))
     parts: list[RenderableType] = [head]
     if found["profile_fields"]:
-        parts += ["", _fields(found)]
+        parts += ["", fields_table(found["profile_fields"], found["rows_usable"])]
     if found["questions"]:
         parts += ["", _questions(found["questions"])]
     for title, key in (("Cannot be used", "dropped"), ("Odd, but usable", "noted")):
@@ -111,11 +111,12 @@ def page(source: Path, found: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _fields(found: dict[str, Any]) -> Table:
+def fields_table(fields: dict[str, dict[str, Any]], people: int) -> Table:
+    """How many of so many people, or rows, have each profile field, and why the others have not."""
     table = Table("Profile field", "Present", "Absent", "Why, where a cell stands", "Distinct values", title="Who asks",
                   title_justify="left")  # fmt: skip
-    for name, of in found["profile_fields"].items():
-        share = of["absent"] / (found["rows_usable"] or 1)
+    for name, of in fields.items():
+        share = of["absent"] / (people or 1)
         why = ", ".join(f"{reason} ({times:,})" for reason, times in of["why"].items())
         table.add_row(name, f"{of['present']:,}", f"{of['absent']:,} ({share:.0%})", Text(why), f"{of['values']:,}")
     return table

@@ -11,25 +11,26 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset, Features, Value
 from tqdm.auto import tqdm
 
+from cuma.data.builders import own_survey
 from cuma.data.builders.any_file import any_rows
 from cuma.data.builders.base import ANSWER_CODES, SPLITS, TASKS, Built, Ledger, Options, Task, who
-from cuma.data.builders.own_columns import checked_mapping, is_read, renamed_columns, task_of, used_columns
+from cuma.data.builders.own_columns import HOW, checked_mapping, is_read, renamed_columns, task_of, used_columns
 from cuma.data.builders.own_items import FileItem, settle_items
 from cuma.data.builders.own_people import Row, in_common, settle_people, without_column_codes
-from cuma.data.builders.own_rows import PEOPLE, WEIGHT, read_row
+from cuma.data.builders.own_rows import DESIGN, PEOPLE, WEIGHT, read_row
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
 from cuma.data.builders.reading import existing, no_rows
+from cuma.data.builders.respondent_file import is_respondent_format
 from cuma.errors import BenchmarkError, suggestion
 
 LICENCE = "yours"
-_STATISTICS = {
-    ".dta": "a Stata file", ".sav": "an SPSS file", ".zsav": "an SPSS file", ".por": "an SPSS file",
-    ".sas7bdat": "a SAS file", ".xpt": "a SAS file", ".rds": "an R file", ".rdata": "an R file",
-}  # fmt: skip
+_R = (".rds", ".rdata")
 
 
 @dataclass
@@ -60,6 +61,8 @@ class Understood:
 
 def build(source: Path, options: Options) -> Built:
     """Read, check and split a file. Raises `BenchmarkError`; whatever a single row lacks is counted instead."""
+    if options.questionnaire is not None:
+        return own_survey.build(source, options)
     understood = understand(source, options.columns, options.answer_codes)
     rows, ledger = understood.rows, understood.ledger
     if not rows:
@@ -89,14 +92,19 @@ def build(source: Path, options: Options) -> Built:
             "columns": dict(sorted(options.columns.items())),
             "answer_codes": options.answer_codes,
             "questions_left_out": _left_out(understood),
-            "warnings": [*understood.warnings(), *_missing_splits(by_split)],
+            "warnings": [*understood.warnings(), *_missing_splits(by_split, options)],
+            **({"design": _design(options, rows)} if any(any(row.design) for row in rows) else {}),
         },
+        tables=_design_tables(by_split),
     )
 
 
 def _split(rows: list[Row], options: Options) -> dict[str, list[Row]]:
     """The rows by split. Several people of one id stay together, unless some are held out whole."""
     unseen = {row.person for row in rows if held_out(row.profile, options.holdout)}
+    if options.all_test:
+        kept = {"test": [row for row in rows if row.person not in unseen]}
+        return kept | ({UNSEEN: [row for row in rows if row.person in unseen]} if unseen else {})
     groups: dict[str, set[str]] = {}
     for row in rows:
         if row.person not in unseen:
@@ -108,9 +116,13 @@ def _split(rows: list[Row], options: Options) -> dict[str, list[Row]]:
     return by_split
 
 
-def _missing_splits(by_split: Mapping[str, list[Row]]) -> list[str]:
+def _missing_splits(by_split: Mapping[str, list[Row]], options: Options) -> list[str]:
     """What cannot be done with so few people, or with so many held out."""
-    missing = [] if by_split.get("train") else ["Nobody is in the training split: these data cannot be trained on."]
+    missing = (
+        []
+        if by_split.get("train") or options.all_test
+        else ["Nobody is in the training split: these data cannot be trained on."]
+    )
     if not by_split.get("test") and not by_split.get(UNSEEN):
         missing.append("Nobody is in the test split: these data cannot be evaluated on. Add people, or hold some out.")
     return missing
@@ -165,20 +177,40 @@ def understand(source: Path, columns: Mapping[str, str] | None = None, answer_co
 
 
 def _check_kind(source: Path) -> None:
-    """Raise `BenchmarkError` for a statistics package's own file, with the way out."""
-    if source.is_dir():
-        return
-    with source.open("rb") as stream:
-        stata = stream.read(11) == b"<stata_dta>"
-    if kind := _STATISTICS.get(".dta" if stata else source.suffix.lower()):
+    """Raise `BenchmarkError` for a statistics package's own file, with the way to read it."""
+    if kind := is_respondent_format(source):
+        raise BenchmarkError(f"{source} is {kind}, {HOW}")
+    if source.suffix.lower() in _R:
         raise BenchmarkError(
-            f"{source} is {kind}, which cuma does not read. Save it as CSV with labels in the place of codes (in R: "
-            "haven::as_factor and write.csv; in pandas: read_stata or read_spss, and to_csv), one row an answer: "
-            "docs/data.md shows how, under “One row a respondent”."
+            f"{source} is an R file, which cuma does not read. Save it in R with haven::write_sav, and then draft a "
+            "questionnaire: cuma data draft FILE.sav --output questionnaire.yaml."
         )
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _design(options: Options, rows: list[Row]) -> dict[str, Any]:
+    """What the card says of the sample's design."""
+    there = [name for place, name in enumerate(DESIGN) if any(row.design[place] for row in rows)]
+    weighted = any(row.weight is not None for row in rows)
+    source = {name: options.columns.get(name, name) for name in [*there, *([WEIGHT] if weighted else [])]}
+    return {"strata": "stratum" in there, "units": "unit" in there, "weights": WEIGHT if weighted else None,
+            "replicates": None, "source": source}  # fmt: skip
+
+
+def _design_tables(by_split: Mapping[str, list[Row]]) -> dict[str, dict[str, pa.Table]]:
+    """The stratum and sampling unit of each person, if anybody has one."""
+    if not any(any(row.design) for rows in by_split.values() for row in rows):
+        return {}
+    tables = {}
+    for split, rows in by_split.items():
+        people = {row.person: row.design for row in rows}
+        columns = {name: [design[place] or None for design in people.values()] for place, name in enumerate(DESIGN)}
+        names = ["person_id", *DESIGN]
+        cells = [list(people), *columns.values()]
+        tables[split] = pa.table([pa.array(each, type=pa.string()) for each in cells], names=names)
+    return {"design": {split: table for split, table in tables.items() if len(table)}}
 
 
 def _prompt_text(row: Row) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cuma.data.builders.base import Task
-from cuma.data.builders.own_rows import GROUP, PEOPLE, PERSON, WEIGHT
+from cuma.data.builders.own_rows import DESIGN, GROUP, PEOPLE, PERSON, WEIGHT
 from cuma.errors import BenchmarkError, suggestion
 from cuma.people.profiles import FIELDS
 
@@ -19,6 +19,11 @@ FORMS: dict[Task, tuple[str, ...]] = {
     "grpo": ("prompt",),
 }
 """Task → the columns that make it, in the order in which a file is asked for them. `messages` is sft too."""
+HOW = (
+    "which a questionnaire explains: draft one with `cuma data draft FILE --output questionnaire.yaml`, correct it, "
+    "and give it to `cuma data check` and `cuma data build own` as --questionnaire."
+)
+"""How a file with one row a respondent is read; the end of an error text."""
 KNOWN = (
     "messages",
     *dict.fromkeys(c for cs in FORMS.values() for c in cs),
@@ -27,6 +32,7 @@ KNOWN = (
     "answer_codes",
     "profile",
     PEOPLE,
+    *DESIGN,
 )
 
 
@@ -85,9 +91,7 @@ def task_of(source: Path, names: set[str]) -> Task:
     forms = "; ".join("+".join(needed) for needed in FORMS.values())
     if len(names) > 2 and not names & {column for needed in FORMS.values() for column in needed}:
         raise BenchmarkError(
-            f"{source} has {listed}: one row a respondent, it seems, with a column for each question. cuma "
-            "reads one row an answer: question, options, answer, beside person_id and what is known of the person. "
-            "docs/data.md turns such a table round in a few lines of pandas, under “One row a respondent”. If only "
+            f"{source} has {listed}: one row a respondent, it seems, with a column for each question, {HOW} If only "
             f"names differ from {forms}, map them with --column OURS=THEIRS."
         )
     raise BenchmarkError(

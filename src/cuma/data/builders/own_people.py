@@ -6,12 +6,13 @@ Whoever may be one person is never in two splits; whoever may be several people 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cuma.data.builders.base import Ledger, Task
 from cuma.data.builders.cell_text import cell_number
-from cuma.data.builders.own_rows import PERSON, WEIGHT, RawRow
+from cuma.data.builders.own_rows import DESIGN, PERSON, WEIGHT, RawRow
 from cuma.errors import BenchmarkError
 from cuma.people.absence import is_absent
 from cuma.people.profiles import CODED, FIELDS, Profile, without_codes
@@ -35,6 +36,8 @@ class Row:
     """The id in the file. Several people who have one stay in one split."""
     group: str
     weight: float | None
+    design: tuple[str, ...] = ("", "")
+    """The person's stratum and sampling unit; "" without one."""
 
 
 def without_column_codes(rows: list[RawRow], ledger: Ledger) -> list[RawRow]:
@@ -54,11 +57,7 @@ def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
     Raises:
         BenchmarkError: a whole column cannot be read: ids that have lost digits, weights of two meanings.
     """
-    if any(_ROUNDED.fullmatch(row.person) for row in rows):
-        raise BenchmarkError(
-            f"{PERSON} holds numbers such as 1.2E+11, which have lost digits, so that different people share one. Save "
-            "the column as text and try again."
-        )
+    check_ids({row.person for row in rows}, PERSON)
     weights = _weights({row.weight for row in rows})
     for row in rows:
         if reason := weights[row.weight][1]:
@@ -78,21 +77,35 @@ def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
             profile, group = _together(own)
             for row in own:
                 known = profile if task == "survey" else row.profile
-                settled[row.number] = Row(row.values, known, person, unit, group, weights[row.weight][0])
+                settled[row.number] = Row(row.values, known, person, unit, group, weights[row.weight][0], row.design)
     ordered = [settled[number] for number in sorted(settled)]
     if task == "survey":
-        return _one_weight(_first_answers(ordered, ledger), ledger)
+        return _one_design(_one_weight(_first_answers(ordered, ledger), ledger), ledger)
     return _first_shares(ordered, ledger) if task == "distribution" else ordered
+
+
+def check_ids(texts: Iterable[str], column: str) -> None:
+    """Raise `BenchmarkError` for a column of ids that a spreadsheet has rounded."""
+    if any(_ROUNDED.fullmatch(text) for text in texts):
+        raise BenchmarkError(
+            f"{column} holds numbers such as 1.2E+11, which have lost digits, so that different people share one. Save "
+            "the column as text and try again."
+        )
+
+
+def check_commas(texts: Iterable[str], column: str) -> None:
+    """Raise `BenchmarkError` for a column of numbers whose commas may mean two things."""
+    commas = [text for text in texts if "," in text]
+    if commas and all(_THOUSANDS.fullmatch(text) for text in commas):
+        raise BenchmarkError(
+            f"{column} holds numbers such as 1,234, whose comma may be a decimal one or mark thousands. Write them "
+            "with a decimal point, or without the mark."
+        )
 
 
 def _weights(texts: set[str]) -> dict[str, tuple[float | None, str]]:
     """Each text of the column as a weight, None where it is none; and why it cannot be used, or ""."""
-    commas = [text for text in texts if "," in text]
-    if commas and all(_THOUSANDS.fullmatch(text) for text in commas):
-        raise BenchmarkError(
-            f"{WEIGHT} holds numbers such as 1,234, whose comma may be a decimal one or mark thousands. Write them "
-            "with a decimal point, or without the mark."
-        )
+    check_commas(texts, WEIGHT)
     found: dict[str, tuple[float | None, str]] = {}
     for text in texts:
         number = cell_number(text)
@@ -177,6 +190,22 @@ def _one_weight(rows: list[Row], ledger: Ledger) -> list[Row]:
         if row.weight is not None and first.setdefault(row.person, row.weight) != row.weight:
             ledger.note("row with another weight than its person's first, which counts")
     return [replace(row, weight=first.get(row.person)) for row in rows]
+
+
+def _one_design(rows: list[Row], ledger: Ledger) -> list[Row]:
+    """Every row with its person's first stratum and sampling unit."""
+    first: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        if any(row.design) and first.setdefault(row.person, row.design) != row.design:
+            ledger.note("row with another stratum or unit than its person's first, which counts")
+    if not first:
+        return rows
+    people = {row.person for row in rows}
+    for place, what in enumerate(DESIGN):
+        without = sum(not first.get(person, ("", ""))[place] for person in people)
+        if without < len(people):
+            ledger.note(f"person without a {what} beside people who have one: kept, and none in the design", without)
+    return [replace(row, design=first.get(row.person, ("", ""))) for row in rows]
 
 
 def in_common(rows: list[Row]) -> dict[str, dict[str, str]]:

@@ -18,6 +18,8 @@ from cuma.people.literals import NotPlain, structure
 from cuma.people.profiles import CODED, FIELDS, Profile
 
 PERSON, GROUP, WEIGHT = "person_id", "group", "weight"
+DESIGN = ("stratum", "unit")
+"""Optional columns of a survey's answers: the design of its sample."""
 PEOPLE = "n"
 """Optional column beside a distribution: how many people it is of."""
 NO_PROFILE = "profile that is neither an object of texts and numbers nor a sentence"
@@ -44,6 +46,8 @@ class RawRow:
     """As it stands in the file."""
     number: int
     """Of the row in its file."""
+    design: tuple[str, ...] = ("", "")
+    """Its stratum and sampling unit, by `DESIGN`; "" without one."""
 
 
 class _Unusable(Exception):
@@ -60,6 +64,7 @@ def read_row(task: Task, row: dict[str, Any], number: int, ledger: Ledger) -> Ra
         profile, absent = _profile(row, ledger)
         person, group = _name(row, PERSON), _name(row, GROUP)
         texts = {column: _text(row.get(column)) for column in (PERSON, GROUP, WEIGHT)}
+        design = tuple(_name(row, column) for column in DESIGN) if task == "survey" else ("", "")
     except _Unusable as reason:
         ledger.drop(str(reason))
         return None
@@ -69,7 +74,7 @@ def read_row(task: Task, row: dict[str, Any], number: int, ledger: Ledger) -> Ra
     for column, text in texts.items():
         if text and is_absent(text) and (column != WEIGHT or cell_number(text) is None):
             ledger.note(f"{column} that is a word or code for missing, taken for none")
-    return RawRow(values, profile, absent, person, group, texts[WEIGHT], number)
+    return RawRow(values, profile, absent, person, group, texts[WEIGHT], number, design)
 
 
 def _name(row: dict[str, Any], column: str) -> str:

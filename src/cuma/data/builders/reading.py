@@ -17,13 +17,13 @@ MAX_ARRAY = 2**30
 """Bytes of the largest file that is read as one JSON array."""
 _BOM = "\ufeff"
 _MAGIC = {
-    b"PK\x03\x04": "a zip archive (or an Excel file). Unpack it, or save it as CSV",
+    b"PK\x03\x04": "a zip archive. Unpack it",
     b"\x1f\x8b": "a gzip file. Unpack it first",
-    b"\xd0\xcf\x11\xe0": "an old Excel or SPSS file. Save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel file. Save it as .xlsx or CSV",
     b"PAR1": "a parquet file",
     b"%PDF": "a PDF",
-    b"$FL2": "an SPSS file. Save it as CSV",
-    b"<stata_dta>": "a Stata file. Save it as CSV",
+    b"$FL2": "an SPSS file. `cuma data draft` reads it",
+    b"<stata_dta>": "a Stata file. `cuma data draft` reads it",
 }
 
 

@@ -62,6 +62,9 @@ _SCALES = (
     ("very interested", "somewhat interested", "not very interested", "not at all interested"),
     ("always", "almost always", "very often", "often", "frequently", "sometimes", "occasionally", "rarely",
      "hardly ever", "almost never", "never"),
+    ("always", "most of the time", "about half the time", "some of the time", "a little of the time", "rarely",
+     "none of the time", "never"),
+    ("very much interested", "somewhat interested", "not much interested", "not at all interested"),
     ("increase", "increased", "stay the same", "stayed the same", "kept the same", "about the same", "decrease",
      "decreased"),
     ("better", "about the same", "the same", "worse"),
@@ -106,7 +109,7 @@ def is_ordinal(options: Sequence[str]) -> bool:
     if all(numbers) and any(match[0] == match.string for match in numbers if match):
         whole = [int(match[0]) for match in numbers if match]
         return {after - before for before, after in itertools.pairwise(whole)} in ({1}, {-1})
-    plain = [" ".join(re.sub(r"\([^()]*\)", " ", option.casefold()).split()).strip(" .") for option in options]
+    plain = _plain(options)
     if all(codes := [_CODE.match(option) for option in plain]):
         plain = [option[len(match[0]) :] for option, match in zip(plain, codes, strict=True) if match]
     for scale in _SCALES:
@@ -115,3 +118,14 @@ def is_ordinal(options: Sequence[str]) -> bool:
             if places == sorted(places) or places == sorted(places, reverse=True):
                 return True
     return False
+
+
+def in_scale_order(options: Sequence[str]) -> list[str]:
+    """The options from the first to the last step of a known scale, where they are some of its steps; else as given."""
+    plain = _plain(options)
+    scale = next((scale for scale in _SCALES if set(plain) <= set(scale)), None)
+    return list(options) if scale is None else sorted(options, key=lambda option: scale.index(_plain([option])[0]))
+
+
+def _plain(options: Sequence[str]) -> list[str]:
+    return [" ".join(re.sub(r"\([^()]*\)", " ", option.casefold()).split()).strip(" .") for option in options]

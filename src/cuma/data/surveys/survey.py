@@ -24,6 +24,8 @@ NO_ANSWER = -1
 """The code in a question's column of a person who did not answer it."""
 WEIGHT = "weight"
 """The optional column of survey weights."""
+ALL = "all"
+"""What a built folder's card says of `answers` where its coded tables, and not its survey rows, hold every answer."""
 IN_TWO_WAYS = "The question {!r} is asked in two ways. Give each way a question_id of its own."
 OWN_COLUMNS = ("person", "group", "part", WEIGHT)
 """Columns of `Survey.people` that no question can be called by."""

@@ -51,7 +51,7 @@ def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
             f"{PERSON} holds numbers such as 1.2E+11, which have lost digits, so that different people share one. Save "
             "the column as text and try again."
         )
-    weights = _weights({row.weight for row in rows})
+    weights = weights_of({row.weight for row in rows})
     for row in rows:
         if reason := weights[row.weight][1]:
             ledger.drop(reason)
@@ -77,12 +77,12 @@ def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
     return _first_shares(ordered, ledger) if task == "distribution" else ordered
 
 
-def _weights(texts: set[str]) -> dict[str, tuple[float | None, str]]:
+def weights_of(texts: set[str], column: str = WEIGHT) -> dict[str, tuple[float | None, str]]:
     """Each text of the column as a weight, None where it is none; and why it cannot be used, or ""."""
     commas = [text for text in texts if "," in text]
     if commas and all(_THOUSANDS.fullmatch(text) for text in commas):
         raise BenchmarkError(
-            f"{WEIGHT} holds numbers such as 1,234, whose comma may be a decimal one or mark thousands. Write them "
+            f"{column} holds numbers such as 1,234, whose comma may be a decimal one or mark thousands. Write them "
             "with a decimal point, or without the mark."
         )
     found: dict[str, tuple[float | None, str]] = {}

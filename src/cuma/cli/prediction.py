@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,9 +162,7 @@ def _show(found: Estimates, output: Path) -> None:
         typer.echo(f"… {len(found.table) - LONGEST_TABLE} more rows are in the file.")
     low = sorted({row.question_id for row in found.table.itertuples() if row.option_mass < LOW_OPTION_MASS})
     if low:
-        typer.echo(
-            f"⚠ Under {LOW_OPTION_MASS:.0%} of the probability is on the answer letters of {len(low)} questions."
-        )
+        typer.echo(f"⚠ Under {LOW_OPTION_MASS:.0%} of the probability is on the answer letters of: {', '.join(low)}")
     if found.hidden:
         typer.echo(f"⚠ {found.hidden} estimates from fewer than {MIN_PEOPLE} sampled people are not shown.")
     for sentence in verdict(found):
@@ -173,22 +171,20 @@ def _show(found: Estimates, output: Path) -> None:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Any:
+    import pandas as pd
     from rich.table import Table
 
+    def interval(row: dict[str, Any], name: str) -> str:
+        return "–" if pd.isna(row[name]) else f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+
     by, sampled = "value" in rows[0], "rectified" in rows[0]
-    heads: Iterable[str] = (["Among"] if by else []) + ["Question", "Option", "Model"]
-    table = Table(*heads, *(["Sample alone", "Rectified", "n"] if sampled else []))
+    table = Table(*(["Among"] if by else []), "Question", "Option", "Model")
+    for head in ("Sample alone", "Rectified", "n") if sampled else ():
+        table.add_column(head, no_wrap=True)
     for row in rows[:LONGEST_TABLE]:
         cells = ([row["value"] or "all"] if by else []) + [row["question_id"], row["text"], f"{row['model']:.3f}"]
         if sampled:
-            cells += [_interval(row, "classical"), _interval(row, "rectified")]
-            cells.append("–" if row["n"] != row["n"] or row["n"] is None else f"{row['n']:.0f}")
+            cells += [interval(row, "classical"), interval(row, "rectified")]
+            cells.append("–" if pd.isna(row["n"]) else str(row["n"]))
         table.add_row(*cells)
     return table
-
-
-def _interval(row: dict[str, Any], name: str) -> str:
-    value = row[name]
-    if value is None or value != value:
-        return "–"
-    return f"{value:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"

@@ -78,19 +78,20 @@ def estimates(
     whole: dict[str, Rectified] = {}
     too_few = 0
     for number, question in enumerate(questions):
-        answered = None if sampled is None else sampled.answers.answers[:, number] != NO_ANSWER
-        few = _too_few(parts, answered)
+        answered = np.zeros(0) if sampled is None else sampled.answers.answers[:, number] != NO_ANSWER
+        inside = [part.sampled & answered.astype(bool) for part in parts]
+        few = _too_few([int(asked.sum()) for asked in inside])
+        too_few += sum(bool(inside[place].any()) for place in few)
         for place, part in enumerate(parts):
             model, mass = _model_mean(people, expected[number], part.people, _shared(people, sampled, part))
             found = None
-            if sampled is not None and answered is not None and place not in few:
-                found = _rectified(sampled, number, part.sampled & answered, model)
-            too_few += place in few and bool((part.sampled & answered).any())
+            if sampled is not None and place not in few:
+                found = _rectified(sampled, number, inside[place], model)
             if found is not None and place == 0:
                 whole[question.id] = found
             rows += _rows(part.labels, question, model, mass, found, sampled is not None)
     table = pd.DataFrame(rows)
-    if "n" in table:
+    if sampled is not None:
         table["n"] = table["n"].astype("Int64")
     return Estimates(table, whole, too_few)
 
@@ -109,14 +110,14 @@ def _parts(people: People, by: str | None, sampled: Sampled | None) -> list[_Par
     return [part for part in parts if people.weights[part.people].sum() > 0]
 
 
-def _too_few(parts: Sequence[_Part], answered: NDArray[np.bool_] | None) -> frozenset[int]:
-    """The parts of which fewer people answered than may be shown, and those that would give such a one away."""
-    if answered is None:
-        return frozenset()
-    sizes = {place: float((part.sampled & answered).sum()) for place, part in enumerate(parts)}
+def _too_few(sizes: Sequence[int]) -> frozenset[int]:
+    """The parts of which fewer people answered than may be shown, and those that would give such a one away.
+
+    sizes: of the whole, and of its parts.
+    """
     if sizes[0] < MIN_PEOPLE:
-        return frozenset(sizes)
-    return hidden({place: size for place, size in sizes.items() if place})
+        return frozenset(range(len(sizes)))
+    return hidden({place: size for place, size in enumerate(sizes) if place})
 
 
 def _shared(people: People, sampled: Sampled | None, part: _Part) -> float:

@@ -16,7 +16,7 @@ from cuma.data.builders.built_folder import CARD, file_sum
 from cuma.data.builders.cell_text import cell_text
 from cuma.data.builders.own import understand
 from cuma.data.builders.own_rows import PERSON, WEIGHT
-from cuma.data.builders.reading import existing
+from cuma.data.builders.reading import existing, no_rows
 from cuma.data.catalog import PACKAGED, is_folder, load_benchmark
 from cuma.data.corpus import Corpus
 from cuma.data.surveys.survey import NO_ANSWER, Question
@@ -103,9 +103,14 @@ def _of_file(path: Path, trained_on: str | None) -> tuple[list[Answer], list[str
             f"The run was trained on people of {path}: what it says of them is no prediction, and no interval would "
             f"be valid. Take those whom it has not seen: --sample {trained_on}"
         )
-    understood = understand(path)
+    try:
+        understood = understand(path)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{error} `cuma data build own` makes a folder of it, which --sample takes.") from error
     if understood.task != "survey":
         raise BenchmarkError(f"{path} holds no answers: expected the columns question, options and answer.")
+    if not understood.rows:
+        raise no_rows(path, understood.ledger)
     drawn = _how_drawn(path)
     answers = [
         Answer(

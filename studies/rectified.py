@@ -27,6 +27,8 @@ from cuma.runs.machine import hardware
 PEOPLE, UNIT = 100_000, 10
 SLOPE = np.array([1.0, 0.0, -1.0])
 COMMON, RARE = np.array([0.0, 0.3, -0.2]), np.array([4.5, 0.0, 0.0])
+TILT = {"weights": 0.6, "heavy weights": 1.5}
+"""How much likelier, in logs, somebody is to be sampled whose known feature is one standard deviation higher."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Scenario:
     population: str = "cells"
     """How the population is known: "cells", a list of other "people", or a "panel" that has the sampled people too."""
     drawn: str = "alike"
-    """Each "alike", with "weights", or in "units" of `UNIT` within two strata."""
+    """Each "alike", with one of `TILT`, or in "units" of `UNIT` within two strata."""
 
 
 SCENARIOS = {
@@ -53,8 +55,10 @@ SCENARIOS = {
     "biased, weights": Scenario(drawn="weights"),
     "biased, 40 units in 2 strata": Scenario(drawn="units"),
     "biased, 10 units in 2 strata": Scenario(n=100, drawn="units"),
+    "biased, 4 units in 2 strata": Scenario(n=40, drawn="units"),
     "biased, n = 100": Scenario(n=100),
     "biased, n = 100, weights": Scenario(n=100, drawn="weights"),
+    "biased, n = 100, weights from 0.01 to 100": Scenario(n=100, drawn="heavy weights"),
     "biased, n = 50": Scenario(n=50),
     "biased, n = 25": Scenario(n=25),
     "biased, rare options": Scenario(levels="rare"),
@@ -101,8 +105,8 @@ def sampled(world: World, scenario: Scenario, rng: np.random.Generator) -> tuple
         )
         rows = (units[:, None] * UNIT + np.arange(UNIT)).ravel()
         return rows, Design(np.ones(len(rows)), (rows >= half * UNIT).astype(int), rows // UNIT)
-    if scenario.drawn == "weights":
-        chance = np.exp(0.6 * world.known)
+    if scenario.drawn in TILT:
+        chance = np.exp(TILT[scenario.drawn] * world.known)
         rows = rng.choice(PEOPLE, scenario.n, p=chance / chance.sum())
         return rows, Design.simple(1 / chance[rows])
     rows = rng.choice(PEOPLE, scenario.n, replace=False)

@@ -147,9 +147,10 @@ def test_other_people_start_a_log_anew_and_a_second_writer_is_refused(mixture: P
         raise KeyboardInterrupt
     with kept_answers(output, keys[0]) as log:
         assert log.get("0") == [0.5]
-        other = "import sys; from pathlib import Path; from cuma.evaluation.poll import kept_answers\n"
-        other += "with kept_answers(Path(sys.argv[1]), 'k'): pass"
-        done = subprocess.run([sys.executable, "-c", other, str(output)], capture_output=True, text=True, check=False)
+        other = "import sys; from pathlib import Path; from cuma.runs.writer_lock import writing\n"
+        other += "with writing(Path(sys.argv[1])): pass"
+        command = [sys.executable, "-c", other, str(progress_folder(output))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "is in use by process" in done.stderr
     with kept_answers(output, keys[1]) as log:
         assert log.get("0") is None

@@ -46,3 +46,8 @@ def test_a_unit_alone_in_its_stratum_is_compared_with_all() -> None:
     without = design.of(design.stratum > 0)
     assert (lonely.variance(values[kept]) > 0).all()
     assert lonely.freedom == without.freedom
+
+
+def test_weights_that_leave_few_people_leave_few_degrees_of_freedom() -> None:
+    one_of_all = Design.simple(np.array([100.0, *[1.0] * 99]))
+    assert one_of_all.freedom == pytest.approx(199**2 / (100**2 + 99) - 1)

@@ -42,9 +42,9 @@ class Design:
         return of.ravel(), pairs[:, 0]
 
     @property
-    def freedom(self) -> int:
-        """Degrees of freedom: units less strata, at least 1."""
-        return max(1, len(self._units[1]) - len(np.unique(self._units[1])))
+    def freedom(self) -> float:
+        """Degrees of freedom: units less strata, or Kish's number less 1 where weights leave fewer; at least 1."""
+        return max(1.0, min(len(self._units[1]) - len(np.unique(self._units[1])), self.effective - 1))
 
     @property
     def alone(self) -> int:

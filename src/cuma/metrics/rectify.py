@@ -22,6 +22,8 @@ from cuma.metrics.mean_variance import Design
 from cuma.metrics.pointwise import Floats
 
 LEVEL = 0.95
+FEWEST = 5
+"""With fewer degrees of freedom λ is 0: estimating it would cost more than any model is worth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,7 @@ def rectify(answers: NDArray[np.int64], predicted: Floats, design: Design, model
     limit = t.ppf(1 - (1 - LEVEL) / 2 / len(error), design.freedom) * np.sqrt(design.variance(given - predicted))
     missed = given - tuning * predicted
     # λ is a slope that was estimated: one degree of freedom less, as in a regression.
-    freedom = max(1, design.freedom - 1)
+    freedom = max(1.0, design.freedom - (tuning > 0))
     rest = design.variance(missed) * design.freedom / freedom + tuning**2 * model.variance
     if model.shared:  # the sample's own noise is in both parts
         both = _covariance(missed, predicted, design).clip(min=0)
@@ -122,6 +124,8 @@ def model_alone(model: ModelMean) -> Estimate:
 
 def _tuning(given: Floats, predicted: Floats, design: Design, model: ModelMean) -> float:
     """The λ of the smallest variance, summed over options; people's variances stand for the design's."""
+    if design.freedom < FEWEST:
+        return 0.0
     both = float(_covariance(given, predicted, design).sum())
     own = float(_covariance(predicted, predicted, design).sum())
     one, common = 1 / design.effective, model.shared / model.people
@@ -140,7 +144,7 @@ def _sizes(shares: Floats, variance: Floats, design: Design) -> Floats:
         return np.where(variance > 0, shares * (1 - shares) / variance, design.effective)
 
 
-def _wilson(shares: Floats, sizes: Floats, freedom: int) -> tuple[Floats, Floats]:
+def _wilson(shares: Floats, sizes: Floats, freedom: float) -> tuple[Floats, Floats]:
     """Wilson's interval at an effective number of people, with Student's quantile; the usual one for shares of complex
     samples (Franco, Little, Louis & Slud 2019). It keeps to 0 and 1, and is never empty."""
     z2 = t.ppf((1 + LEVEL) / 2, freedom) ** 2

@@ -25,6 +25,8 @@ from cuma.metrics.mean_variance import Design
 from cuma.people.profiles import Profile
 
 STRATUM, UNIT = "stratum", "unit"
+FEWEST_OF = 0.25
+"""Where weights leave fewer effective people than this share of the sample, intervals do not hold."""
 TESTED = ("test", "unseen")
 """Splits whose people no training has seen."""
 
@@ -238,6 +240,11 @@ def _aligned(
     without = [question.id for question in questions if question.id not in orders]
     said += [f"nobody in the sample answered: {', '.join(without)}"] if without else []
     design = _design(firsts, source)
+    worth = Design.simple(design.weights).effective
+    if worth < FEWEST_OF * len(firsts):
+        said.append(
+            f"the weights differ so much that {len(firsts)} people count as {worth:.0f}: intervals are too narrow"
+        )
     return SampleAnswers(tuple(people), tuple(one.profile for one in firsts), table, design, (*noted, *said))
 
 

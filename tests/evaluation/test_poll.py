@@ -64,7 +64,8 @@ def test_every_kind_of_model_says_what_the_server_says(
     shown = CliRunner().invoke(app, words(files, target, "--output", str(tmp_path / "a.csv"), "--with-profile"))
     assert shown.exit_code == 0, shown.output
     found = pd.read_csv(tmp_path / "a.csv").set_index(["question_id", "person_id"])
-    assert found.loc[("tea", "a"), "country"] == "Peru" and pd.isna(found.loc[("tea", "c"), "country"])
+    assert found.loc[("tea", "a"), "country"] == "Peru"
+    assert pd.isna(found.loc[("tea", "c"), "country"])
     said = []
     with serving([Answerers(device="cpu").load(Source.find(str(target)))]) as (url, _):
         for question in QUESTIONS:
@@ -85,7 +86,8 @@ def test_every_kind_of_model_says_what_the_server_says(
 def test_people_of_one_profile_are_asked_once_whatever_the_batches(mixture: Path, tmp_path: Path) -> None:
     answerer = Answerers(device="cpu").load(mixture)
     rows = PollRows(QUESTIONS, list(dict.fromkeys(PROFILES)), in_prompt=False)
-    assert len(rows) == 3 * (2 + 4) == len(rows[:]) and rows[7]["order"] == [1, 2, 3, 0]
+    assert len(rows) == 3 * (2 + 4) == len(rows[:])
+    assert rows[7]["order"] == [1, 2, 3, 0]
     kinds = []
     for size in (2, 64):
         poll = Poll(answerer, QUESTIONS, PROFILES, batch_size=size)
@@ -121,7 +123,8 @@ def test_a_killed_poll_goes_on_and_ends_with_the_same_bytes(
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     log = progress_folder(cut) / "answers.jsonl"
     kept = log.read_text()
-    assert len(kept.splitlines()) == 4 and not cut.exists()
+    assert len(kept.splitlines()) == 4
+    assert not cut.exists()
     assert [word for word in ("Peru", "Japan", "tea", "happy", "country") if word in kept] == []
     with log.open("a") as file:
         file.write('{"key": "6", "val')  # a kill in the middle of a line
@@ -136,15 +139,20 @@ def test_a_killed_poll_goes_on_and_ends_with_the_same_bytes(
     assert not progress_folder(cut).exists()
 
 
+def interrupted(output: Path, key: str) -> None:
+    with kept_answers(output, key) as log:
+        log.put("0", [0.5])
+        raise KeyboardInterrupt
+
+
 def test_other_people_start_a_log_anew_and_a_second_writer_is_refused(mixture: Path, tmp_path: Path) -> None:
     answerer = Answerers(device="cpu").load(mixture)
     output, keys = tmp_path / "a.csv", []
     for profiles in (PROFILES, PROFILES[:2], PROFILES):
         keys.append(Poll(answerer, QUESTIONS, profiles).key())
     assert keys[0] == keys[2] != keys[1]
-    with pytest.raises(KeyboardInterrupt), kept_answers(output, keys[0]) as log:
-        log.put("0", [0.5])
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(output, keys[0])
     with kept_answers(output, keys[0]) as log:
         assert log.get("0") == [0.5]
         other = "import sys; from pathlib import Path; from cuma.runs.writer_lock import writing\n"

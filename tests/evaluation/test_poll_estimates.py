@@ -47,22 +47,27 @@ def test_the_model_alone_is_weighted_as_the_population_is() -> None:
     assert table.loc[("Japan", 1), "model"] == pytest.approx(0.9)
     assert table.loc[("not known", 2), "model"] == pytest.approx(0.5)
     assert table["model_low"].isna().all()  # known cells are no sample
-    assert "n" not in table and not verdict(found)
+    assert "n" not in table
+    assert not verdict(found)
     people = estimates([TEA], population(known=False), [expected(CELLS)]).table
-    assert (people["model_low"] < people["model"]).all() and (people["model"] < people["model_high"]).all()
+    assert (people["model_low"] < people["model"]).all()
+    assert (people["model"] < people["model_high"]).all()
 
 
 def test_groups_of_a_few_sampled_people_are_not_shown_nor_found_by_subtraction() -> None:
     sampled = sample({CELLS[0]: 8, CELLS[1]: 100, CELLS[2]: 40})
     found = estimates([TEA], population(), [expected(CELLS)], "country", sampled)
     table = found.table[found.table["option"] == 1].set_index("value")
-    assert table.loc["", "n"] == 148 and table.loc["Japan", "n"] == 100
+    assert table.loc["", "n"] == 148
+    assert table.loc["Japan", "n"] == 100
     shown = ["n", "classical", "classical_low", "rectified", "rectified_high", "tuning", "people_gained"]
     assert table.loc[["Peru", "not known"], shown].isna().all(axis=None)  # 148 - 100 - 40 would be 8
     assert table.loc[["Peru", "not known"], "model"].notna().all()
     assert found.hidden == 2
     few = estimates([TEA], population(), [expected(CELLS)], None, sample({CELLS[1]: 10}))
-    assert few.hidden == 1 and not few.whole and few.table["classical"].isna().all()
+    assert few.hidden == 1
+    assert not few.whole
+    assert few.table["classical"].isna().all()
 
 
 def test_the_three_estimates_stand_side_by_side_and_the_sentences_say_what_they_are_worth() -> None:
@@ -70,7 +75,8 @@ def test_the_three_estimates_stand_side_by_side_and_the_sentences_say_what_they_
     found = estimates([TEA], population(), [expected(CELLS)], None, sampled)
     row = found.table.iloc[0]
     truth = 0.3 * 0.6 + 0.6 * 0.95 + 0.1 * 0.75
-    assert row["rectified_low"] <= truth <= row["rectified_high"] and row["model"] < row["rectified_low"]
+    assert row["rectified_low"] <= truth <= row["rectified_high"]
+    assert row["model"] < row["rectified_low"]
     assert row["rectified_high"] - row["rectified_low"] < row["classical_high"] - row["classical_low"]
     assert row["people_gained"] == pytest.approx(400 * (found.whole["tea"].gain - 1), abs=0.05)
     first, second = verdict(found)

@@ -28,4 +28,5 @@ def test_margins_that_need_an_empty_cell_are_not_met() -> None:
 
 def test_without_margins_weights_only_sum_to_1() -> None:
     found, off = rake(np.array([1.0, 3.0]), [])
-    assert found.tolist() == [0.25, 0.75] and not off.size
+    assert found.tolist() == [0.25, 0.75]
+    assert not off.size

@@ -33,7 +33,9 @@ def test_people_are_the_same_from_every_kind_of_file(tmp_path: Path, kind: str) 
     }[kind]()
     found = read_people(path)
     assert found.profiles == (Profile(country="Peru", age=30), Profile())
-    assert found.ids == ("a", "b") and found.named and not found.known
+    assert found.ids == ("a", "b")
+    assert found.named
+    assert not found.known
     np.testing.assert_allclose(found.weights, [0.75, 0.25])
     assert "age above 120, taken for a code: 1" in found.noted
     assert "rows that say nothing of the person, asked as nobody in particular: 1" in found.noted
@@ -42,7 +44,9 @@ def test_people_are_the_same_from_every_kind_of_file(tmp_path: Path, kind: str) 
 def test_people_without_ids_and_weights_are_numbered_and_count_alike(tmp_path: Path) -> None:
     found = read_people(file(tmp_path, "profile,shoe\nA nurse of Peru,38\n{'country': 'Japan'},40\n"))
     assert found.profiles == (Profile(description="A nurse of Peru"), Profile(country="Japan"))
-    assert found.ids == ("1", "2") and not found.named and found.weights.tolist() == [0.5, 0.5]
+    assert found.ids == ("1", "2")
+    assert not found.named
+    assert found.weights.tolist() == [0.5, 0.5]
     assert found.noted == ("not read: shoe",)
 
 
@@ -70,7 +74,8 @@ def test_bad_people_are_refused_by_row_and_never_with_what_stands_there(
 
 def test_cells_have_their_shares(tmp_path: Path) -> None:
     found = read_population(file(tmp_path, CELLS))
-    assert found.known and found.ids == ("1", "2", "3", "4")
+    assert found.known
+    assert found.ids == ("1", "2", "3", "4")
     np.testing.assert_allclose(found.weights, np.array([4, 3, 9, 10]) / 26)
     assert found.values("country") == ["Peru", "Peru", "Japan", "Japan"]
     with pytest.raises(BenchmarkError, match="Did you mean 'country'"):
@@ -89,7 +94,8 @@ def test_cells_and_people_are_raked_to_margins(tmp_path: Path) -> None:
     found = raked(read_population(file(tmp_path, CELLS)), margins)
     women = np.array([value == "woman" for value in found.values("sex")])
     peru = np.array([value == "Peru" for value in found.values("country")])
-    assert found.weights[women].sum() == pytest.approx(0.6) and found.weights[peru].sum() == pytest.approx(0.5)
+    assert found.weights[women].sum() == pytest.approx(0.6)
+    assert found.weights[peru].sum() == pytest.approx(0.5)
     four = "country,sex\nPeru,woman\nPeru,man\nJapan,woman\nJapan,man\n,\n"
     people = raked(read_people(file(tmp_path, four)), margins)
     assert people.weights[4] == pytest.approx(0.2)  # who lacks the fields keeps their part

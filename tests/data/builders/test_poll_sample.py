@@ -38,11 +38,14 @@ def test_answers_are_put_beside_the_questions_whatever_the_order_of_options(tmp_
     units = [number // 4 for number in range(60)]
     file = survey(tmp_path, stratum=["a", "b"] * 30, unit=units)
     found = read_sample(str(file), (MILK, TEA), None)
-    assert found.ids[0] == "p0" and found.profiles[:2] == (Profile(country="Peru"), Profile(country="Japan"))
-    assert found.answers[0].tolist() == [1, 1] and found.answers[1].tolist() == [NO_ANSWER, 0]
+    assert found.ids[0] == "p0"
+    assert found.profiles[:2] == (Profile(country="Peru"), Profile(country="Japan"))
+    assert found.answers[0].tolist() == [1, 1]
+    assert found.answers[1].tolist() == [NO_ANSWER, 0]
     assert (found.answers[:, 1] == 1).sum() == 20
     assert found.design.weights.tolist() == [1.0, 2.0] * 30
-    assert len(np.unique(found.design.stratum)) == 2 and found.design.freedom == 30 - 2  # a unit lies in both strata
+    assert len(np.unique(found.design.stratum)) == 2
+    assert found.design.freedom == 30 - 2
     alone = read_sample(str(survey(tmp_path)), (TEA,), None)
     assert alone.design.freedom == 59
     assert "the sample answers 1 more questions, which are not asked" in alone.noted
@@ -65,7 +68,8 @@ def test_of_the_data_that_a_run_was_trained_on_only_test_people_are_taken(tmp_pa
     build("own", file, Path(built), Options())
     found = read_sample(built, (TEA,), built)
     tested = set((Corpus.open(built).rows("survey") or {})["test"]["person_id"])
-    assert set(found.ids) == tested and 0 < len(tested) < 60
+    assert set(found.ids) == tested
+    assert 0 < len(tested) < 60
     assert any("only the people of its test splits" in note for note in found.noted)
     with pytest.raises(BenchmarkError, match="was trained on people of"):
         read_sample(str(file), (TEA,), built)
@@ -84,7 +88,8 @@ def test_packaged_surveys_give_their_test_people() -> None:
         ordinal=False,
     )
     found = read_sample("gss", (question,), "gss")
-    assert len(found.ids) > 3000 and found.profiles[0].ethnicity
+    assert len(found.ids) > 3000
+    assert found.profiles[0].ethnicity
     with pytest.raises(BenchmarkError, match="trained on gss-all"):
         read_sample("gss", (question,), "gss-all")
 

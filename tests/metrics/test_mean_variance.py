@@ -27,7 +27,8 @@ def test_it_is_the_taylor_estimate_of_samplics() -> None:
         assert mean == pytest.approx(oracle.point_est, abs=1e-12)
         assert np.sqrt(variance) == pytest.approx(oracle.stderror, abs=1e-12)
     assert SinglePSUEst.error  # its own rule for lonely units is to refuse; ours is below
-    assert (design.freedom, design.alone) == (8, 0)
+    assert 7 < design.freedom <= 8
+    assert design.alone == 0
 
 
 def test_people_drawn_alone_have_the_textbook_variance() -> None:
@@ -45,7 +46,7 @@ def test_a_unit_alone_in_its_stratum_is_compared_with_all() -> None:
     assert lonely.alone == 1
     without = design.of(design.stratum > 0)
     assert (lonely.variance(values[kept]) > 0).all()
-    assert lonely.freedom == without.freedom
+    assert lonely.freedom == pytest.approx(without.freedom)
 
 
 def test_weights_that_leave_few_people_leave_few_degrees_of_freedom() -> None:

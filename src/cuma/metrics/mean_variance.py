@@ -43,8 +43,13 @@ class Design:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom: units less strata, or Kish's number less 1 where weights leave fewer; at least 1."""
-        return max(1.0, min(len(self._units[1]) - len(np.unique(self._units[1])), self.effective - 1))
+        """Degrees of freedom: units less strata, or less where weights within a stratum differ (Kish's number of its
+        units counts); at least 1."""
+        of, stratum = self._units
+        totals = np.bincount(of, self.weights)
+        squares = np.bincount(stratum, totals**2)
+        kish = np.divide(np.bincount(stratum, totals) ** 2, squares, out=np.zeros_like(squares), where=squares > 0)
+        return max(1.0, float((kish - 1).clip(min=0).sum()))
 
     @property
     def alone(self) -> int:

@@ -65,6 +65,8 @@ def test_groups_of_a_few_sampled_people_are_not_shown_nor_found_by_subtraction()
     assert table.loc[["Peru", "not known"], "model"].notna().all()
     assert found.hidden == 2
     few = estimates([TEA], population(), [expected(CELLS)], None, sample({CELLS[1]: 10}))
+    cells = People(tuple(CELLS[:2]), np.array([0.4, 0.6]), ("1", "2"), known=True)
+    assert estimates([TEA], cells, [expected(CELLS[:2])], "country", sampled).elsewhere == 40
     assert few.hidden == 1
     assert not few.whole
     assert few.table["classical"].isna().all()

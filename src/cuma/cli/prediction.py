@@ -165,6 +165,8 @@ def _show(found: Estimates, output: Path) -> None:
         typer.echo(f"⚠ Under {LOW_OPTION_MASS:.0%} of the probability is on the answer letters of: {', '.join(low)}")
     if found.hidden:
         typer.echo(f"⚠ {found.hidden} estimates from fewer than {MIN_PEOPLE} sampled people are not shown.")
+    if found.elsewhere:
+        typer.echo(f"⚠ {found.elsewhere} sampled people have a value that the population lacks: spell values alike.")
     for sentence in verdict(found):
         typer.echo(sentence)
     typer.echo(f"{output}\n{population_file(output)}")

@@ -43,6 +43,8 @@ class Estimates:
     """question_id → the estimates of the whole population; empty without a sample."""
     hidden: int = 0
     """Parts of the population × questions of which too few people were sampled to show their answers."""
+    elsewhere: int = 0
+    """Sampled people whose value of the field nobody in the population has: they count in the whole alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,8 @@ def estimates(
     table = pd.DataFrame(rows)
     if sampled is not None:
         table["n"] = table["n"].astype("Int64")
-    return Estimates(table, whole, too_few)
+    nowhere = 0 if by is None else int((~np.logical_or.reduce([part.sampled for part in parts[1:]])).sum())
+    return Estimates(table, whole, too_few, nowhere)
 
 
 def _parts(people: People, by: str | None, sampled: Sampled | None) -> list[_Part]:

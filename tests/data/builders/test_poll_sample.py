@@ -46,6 +46,8 @@ def test_answers_are_put_beside_the_questions_whatever_the_order_of_options(tmp_
     assert found.design.weights.tolist() == [1.0, 2.0] * 30
     assert len(np.unique(found.design.stratum)) == 2
     assert found.design.freedom == pytest.approx(30 - 2)
+    worded = Question(TEA.id, "Tea?", TEA.options, ordinal=False)
+    assert "the sample was asked in other words: tea" in read_sample(str(file), (worded,), None).noted
     alone = read_sample(str(survey(tmp_path)), (TEA,), None)
     assert alone.design.freedom == pytest.approx(54 - 1)  # weights of 1 and 2: Kish
     assert "the sample answers 1 more questions, which are not asked" in alone.noted

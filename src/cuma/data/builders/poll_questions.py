@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import pandas as pd
 
@@ -69,7 +70,7 @@ def _excel(path: Path) -> list[dict[str, Any]]:
         frame = pd.read_excel(path, dtype=object, na_filter=False)
     except ImportError as error:
         raise BenchmarkError(f"To read {path} openpyxl is needed: pip install 'cuma[surveys]', or save CSV.") from error
-    except Exception as error:  # whatever openpyxl says of a file that is none
+    except (ValueError, KeyError, OSError, BadZipFile) as error:  # what is said of a file that is none
         raise BenchmarkError(f"{path} is no Excel file that can be read ({type(error).__name__}). Save CSV.") from error
     return [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
 

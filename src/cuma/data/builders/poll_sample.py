@@ -217,6 +217,7 @@ def _aligned(
     people: dict[str, tuple[int, Answer]] = {}
     cells: list[tuple[int, int, int]] = []
     aside: set[str] = set()
+    otherwise: set[str] = set()
     for answer in answers:
         asked = answer.question.id
         if asked not in place:
@@ -224,6 +225,8 @@ def _aligned(
             continue
         if asked not in orders:
             orders[asked] = _order(answer.question, questions[place[asked]], source)
+            if answer.question.text != questions[place[asked]].text:
+                otherwise.add(asked)
         row = people.setdefault(answer.person, (len(people), answer))[0]
         cells.append((row, place[asked], orders[asked][answer.option]))
     if not cells:
@@ -237,6 +240,7 @@ def _aligned(
         table[row, column] = option
     firsts = [answer for _, answer in people.values()]
     said = [f"the sample answers {len(aside)} more questions, which are not asked"] if aside else []
+    said += [f"the sample was asked in other words: {', '.join(sorted(otherwise))}"] if otherwise else []
     without = [question.id for question in questions if question.id not in orders]
     said += [f"nobody in the sample answered: {', '.join(without)}"] if without else []
     design = _design(firsts, source)

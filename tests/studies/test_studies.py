@@ -50,6 +50,18 @@ def test_two_processes_keep_each_others_runs(ledger: Any, tmp_path: Path) -> Non
     assert {run["machine"] for run in found["runs"].values()} == set(found["machines"])
 
 
+def test_the_table_of_rectified_intervals_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(STUDIES))
+    study = importlib.import_module("rectified")
+    found = json.loads((ROOT / "docs" / "results" / "rectified.json").read_text(encoding="utf-8"))
+    assert set(found["simulated"]) == set(study.SCENARIOS)
+    documented = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+    assert study.table(found) in documented
+    again = study.measure(study.SCENARIOS["biased, n = 50"], 20, found["seed"])
+    assert again["truth"] == found["simulated"]["biased, n = 50"]["truth"]
+    assert 0.8 < min(again["rectified"]) <= max(again["rectified"]) <= 1
+
+
 def test_a_table_names_every_method_with_its_interval(grid: Any, ledger: Any) -> None:
     file = STUDIES.parent / "docs" / "results" / "study-gss.json"
     known = ledger(file, "").runs

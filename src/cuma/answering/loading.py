@@ -18,8 +18,9 @@ from peft.utils import CONFIG_NAME
 
 from cuma.answering.adapter_files import load_adapter
 from cuma.errors import AdapterError, CumaError, RunError, UnsupportedError
-from cuma.models.backbones import Backbone, load_backbone
+from cuma.models.backbones import BACKBONES, Backbone, load_backbone
 from cuma.models.chat_template import is_plain
+from cuma.models.hub import locate
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import BackboneSection, Recipe
 from cuma.runs.folder import Run
@@ -78,6 +79,22 @@ class Source:
         if source.barred:
             raise UnsupportedError(source.barred)
         return source
+
+    @classmethod
+    def find(cls, target: str, revision: str | None = None) -> Source:
+        """As `read`; or an adapter on the Hub, or a plain model by name, folder or Hub id, which is told who asks in
+        the prompt.
+
+        Raises:
+            BackboneError: there is no such model here, and none can be fetched. And as `read`.
+        """
+        path = Path(target)
+        if (path / "run.json").is_file() or (path.parent / "run.json").is_file():
+            return cls.read(path)
+        kept = path if target in BACKBONES else locate(target, revision, BACKBONES).folder
+        if (kept / CONFIG_NAME).is_file():
+            return cls.read(kept)
+        return cls(path, None, BackboneSection(model_name_or_path=target, revision=revision), "prompt")
 
     @classmethod
     def of_adapter(cls, path: Path) -> Source:

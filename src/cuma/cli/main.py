@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cuma.cli import about, data, evaluation, harness, publishing, runs, serving
+from cuma.cli import about, data, evaluation, harness, prediction, publishing, runs, serving
 from cuma.cli.shell import Verbs
 
 VERBS: dict[str, Callable[..., Any]] = {
     "quickstart": runs.quickstart,
     "train": runs.train,
     "evaluate": evaluation.evaluate,
+    "predict": prediction.predict,
     "report": runs.report,
     "chat": serving.chat,
     "serve": serving.serve,

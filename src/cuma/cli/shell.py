@@ -12,7 +12,7 @@ from cuma.errors import CumaError
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
-CONTINUES = ("quickstart", "train", "evaluate")
+CONTINUES = ("quickstart", "train", "evaluate", "predict")
 """Verbs that go on where an interrupted start stopped."""
 
 

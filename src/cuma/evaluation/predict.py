@@ -35,7 +35,7 @@ class LocalModel:
 
     def answer(
         self,
-        rows: list[dict[str, Any]],
+        rows: Sequence[dict[str, Any]],
         progress: str | None = None,
         log: AnswerLog | None = None,
         *,
@@ -47,7 +47,7 @@ class LocalModel:
         The answer does not depend on batch size, padding side or the order of rows beyond rounding (1e-5).
 
         Args:
-            rows: from `survey_cells`.
+            rows: from `survey_cells`; only slices of it are taken.
             progress: label of a progress bar; None: no bar.
             log: what was answered so far; whole batches, so that what is computed anew is as it would have been.
             record: whether a mixture's gates are recorded.
@@ -68,7 +68,7 @@ class LocalModel:
                 gates.append(table.assign(row=start + table.pop("row")))
         return predicted, gates
 
-    def _batch(self, rows: list[dict[str, Any]], record: bool) -> dict[str, Any]:
+    def _batch(self, rows: Sequence[dict[str, Any]], record: bool) -> dict[str, Any]:
         batch = self.tokens.batch([self.tokens.prompt(row["prompt"]) for row in rows])
         batch = {name: tensor.to(_device(self.model)) for name, tensor in batch.items()}
         conditioning = {} if self.table is None else {"profile_embeds": self.table([row["profile"] for row in rows])}

@@ -58,7 +58,7 @@ def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
         BenchmarkError: a whole column cannot be read: ids that have lost digits, weights of two meanings.
     """
     check_ids({row.person for row in rows}, PERSON)
-    weights = _weights({row.weight for row in rows})
+    weights = weights_of({row.weight for row in rows})
     for row in rows:
         if reason := weights[row.weight][1]:
             ledger.drop(reason)
@@ -103,9 +103,9 @@ def check_commas(texts: Iterable[str], column: str) -> None:
         )
 
 
-def _weights(texts: set[str]) -> dict[str, tuple[float | None, str]]:
+def weights_of(texts: set[str], column: str = WEIGHT) -> dict[str, tuple[float | None, str]]:
     """Each text of the column as a weight, None where it is none; and why it cannot be used, or ""."""
-    check_commas(texts, WEIGHT)
+    check_commas(texts, column)
     found: dict[str, tuple[float | None, str]] = {}
     for text in texts:
         number = cell_number(text)

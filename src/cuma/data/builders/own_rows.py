@@ -11,7 +11,7 @@ from typing import Any
 
 from cuma.data.builders.base import ANSWER_CODES, Ledger, Task, message
 from cuma.data.builders.cell_text import cell_number, cell_text, cell_truth
-from cuma.errors import ProfileError
+from cuma.errors import BenchmarkError, ProfileError
 from cuma.people.absence import is_absent, read_value
 from cuma.people.code_labels import label_of
 from cuma.people.literals import NotPlain, structure
@@ -54,13 +54,13 @@ class _Unusable(Exception):
     """Why a row cannot be used."""
 
 
-def read_row(task: Task, row: dict[str, Any], number: int, ledger: Ledger) -> RawRow | None:
+def read_row(task: Task | None, row: dict[str, Any], number: int, ledger: Ledger) -> RawRow | None:
     """A row as one of a task; None if it cannot be used, which the ledger then counts by reason.
 
-    row: its columns under our names. number: of the row in its file.
+    task: None: the row only says who somebody is. row: its columns under our names. number: of the row in its file.
     """
     try:
-        values = _READ[task](row)
+        values = _READ[task](row) if task else {}
         profile, absent = _profile(row, ledger)
         person, group = _name(row, PERSON), _name(row, GROUP)
         texts = {column: _text(row.get(column)) for column in (PERSON, GROUP, WEIGHT)}
@@ -75,6 +75,18 @@ def read_row(task: Task, row: dict[str, Any], number: int, ledger: Ledger) -> Ra
         if text and is_absent(text) and (column != WEIGHT or cell_number(text) is None):
             ledger.note(f"{column} that is a word or code for missing, taken for none")
     return RawRow(values, profile, absent, person, group, texts[WEIGHT], number, design)
+
+
+def read_question(row: dict[str, Any]) -> dict[str, Any]:
+    """question_id, question, options, ordinal (None: not said) and answer_codes of a row.
+
+    Raises:
+        BenchmarkError: why it is no question.
+    """
+    try:
+        return _question(row)
+    except _Unusable as reason:
+        raise BenchmarkError(str(reason)) from None
 
 
 def _name(row: dict[str, Any], column: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares
+from cuma.metrics.corners import ITEM_SEEN, side_rows
 from cuma.metrics.inference import entry, estimate, student_deviations
 from cuma.metrics.items import Item, Questions
 from cuma.metrics.measure import METRICS, CellShares, Estimates, measure
@@ -50,9 +51,9 @@ def break_down(predictions: pd.DataFrame, questions: Questions, draws: int = 100
     Returns {"by_question": {side: {question: {"n", metric: …}}}, "by_group": {side: {group: …}}, "inequality": {side:
     {"worst_group", "group_gap", "group_inequity"}}}. BenchmarkError if the table breaks the documented form.
     """
-    by_question = _by_question(predictions, questions, draws, seed)
+    by_question = _by_question(predictions.drop(columns=ITEM_SEEN, errors="ignore"), questions, draws, seed)
     by_group, inequality = {}, {}
-    parts = read_any(predictions, questions)
+    parts = read_any(side_rows(predictions), questions)
     for side in PARTS:
         if side in parts:
             people = parts[side][0]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares, diversity
+from cuma.metrics.corners import CORNERS, corner_rows, side_rows
 from cuma.metrics.inference import GroupDraws, adjust, differences, group_deviations, metric_entries, student_deviations
 from cuma.metrics.items import Item, Questions
 from cuma.metrics.measure import Estimates, measure
@@ -33,7 +34,8 @@ def score(predictions: pd.DataFrame, questions: Questions, draws: int = 1000, se
     answered are skipped and counted. BenchmarkError if the table breaks the documented form.
 
     A table with shares in place of people (`cuma.metrics.shares`) has the metrics that need no persons, and intervals
-    over questions and groups.
+    over questions and groups. Where it says which items are new (`cuma.metrics.corners`), the two parts are of new
+    items, and "corners": {corner: {"n", metric: …}} has all four.
     """
     return score_many({"": predictions}, questions, draws=draws, seed=seed)["scores"][""]
 
@@ -66,12 +68,12 @@ def score_many(
     """
     if reference is not None and reference not in methods:
         raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
-    parts = {name: read_any(table, questions) for name, table in methods.items()}
+    parts = {name: _read_parts(table, questions) for name, table in methods.items()}
     head = {"questions": [{**asdict(item), "options": list(item.options)} for item in map(Item.of, questions)]}
     scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
     rivals = [name for name in methods if reference is not None and name != reference]
     paired: dict[str, dict[str, Any]] = {name: {} for name in rivals}
-    for part in PARTS:
+    for part in (*PARTS, *CORNERS):
         here = {name: sides[part] for name, sides in parts.items() if part in sides}
         if not here:
             continue
@@ -85,13 +87,33 @@ def score_many(
             estimates = _estimate(people, predictions, groups.times, seed)
             scatter = partial(group_deviations, draws=groups)
         for name, result in estimates.items():
-            scores[name][part] = metric_entries(result, scatter)
-            scores[name]["n"][part] = people.sizes()
-        for name in rivals:
-            if name in estimates and reference in estimates:
-                paired[name][part] = differences(estimates[name], estimates[reference], scatter)
-        adjust([metrics[part] for metrics in paired.values() if part in metrics])
+            _put(scores[name], part, metric_entries(result, scatter), people.sizes())
+        compared = [name for name in rivals if name in estimates and reference in estimates]
+        apart = {name: differences(estimates[name], estimates[str(reference)], scatter) for name in compared}
+        adjust(list(apart.values()))
+        for name, metrics in apart.items():
+            _put(paired[name], part, metrics)
     return {"scores": scores, "differences": paired}
+
+
+def _put(
+    result: dict[str, Any], part: str, metrics: Mapping[str, Any], sizes: Mapping[str, int] | None = None
+) -> None:
+    """Write the figures of one part, a side or a corner, where their readers find them."""
+    if part in CORNERS:
+        result.setdefault("corners", {})[part] = {**({} if sizes is None else {"n": sizes}), **metrics}
+        return
+    result[part] = metrics
+    if sizes is not None:
+        result["n"][part] = sizes
+
+
+def _read_parts(predictions: pd.DataFrame, questions: Questions) -> dict[str, tuple[Any, Any]]:
+    """`read_any` of the sides, and of each corner that has rows."""
+    parts = read_any(side_rows(predictions), questions)
+    for corner, rows in corner_rows(predictions).items():
+        parts |= {corner: part for part in read_any(rows, questions).values()}
+    return parts
 
 
 def read_any(predictions: pd.DataFrame, questions: Questions) -> dict[str, tuple[Any, Any]]:

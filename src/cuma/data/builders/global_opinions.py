@@ -1,8 +1,7 @@
 """GlobalOpinionQA: how whole countries answered questions of Pew's Global Attitudes Survey and the World Values Survey.
 
-There are no people in it, so that splits are of questions: the same question is never in two of train, validation and
-test. "unseen" holds the countries that were held out, with all of their questions; its column `question_split` says
-where a question is for everybody else.
+There are no people in it, so that splits are of questions and of countries (`share_splits`). "unseen" holds the countries
+that were held out, with all of their questions; the column `question_split` says where a question is.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ from cuma.data.builders.any_file import is_parquet
 from cuma.data.builders.base import SPLITS, TASKS, WHO, Built, Ledger, Options, Task, who
 from cuma.data.builders.delimited import csv_rows, read_layout
 from cuma.data.builders.letter_conversations import in_letters
-from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out
+from cuma.data.builders.person_splits import draw
 from cuma.data.builders.reading import existing, no_rows
 from cuma.data.builders.scales import is_no_answer, is_ordinal
+from cuma.data.builders.share_splits import QUESTION_SPLIT, split_shares
 from cuma.data.surveys.prompts import LETTERS
 from cuma.data.surveys.survey import Question
 from cuma.errors import BenchmarkError
@@ -46,7 +46,7 @@ MAX_NAME = 80
 FEATURES = Features(
     {
         **{name: value for name, value in TASKS["distribution"].items() if name not in WHO},
-        "question_split": Value("string"),
+        QUESTION_SPLIT: Value("string"),
         **WHO,
     }
 )
@@ -96,20 +96,22 @@ def build(source: Path, options: Options) -> Built:
     questions = list(_questions(source, ledger))
     if not questions:
         raise no_rows(source, ledger, "Is it GlobalOpinionQA's CSV?")
+    kept = draw({question.key: question.source for question in questions}, options.sample, options.seed)
+    drawn = [question for question in questions if question.key in kept]
+    ledger.keep(len(drawn))
+    ledger.drop("not in the sample", len(questions) - len(drawn))
     profiles = {country: Profile(country=country) for question in questions for country in question.shares}
-    check_holdout(options.holdout, profiles.values())
-    keys = {question.key: question.source for question in questions}
-    kept = draw(keys, options.sample, options.seed)
-    split_of = assign({key: origin for key, origin in keys.items() if key in kept}, options.seed)
+    split = split_shares(
+        [(question.id, country) for question in drawn for country in question.shares],
+        {question.id: (question.text, question.options) for question in drawn},
+        {country: [profile] for country, profile in profiles.items()},
+        options,
+        ledger,
+    )
     rows: dict[str, list[dict[str, Any]]] = {}
-    for question in questions:
-        if question.key not in kept:
-            ledger.drop("not in the sample")
-            continue
-        ledger.keep()
+    where = iter(split.splits)
+    for question in drawn:
         for country, shares in question.shares.items():
-            split = split_of[question.key]
-            profile = profiles[country]
             row = {
                 "question_id": question.id,
                 "question": question.text,
@@ -117,17 +119,17 @@ def build(source: Path, options: Options) -> Built:
                 "distribution": list(shares),
                 "ordinal": question.ordinal,
                 "source": question.source,
-                "question_split": split,
-                **who(profile, None, country),
+                QUESTION_SPLIT: split.item_split[question.id],
+                **who(profiles[country], None, country),
             }
-            rows.setdefault(UNSEEN if held_out(profile, options.holdout) else split, []).append(row)
+            rows.setdefault(next(where), []).append(row)
     tasks: dict[Task, dict[str, Dataset]] = {
         "distribution": {split: Dataset.from_list(entries, features=FEATURES) for split, entries in rows.items()},
         "sft": {split: _conversations(split, entries, options, ledger) for split, entries in rows.items()},
     }
     facts = {
         "questions": {split: len({row["question_id"] for row in entries}) for split, entries in sorted(rows.items())},
-        "split_by": "question; unseen: country",
+        **split.facts,
     }
     return Built("global_opinions", tasks, ledger, (source,), LICENCE, CITATION, facts)
 

@@ -1,4 +1,4 @@
-"""Anchors where only shares of groups are known: what one says without a language model, and without looking at who asks.
+"""Anchors where only shares of groups are known: what one says without a language model, whoever asks.
 
 They know the shares that are trained on. A model that does no better has learnt nothing of the groups, or, on new
 items, nothing of the questions.

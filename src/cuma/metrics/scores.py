@@ -96,9 +96,7 @@ def score_many(
     return {"scores": scores, "differences": paired}
 
 
-def _put(
-    result: dict[str, Any], part: str, metrics: Mapping[str, Any], sizes: Mapping[str, int] | None = None
-) -> None:
+def _put(result: dict[str, Any], part: str, metrics: Mapping[str, Any], sizes: Mapping[str, int] | None = None) -> None:
     """Write the figures of one part, a side or a corner, where their readers find them."""
     if part in CORNERS:
         result.setdefault("corners", {})[part] = {**({} if sizes is None else {"n": sizes}), **metrics}
@@ -112,7 +110,8 @@ def _read_parts(predictions: pd.DataFrame, questions: Questions) -> dict[str, tu
     """`read_any` of the sides, and of each corner that has rows."""
     parts = read_any(side_rows(predictions), questions)
     for corner, rows in corner_rows(predictions).items():
-        parts |= {corner: part for part in read_any(rows, questions).values()}
+        for read in read_any(rows, questions).values():
+            parts[corner] = read
     return parts
 
 

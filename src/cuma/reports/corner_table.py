@@ -13,10 +13,10 @@ from cuma.runs.evidence import Evidence
 
 CAPTION = "Soft EMD ↓ by what was new: the four corners"
 NOTE = (
-    "An item (question) is seen if training had other groups’ answers to it, a group is seen if training had its answers "
-    "to other items. No cell of this table was trained on, not even of seen items and seen groups. A cell is one group’s "
-    "answers to one item. Brackets: 95 % intervals; items and groups are drawn, independently. The tables that follow "
-    "are of {}."
+    "An item (question) is seen if training had other groups’ answers to it, and a group is seen if training had its "
+    "answers to other items. No cell of this table was trained on, not even of seen items and seen groups. A cell is "
+    "one group’s answers to one item. Brackets: 95 % intervals; items and groups are drawn, independently. The tables "
+    "that follow are of {}."
 )
 COMPARED = "The rows with a minus are differences on the same draws{}; p after Holm’s correction."
 

@@ -96,8 +96,8 @@ def data_card(evidence: Evidence) -> list[tuple[str, str]]:
         trained = population.get("people", ABSENT)
         if "shares" in population:
             groups = len(population["groups"]) + population["hidden_groups"]
-            cells = f"{population['shares']:,} cells, shares of {groups} groups on {len(population['questions']):,} questions"
-            rows.setdefault("Trained on", []).append(cells)
+            of = f"{groups} groups on {len(population['questions']):,} questions"
+            rows.setdefault("Trained on", []).append(f"{population['shares']:,} cells, shares of {of}")
         elif trained != ABSENT:
             count = people_text(trained) if trained is not None else people_text(0)
             rows.setdefault("People trained on", []).append(count)

@@ -159,7 +159,9 @@ def _trained_on(population: dict[str, Any]) -> str:
     """ "1,204 people in 12 groups", or of groups whose shares were published how many cells."""
     people, groups = population["people"], len(population["groups"]) + population["hidden_groups"]
     if "shares" in population:
-        return f"Published shares of {groups} groups, {population['shares']:,} cells (one group’s answers to one question)"
+        return (
+            f"Published shares of {groups} groups, {population['shares']:,} cells (one group’s answers to one question)"
+        )
     return f"{f'fewer than {MIN_PEOPLE}' if people is None else people_text(people)} people in {groups} groups"
 
 

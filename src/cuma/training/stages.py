@@ -107,8 +107,8 @@ def require_rows(stage: str, recipe: Recipe, materials: Materials) -> None:
     if materials.corpus is not None and materials.corpus.training_shares() is not None:
         if stage != "sft":
             raise BenchmarkError(
-                f"{benchmark} has shares of whole groups (task distribution) and nobody's own answers, so that only sft "
-                f"can train on it. Leave {stage} out of the pipeline."
+                f"{benchmark} has shares of whole groups (task distribution) and nobody's own answers, so that only "
+                f"sft can train on it. Leave {stage} out of the pipeline."
             )
         needs = "single people's answers" if loss == "letter" else "n, how many people the shares are of, in every row"
         raise BenchmarkError(
@@ -182,7 +182,9 @@ def _cells(recipe: Recipe, materials: Materials) -> Dataset:
 def _warn_of_many_options(shares: Shares) -> None:
     left_out = len(shares.questions) - len(askable(shares.questions))
     if left_out and processes().is_main_process:
-        logger.warning("%d questions have more than %d options, one letter each: not trained on.", left_out, len(LETTERS))
+        logger.warning(
+            "%d questions have more than %d options, one letter each: not trained on.", left_out, len(LETTERS)
+        )
 
 
 def _passes(training: TrainingSection, rows: int) -> int:

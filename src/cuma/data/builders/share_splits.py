@@ -16,8 +16,8 @@ from typing import Any
 from cuma.data.builders.base import Ledger, Options
 from cuma.data.builders.item_families import item_families
 from cuma.data.builders.person_splits import UNSEEN, check_holdout, held_out, lot
-from cuma.metrics.corners import corner_of
 from cuma.errors import BenchmarkError
+from cuma.metrics.corners import corner_of
 from cuma.people.profiles import Profile
 
 HELD_ITEMS = 0.1

@@ -52,7 +52,7 @@ def build_data(
         float | None,
         typer.Option(min=0, max=0.8, help="Shares: so many of the questions are new in the test. Left out: 0.1."),
     ] = None,
-    group_by: Annotated[str, typer.Option(help="gss: the fields that make a group, as ethnicity,sex.")] = "",
+    group_by: Annotated[str, typer.Option(help="gss, opinionqa: the fields that make a group, as ethnicity,sex.")] = "",
     column: Columns = None,
     answer_codes: Codes = None,
     as_released: Annotated[bool, typer.Option("--as-released", help="wvb: the authors' text, its errors too.")] = False,

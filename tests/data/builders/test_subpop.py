@@ -55,7 +55,6 @@ def test_pitfalls_are_counted_under_their_names(tmp_path: Path) -> None:
         {**first, "attribute": "EYES", "group": "Green", "responses": [0.2, 0.3, 0.5]},
         {**good[6], "attribute": "AGE", "group": "65+", "ordinal": [1.0, 2.0, 3.0, 2.5]},
     ]
-    # A question whose options and refused shares have one length, and one whose last option stands within the scale.
     built = build(write_subpop(tmp_path / "odd.jsonl", [*good, *odd, *kept]), Options())
     dropped = dict(built.ledger.dropped)
     assert dropped == {

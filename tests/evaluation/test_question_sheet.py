@@ -174,7 +174,7 @@ def test_a_real_model_is_asked_for_shares_from_the_command_line_and_reported(opi
     assert "training average" in page
     cells = re.search(r"Cells</th>(.*?)</tr>", page, flags=re.DOTALL)
     assert cells is not None
-    assert re.findall(r"<td>(\d+) \((\d) groups", cells[1]) == [("5", "3"), ("6", "3"), ("16", "1"), ("2", "1")]
+    assert re.findall(r"<td>(\d+) \((\d) groups", cells[1]) == [("5", "2"), ("6", "3"), ("16", "1"), ("2", "1")]
     assert "Seen groups: 3 groups, 2 questions" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 

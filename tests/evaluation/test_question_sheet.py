@@ -168,14 +168,14 @@ def test_a_real_model_is_asked_for_shares_from_the_command_line_and_reported(opi
     assert scores["seen"]["js_similarity"]["value"] == pytest.approx(np.mean(np.array(wanted)[seen]))
     assert scores["seen"]["spread"]["value"] == pytest.approx(0, abs=1e-12)  # told nothing, it says one thing to all
     page = write_report([tmp_path / "run"], tmp_path / "report.html", draws=50).read_text(encoding="utf-8")
-    assert "Seen groups: 3 groups, 2 questions" in page
+    assert "Seen groups: 3 groups, 2 new questions" in page
     assert "There are no single people" in page
     assert page.index("Seen items · seen groups") < page.index("Seen groups: 3 groups")
     assert "training average" in page
     cells = re.search(r"Cells</th>(.*?)</tr>", page, flags=re.DOTALL)
     assert cells is not None
     assert re.findall(r"<td>(\d+) \((\d) groups", cells[1]) == [("5", "2"), ("6", "3"), ("16", "1"), ("2", "1")]
-    assert "Seen groups: 3 groups, 2 questions" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Seen groups: 3 groups, 2 new questions" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 # ---- choices among replies, of a server -----------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def _curve(recipe: Recipe, materials: Materials) -> Callable[[Any], dict[str, An
     from cuma.evaluation.evaluate import curve_point
 
     known = any(counts.sum() for counts in materials.survey.counts("test", TEST_ROLES)["counts"])
-    if not materials.survey.questions and materials.corpus is not None:
+    if not known and materials.corpus is not None:
         known = materials.corpus.shares() is not None
     return curve_point(recipe, materials) if known else None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cuma.metrics.corners import CORNERS
-from cuma.metrics.figures import MISSING, estimate_text, p_text
+from cuma.metrics.figures import MISSING, estimate_text
 from cuma.metrics.scores import score_many
 from cuma.reports.side_tables import Listing
 from cuma.runs.evidence import Evidence
@@ -18,7 +18,7 @@ NOTE = (
     "one group’s answers to one item. Brackets: 95 % intervals; items and groups are drawn, independently. The tables "
     "that follow are of {}."
 )
-COMPARED = "The rows with a minus are differences on the same draws{}; p after Holm’s correction."
+COMPARED = "The rows with a minus are differences on the same draws: above 0 the method is worse."
 
 
 def corner_listing(evidence: Evidence) -> Listing | None:
@@ -42,9 +42,9 @@ def corner_listing(evidence: Evidence) -> Listing | None:
     for name, sides in found["differences"].items():
         apart = sides.get("corners", {})
         text = f"{labels[name]} − {labels[str(reference)]}"
-        rows.append((text, *(_difference(apart.get(corner, {}).get("soft_emd")) for corner in shown)))
+        rows.append((text, *(estimate_text(apart.get(corner, {}).get("soft_emd"), sign=True) for corner in shown)))
     about = "new items" if any(not CORNERS[corner][0] for corner in shown) else "the same cells"
-    note = NOTE.format(about) + (f" {COMPARED.format('')}" if found["differences"] else "")
+    note = NOTE.format(about) + (f" {COMPARED}" if found["differences"] else "")
     headings = ("", *(corner.capitalize() for corner in shown))
     return Listing("corners", CAPTION, headings, tuple(rows), note)
 
@@ -78,8 +78,3 @@ def _size(part: Mapping[str, Any] | None) -> str:
 
 def _value(part: Mapping[str, Any] | None, metric: str) -> float | None:
     return None if part is None else part.get(metric, {}).get("value")
-
-
-def _difference(entry: Mapping[str, Any] | None) -> str:
-    text = estimate_text(entry, sign=True)
-    return text if entry is None or entry["p_holm"] is None else f"{text}, p {p_text(entry['p_holm'])}"

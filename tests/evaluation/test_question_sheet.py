@@ -25,6 +25,7 @@ from cuma.errors import BenchmarkError, EndpointRequestError
 from cuma.evaluation.evaluate_server import Server, evaluate_server, subject_of_server
 from cuma.evaluation.kinds import require_kind
 from cuma.evaluation.subject import subject_of_model
+from cuma.metrics.breakdown import INEQUALITY
 from cuma.reports import write_report
 from cuma.runs.folder import Run, read_json
 from helpers.judging import Server as HttpServer
@@ -87,14 +88,18 @@ def knows_shares(shares: Shares) -> Callable[[str, list[str]], list[float]]:
     return knows
 
 
-def test_only_test_questions_are_asked_of_every_country(opinions: Path) -> None:
-    shares = published(opinions)
+def test_all_four_corners_are_asked_and_nothing_that_was_trained_on(opinions: Path) -> None:
+    table = published(opinions).table
     splits = Corpus.open(opinions).rows("distribution")
     assert splits is not None
-    assert {question.id for question in shares.questions} == set(splits["test"]["question_id"])
-    assert len(shares.table) == 4 * len(shares.questions)
-    assert set(shares.table.loc[~shares.table["seen"], "group"]) == {"Japan"}
-    assert len(set(splits["unseen"]["question_id"])) == 20  # of which Japan is asked the test questions only
+    trained = set(zip(splits["train"]["question_id"], splits["train"]["group"], strict=True))
+    assert not trained & set(zip(table["question_id"], table["group"], strict=True))
+    assert set(table.loc[~table["seen"], "group"]) == {"Japan"}
+    assert (table["item_seen"] == table["question_id"].isin({item for item, _ in trained})).all()
+    assert table.groupby(["item_seen", "seen"]).size().to_dict() == {
+        (False, False): 2, (False, True): 6, (True, False): 16, (True, True): 5,
+    }  # fmt: skip
+    assert not set(splits["validation"]["question_id"]) & set(table["question_id"])
 
 
 def test_a_server_that_knows_the_shares_is_found_perfect_and_goes_on_after_a_failure(
@@ -126,11 +131,22 @@ def test_a_server_that_knows_the_shares_is_found_perfect_and_goes_on_after_a_fai
     assert scores["n"]["seen"] == {"groups": 3, "questions": 2, "cells": 6}
     assert scores["asked"]["answers"] == "logprobs"
     assert "accuracy" not in scores["seen"]
+    corners = scores["corners"]
+    assert corners["unseen items · seen groups"] == {"n": scores["n"]["seen"], **without_inequality(scores["seen"])}
+    assert corners["seen items · unseen groups"]["n"] == {"groups": 1, "questions": 16, "cells": 16}
+    assert corners["seen items · seen groups"]["soft_emd"]["value"] == pytest.approx(0, abs=1e-6)
+    anchors = scores["anchors"]
+    assert anchors["average"]["corners"]["seen items · seen groups"]["soft_emd"]["value"] > 0.02
+    assert anchors["uniform"]["seen"]["soft_emd"]["value"] > 0.02
     with pytest.raises(BenchmarkError, match=r"--collapse needs survey answers of single people, and .* has published"):
         require_kind("--collapse", MEASUREMENTS["--collapse"].kinds, "opinions", *load_survey(subject.recipe))
     few = subject_of_server(asked, str(opinions), "few_shot", tmp_path / "few")
     with pytest.raises(BenchmarkError, match="--prompting persona or none"):
         evaluate_server(asked, few)
+
+
+def without_inequality(side: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry for name, entry in side.items() if name not in INEQUALITY}
 
 
 def test_a_real_model_is_asked_for_shares_from_the_command_line_and_reported(opinions: Path, tmp_path: Path) -> None:
@@ -140,21 +156,26 @@ def test_a_real_model_is_asked_for_shares_from_the_command_line_and_reported(opi
     assert "js_similarity" in done.output
     subject = subject_of_model("smollm2-135m", str(opinions), "none", tmp_path / "run")
     table = pd.read_parquet(subject.folder / "predictions.parquet")
-    assert set(table) == {"group", "seen", "question_id", "shares", "probabilities", "option_mass"}
+    assert set(table) == {"group", "seen", "item_seen", "question_id", "shares", "probabilities", "option_mass"}
     told = published(opinions).table.set_index(["group", "question_id"])["shares"]
     wanted = []
     for row in table.itertuples():
         np.testing.assert_allclose(row.shares, told[row.group, row.question_id])
         assert sum(row.probabilities) == pytest.approx(1)
         wanted.append(1 - jensenshannon(row.shares, row.probabilities))
-    seen = table["seen"].to_numpy()
+    seen = (table["seen"] & ~table["item_seen"]).to_numpy()
     scores = read_json(subject.folder / "scores.json")
     assert scores["seen"]["js_similarity"]["value"] == pytest.approx(np.mean(np.array(wanted)[seen]))
     assert scores["seen"]["spread"]["value"] == pytest.approx(0, abs=1e-12)  # told nothing, it says one thing to all
     page = write_report([tmp_path / "run"], tmp_path / "report.html", draws=50).read_text(encoding="utf-8")
-    assert "Seen groups: 3 groups, 2 questions" in page
+    assert "Seen groups: 3 groups, 2 new questions" in page
     assert "There are no single people" in page
-    assert "Seen groups: 3 groups, 2 questions" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert page.index("Seen items · seen groups") < page.index("Seen groups: 3 groups")
+    assert "training average" in page
+    cells = re.search(r"Cells</th>(.*?)</tr>", page, flags=re.DOTALL)
+    assert cells is not None
+    assert re.findall(r"<td>(\d+) \((\d) groups", cells[1]) == [("5", "2"), ("6", "3"), ("16", "1"), ("2", "1")]
+    assert "Seen groups: 3 groups, 2 new questions" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 # ---- choices among replies, of a server -----------------------------------------------------------------------------
@@ -226,5 +247,6 @@ def test_ones_own_shares_may_say_of_how_many_people_they_are(tmp_path: Path) -> 
     build("own", source, tmp_path / "built", Options())
     shares = published(tmp_path / "built")
     assert set(shares.table["group"]) == {"Peru", "Kenya", "Japan"}
+    assert set(shares.table["item_seen"]) == {True, False}
     assert (shares.table.loc[shares.table["group"] == "Peru", "n"] == 500).all()
     assert read_json(tmp_path / "built" / "card.json")["rows_kept"] == len(rows) - 1

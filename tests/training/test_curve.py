@@ -34,7 +34,7 @@ def test_no_curve_without_held_out_answers(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("cuma.evaluation.evaluate.curve_point", lambda *_: POINT)
     survey = load_benchmark("gss")
     answers = SimpleNamespace(survey=survey)
-    nobody = SimpleNamespace(survey=SimpleNamespace(counts=lambda *_: survey.counts("train", ("test",))))
+    nobody = SimpleNamespace(survey=SimpleNamespace(counts=lambda *_: survey.counts("train", ("test",))), corpus=None)
     recipe: Any = None
     assert _curve(recipe, answers) is POINT
     assert _curve(recipe, nobody) is None

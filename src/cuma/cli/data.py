@@ -80,9 +80,17 @@ def build_data(
     rows: Annotated[int, typer.Option(min=1, help="Render at most so many answers as conversations.")] = 50_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the split and the sample.")] = 0,
     holdout_groups: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Keep out for zero-shot tests, as country=Japan.")
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE|SHARE",
+            help="Keep out for zero-shot tests, as country=Japan; of shares, also a share of the groups, as 0.1.",
+        ),
     ] = None,
-    group_by: Annotated[str, typer.Option(help="gss: the fields that make a group, as ethnicity,sex.")] = "",
+    holdout_items: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.8, help="Shares: so many of the questions are new in the test. Left out: 0.1."),
+    ] = None,
+    group_by: Annotated[str, typer.Option(help="gss, opinionqa: the fields that make a group, as ethnicity,sex.")] = "",
     column: Columns = None,
     answer_codes: Codes = None,
     questionnaire: Questions = None,
@@ -96,11 +104,14 @@ def build_data(
     from cuma.data.builders.build import build
     from cuma.data.builders.person_splits import parse_holdout
 
+    holdout, holdout_share = parse_holdout(holdout_groups or ())
     options = Options(
         seed=seed,
         sample=sample,
         rows=rows,
-        holdout=parse_holdout(holdout_groups or ()),
+        holdout=holdout,
+        holdout_share=holdout_share,
+        holdout_items=holdout_items,
         as_released=as_released,
         columns=_pairs(column),
         answer_codes=answer_codes or "",
@@ -121,8 +132,13 @@ def build_data(
         typer.echo(f"Left out: {question}: {reason}")
     for warning in card.get("warnings", ()):
         typer.echo(f"Warning: {warning}")
+    shares = "corners" in card
     for split, sizes in card["splits"].items():
-        typer.echo(f"{split:11} {sizes['people']:,} people, {sizes['groups']:,} groups, {sizes['answers']:,} answers")
+        people = "" if shares else f"{sizes['people']:,} people, "
+        answers = "cells" if shares else "answers"
+        typer.echo(f"{split:11} {people}{sizes['groups']:,} groups, {sizes['answers']:,} {answers}")
+    for corner, cells in card.get("corners", {}).items():
+        typer.echo(f"test, {corner}: {cells:,} cells")
     typer.echo(f"{output}  Next: cuma data sparsity {output}" if "survey" in card["tasks"] else f"{output}")
 
 

@@ -57,6 +57,7 @@ def _print_answers(folder: Path, scores: dict[str, Any]) -> None:
         if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
             table.add_row(metric, *(estimate_text(scores[side].get(metric, {"value": None})) for side in sides))
     Console().print(table)
+    _print_corners(scores)
     if scores.get("design"):
         typer.echo(design_text(scores["design"]))
     for side in sides:
@@ -85,6 +86,19 @@ def _print_answers(folder: Path, scores: dict[str, Any]) -> None:
     )
 
 
+def _print_corners(scores: dict[str, Any]) -> None:
+    """Soft EMD by what was new, and the anchors'; nothing where that is not known."""
+    from cuma.reports.corner_table import corner_rows_of
+
+    headings, rows = corner_rows_of(scores)
+    if not rows:
+        return
+    table = Table(*headings, title="By what was new (soft EMD)", title_justify="left")
+    for cells in rows:
+        table.add_row(*cells)
+    Console().print(table)
+
+
 def print_differences(result: dict[str, Any]) -> None:
     """Soft EMD of this run minus each other's, with Holm's p. result: what differences.json holds; a side
     of few people is left out where `n` says how many there are."""
@@ -92,8 +106,9 @@ def print_differences(result: dict[str, Any]) -> None:
     compared = {side for sides in result["differences"].values() for side in sides}
     shown = _shown_sides(_sizes(result, compared))
     for name, sides in result["differences"].items():
-        for side in (side for side in shown if side in sides):
-            entry = sides[side]["soft_emd"]
+        parts = {side: sides[side] for side in shown if side in sides} | sides.get("corners", {})
+        for side, metrics in parts.items():
+            entry = metrics["soft_emd"]
             table.add_row(name, side, estimate_text(entry), number(entry["p"]), number(entry["p_holm"]))
     Console().print(table)
 

@@ -65,12 +65,14 @@ def train(
 
 
 def _curve(recipe: Recipe, materials: Materials) -> Callable[[Any], dict[str, Any]] | None:
-    """What measures the learning curve on test people's survey answers; None if there are none."""
+    """What measures the learning curve on test people's survey answers, or groups' shares; None if there are none."""
     from cuma.evaluation.asking import TEST_ROLES
     from cuma.evaluation.evaluate import curve_point
 
-    answered = any(counts.sum() for counts in materials.survey.counts("test", TEST_ROLES)["counts"])
-    return curve_point(recipe, materials) if answered else None
+    known = any(counts.sum() for counts in materials.survey.counts("test", TEST_ROLES)["counts"])
+    if not known and materials.corpus is not None:
+        known = materials.corpus.shares() is not None
+    return curve_point(recipe, materials) if known else None
 
 
 def report(

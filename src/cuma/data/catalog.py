@@ -35,6 +35,8 @@ FROM_FILES = {
     "community": "Community Alignment: the CSV or parquet file",
     "prism": "PRISM: the folder with survey.jsonl and conversations.jsonl",
     "global_opinions": "GlobalOpinionQA: the CSV file",
+    "opinionqa": "OpinionQA: the folder human_resp",
+    "subpop": "SubPOP: the .jsonl or .csv file",
     "own": "your own JSONL, CSV, parquet or `datasets` folder; with --questionnaire SPSS, Stata, SAS and Excel too",
 }
 """Name → what --source is. The function `build` of the module of that name in `cuma.data.builders` reads it."""

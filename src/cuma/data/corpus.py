@@ -14,10 +14,13 @@ import pandas as pd
 from datasets import Dataset, DatasetDict, load_from_disk
 
 from cuma.data.builders.person_splits import UNSEEN
+from cuma.data.builders.share_splits import CORNERS, QUESTION_SPLIT
 from cuma.data.coded_answers import coded_people
 from cuma.data.folder_design import CARD, read_folder_design
 from cuma.data.surveys.survey import ALL, IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, Question, Role, Survey
 from cuma.errors import BenchmarkError
+from cuma.metrics.corners import ITEM_SEEN
+from cuma.metrics.shares import N
 from cuma.people.profiles import FIELDS, Profile
 
 HELD_OUT = "{} (held out)"
@@ -25,12 +28,17 @@ HELD_OUT = "{} (held out)"
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """How whole groups answered the test questions."""
+    """How whole groups answered questions."""
 
     questions: tuple[Question, ...]
     table: pd.DataFrame
-    """group, seen, question_id, shares (array over the question's options), profile, and n, the number of people, if
-    the data say it: one row for every group and question."""
+    """group, seen, question_id, shares (array over the question's options), profile; item_seen, if the data were split
+    by items as well; and n, the number of people, if they say it: one row for every group and question."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is known of every cell how many people its shares are of."""
+        return N in self.table and bool(self.table[N].notna().all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +81,22 @@ class Corpus:
     def shares(self) -> Shares | None:
         """What test rows of the task "distribution" say; None if there are none.
 
-        Of groups that were held out whole, only questions that are test questions for everybody else too, where the
-        data tell (`question_split`): sides then differ in their groups and in nothing else. The first row of a group
-        and question counts.
+        Where the data were split by items and groups, all four corners. Of an older folder's groups that were held out
+        whole, only questions that are test questions for everybody else too, where it tells them (`question_split`):
+        sides then differ in their groups and in nothing else. The first row of a group and question counts.
         """
+        return self._shares(("test", UNSEEN))
+
+    def training_shares(self, split: str = "train") -> Shares | None:
+        """The rows of the task "distribution" that are trained on, or with "validation" those to choose by; None if
+        there are none."""
+        return self._shares((split,))
+
+    def _shares(self, wanted: tuple[str, ...]) -> Shares | None:
         splits = self.rows("distribution")
-        rows = {split: splits[split] for split in ("test", UNSEEN) if split in splits} if splits is not None else {}
-        table = pd.concat([_shares(split, found) for split, found in rows.items()]) if rows else pd.DataFrame()
+        rows = {split: splits[split] for split in wanted if split in splits} if splits is not None else {}
+        corners = CORNERS in self.card
+        table = pd.concat([_shares(split, found, corners) for split, found in rows.items()]) if rows else pd.DataFrame()
         if table.empty:
             return None
         both = table["group"].isin(set(table["group"][table["seen"]])) & ~table["seen"]
@@ -114,7 +131,7 @@ class Corpus:
         columns: dict[str, Any] = {"person": people.index.to_numpy("int64"), "group": people["label"]}
         columns |= {"part": people["split"].replace(UNSEEN, "test"), **{name: people[name] for name in weight}}
         groups = tuple(
-            Group(str(label), _shared(members["profile"]), _role(members["split"]))
+            Group(str(label), shared_profile(members["profile"]), _role(members["split"]))
             for label, members in table.groupby("label", sort=True)
         )
         drawn = self.card.get("design")
@@ -151,13 +168,16 @@ def _labelled(whole: pd.DataFrame) -> pd.DataFrame:
     return whole.assign(label=whole["group"].where(~both, whole["group"].map(HELD_OUT.format)))
 
 
-def _shares(split: str, rows: Dataset) -> pd.DataFrame:
-    optional = [name for name in ("n", "question_split") if name in rows.column_names]
+def _shares(split: str, rows: Dataset, corners: bool) -> pd.DataFrame:
+    """corners: whether what was new is kept, in the place of leaving out what was not."""
+    optional = [name for name in (N, QUESTION_SPLIT) if name in rows.column_names]
     table = rows.select_columns(["group", "question_id", "distribution", "profile", *optional]).to_pandas()
-    if split == UNSEEN and "question_split" in optional:
-        table = table[table["question_split"] == "test"]
+    if split == UNSEEN and QUESTION_SPLIT in optional:
+        table = table[table[QUESTION_SPLIT].isin(["train", "test"] if corners else ["test"])]
+    if corners:
+        table[ITEM_SEEN] = table[QUESTION_SPLIT] == "train"
     table = table.rename(columns={"distribution": "shares"}).assign(seen=split != UNSEEN)
-    return table[["group", "seen", "question_id", "shares", "profile", *(name for name in optional if name == "n")]]
+    return table[["group", "seen", "question_id", "shares", "profile", *(c for c in (N, ITEM_SEEN) if c in table)]]
 
 
 def _questions(splits: Mapping[str, Dataset] | None) -> tuple[Question, ...]:
@@ -175,7 +195,8 @@ def _answers(table: pd.DataFrame, question: str, people: pd.Series) -> np.ndarra
     return own.reindex(people).fillna(NO_ANSWER).to_numpy("int64")
 
 
-def _shared(profiles: pd.Series) -> Profile:
+def shared_profile(profiles: pd.Series) -> Profile:
+    """What rows of the column `profile` have in common."""
     first, *others = profiles
     return Profile(**{name: first[name] for name in FIELDS if all(other[name] == first[name] for other in others)})
 

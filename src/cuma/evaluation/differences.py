@@ -21,7 +21,8 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
     """Every metric of this run minus that of each other one, on the same draws of the same people.
 
     Written to differences.json beside the scores: {"run", "n", "draws", "seed", "differences": {other: {side: {metric:
-    {"value", "low", "high", "p", "p_holm"}}}}}. p_holm is corrected for the number of other runs.
+    {"value", "low", "high", "p", "p_holm"}}}}}, and beside the sides "corners": {corner: {metric: …}} where there are
+    any. p_holm is corrected for the number of other runs.
 
     Raises:
         RunError: another run was not evaluated on this benchmark, or two have one name.
@@ -37,10 +38,7 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
         tables[run.info["name"]] = pd.read_parquet(_evaluation(run, scores) / "predictions.parquet")
     design = read_design(folder)
     both = score_many(tables, scores["questions"], reference=THIS, draws=draws, seed=seed, design=design)
-    differences = {
-        name: {side: {metric: _turned(entry) for metric, entry in metrics.items()} for side, metrics in sides.items()}
-        for name, sides in both["differences"].items()
-    }
+    differences = {name: _all_turned(sides) for name, sides in both["differences"].items()}
     about = {"run": subject.run.info["name"], "n": scores["n"], "draws": draws, "seed": seed}
     result = {**about, "differences": differences}
     write_json(folder / "differences.json", result)
@@ -60,6 +58,13 @@ def _evaluation(run: Run, scores: dict[str, Any]) -> Path:
 def _asks_the_same(folder: Path, scores: dict[str, Any]) -> bool:
     theirs = read_json(folder / "scores.json")
     return (theirs["benchmark"], theirs["questions"]) == (scores["benchmark"], scores["questions"])
+
+
+def _all_turned(differences: dict[str, Any]) -> dict[str, Any]:
+    """The same with every entry, however deep, turned round."""
+    if "p_holm" in differences:
+        return _turned(differences)
+    return {name: _all_turned(inner) for name, inner in differences.items()}
 
 
 def _turned(entry: dict[str, Any]) -> dict[str, Any]:

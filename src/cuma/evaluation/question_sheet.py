@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import pandas as pd
 
 from cuma.answering.materials import profile_in_prompt
 from cuma.data.corpus import Corpus, Shares
-from cuma.data.surveys.cells import unsteered_rows
-from cuma.data.surveys.prompts import LETTERS, letter_orders, survey_messages
-from cuma.data.surveys.survey import Question, Survey
+from cuma.data.surveys.cells import askable, cell_rows, unsteered_rows
+from cuma.data.surveys.prompts import LETTERS
+from cuma.data.surveys.survey import Survey
 from cuma.errors import BenchmarkError
 from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
 from cuma.evaluation.choices import choice_rows, choices_of, write_choices
@@ -29,11 +30,14 @@ from cuma.evaluation.evaluation_files import (
     seen_groups,
     survey_scores,
     write_answers,
+    write_parquet,
 )
 from cuma.evaluation.kinds import kind_of
 from cuma.evaluation.predict import merge_orders
+from cuma.evaluation.share_anchors import anchor_scores, anchor_shares
 from cuma.people.profiles import Profile
 from cuma.recipes.schema import Recipe
+from cuma.runs.anchor_file import NAME as ANCHORS_FILE
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,7 @@ def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
         )
     shares = corpus.shares()
     if shares is not None:
-        return _shares_sheet(recipe, survey.name, shares)
+        return _shares_sheet(recipe, survey.name, shares, corpus.training_shares())
     choices = choices_of(corpus)
     return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False)
 
@@ -89,20 +93,21 @@ def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
     return Sheet(survey.name, rows, write, repeats=True)
 
 
-def _shares_sheet(recipe: Recipe, name: str, shares: Shares) -> Sheet:
+def _shares_sheet(recipe: Recipe, name: str, shares: Shares, training: Shares | None) -> Sheet:
     """Every question in every letter order, for every group whose shares of it are known.
 
-    A model that is not told who asks is asked every question once, and its answer stands for all groups.
+    A model that is not told who asks is asked every question once, and its answer stands for all groups. Anchors stand
+    beside the model's predictions: they know what was trained on, and cost nothing.
     """
     in_prompt = profile_in_prompt(recipe)
-    questions = {question.id: question for question in shares.questions if len(question.options) <= len(LETTERS)}
+    questions = {question.id: question for question in askable(shares.questions)}
     table = shares.table[shares.table["question_id"].isin(list(questions))].reset_index(drop=True)
     if table.empty:
         raise BenchmarkError(f"{name}: no test question has at most {len(LETTERS)} options, one letter each.")
     steered = [
         row
         for group, question, profile in table[["group", "question_id", "profile"]].itertuples(index=False)
-        for row in _share_rows(group, questions[question], Profile.parse(profile), in_prompt)
+        for row in cell_rows(group, questions[question], partial(Profile.parse, profile), in_prompt)
         if steers(recipe)
     ]
     rows = steered + unsteered_rows(questions.values())
@@ -122,20 +127,11 @@ def _shares_sheet(recipe: Recipe, name: str, shares: Shares) -> Sheet:
         else:
             predictions = predictions.merge(alone, on="question_id", validate="many_to_one")
         facts = {**protocol, "questions_with_too_many_options": left_out}
-        scores = all_scores(predictions, name, tuple(questions.values()), False, facts)
+        asked = tuple(questions.values())
+        scores = all_scores(predictions, name, asked, False, facts)
+        said, sources = anchor_shares(training, Shares(asked, table))
+        scores["anchors"] = anchor_scores(said, sources, predictions, asked)
+        write_parquet(folder / ANCHORS_FILE, said)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
 
     return Sheet(name, rows, write, repeats=not in_prompt)
-
-
-def _share_rows(group: str, question: Question, profile: Profile, in_prompt: bool) -> list[dict[str, Any]]:
-    return [
-        {
-            "group": group,
-            "question_id": question.id,
-            "order": list(order),
-            "prompt": survey_messages(question, order, profile.sentence if in_prompt else None),
-            "profile": profile.fields,
-        }
-        for order in letter_orders(len(question.options))
-    ]

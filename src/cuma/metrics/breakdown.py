@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares
+from cuma.metrics.corners import ITEM_SEEN, side_rows
 from cuma.metrics.design import Design
 from cuma.metrics.inference import design_deviations, entry, estimate
 from cuma.metrics.items import Item, Questions
@@ -54,9 +55,9 @@ def break_down(
     Returns {"by_question": {side: {question: {"n", metric: …}}}, "by_group": {side: {group: …}}, "inequality": {side:
     {"worst_group", "group_gap", "group_inequity"}}}. BenchmarkError if the table breaks the documented form.
     """
-    by_question = _by_question(predictions, questions, draws, seed, design)
+    by_question = _by_question(predictions.drop(columns=ITEM_SEEN, errors="ignore"), questions, draws, seed, design)
     by_group, inequality = {}, {}
-    parts = read_any(predictions, questions, design)
+    parts = read_any(side_rows(predictions), questions, design)
     for side in PARTS:
         if side in parts:
             people = parts[side][0]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares, diversity
+from cuma.metrics.corners import CORNERS, corner_rows, side_rows
 from cuma.metrics.design import Design
 from cuma.metrics.inference import (
     DesignExcess,
@@ -48,7 +49,8 @@ def score(
     design: how the survey drew its people, which intervals and floors then follow; "n" has the design effect.
 
     A table with shares in place of people (`cuma.metrics.shares`) has the metrics that need no persons, and intervals
-    over questions and groups.
+    over questions and groups. Where it says which items are new (`cuma.metrics.corners`), the two parts are of new
+    items, and "corners": {corner: {"n", metric: …}} has all four.
     """
     return score_many({"": predictions}, questions, draws=draws, seed=seed, design=design)["scores"][""]
 
@@ -88,12 +90,12 @@ def score_many(
     """
     if reference is not None and reference not in methods:
         raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
-    parts = {name: read_any(table, questions, design) for name, table in methods.items()}
+    parts = {name: _read_parts(table, questions, design) for name, table in methods.items()}
     head = {"questions": [{**asdict(item), "options": list(item.options)} for item in map(Item.of, questions)]}
     scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
     rivals = [name for name in methods if reference is not None and name != reference]
     paired: dict[str, dict[str, Any]] = {name: {} for name in rivals}
-    for part in PARTS:
+    for part in (*PARTS, *CORNERS):
         here = {name: sides[part] for name, sides in parts.items() if part in sides}
         if not here:
             continue
@@ -109,13 +111,32 @@ def score_many(
             scatter = partial(group_deviations, draws=groups)
             excess = None if people.design is None else DesignExcess(len(people.groups), people.design)
         for name, result in estimates.items():
-            scores[name][part] = metric_entries(result, scatter, excess)
-            scores[name]["n"][part] = people.sizes()
-        for name in rivals:
-            if name in estimates and reference in estimates:
-                paired[name][part] = differences(estimates[name], estimates[reference], scatter, excess)
-        adjust([metrics[part] for metrics in paired.values() if part in metrics])
+            _put(scores[name], part, metric_entries(result, scatter, excess), people.sizes())
+        compared = [name for name in rivals if name in estimates and reference in estimates]
+        gaps = {name: differences(estimates[name], estimates[str(reference)], scatter, excess) for name in compared}
+        adjust(list(gaps.values()))
+        for name, metrics in gaps.items():
+            _put(paired[name], part, metrics)
     return {"scores": scores, "differences": paired}
+
+
+def _put(result: dict[str, Any], part: str, metrics: Mapping[str, Any], sizes: Mapping[str, int] | None = None) -> None:
+    """Write the figures of one part, a side or a corner, where their readers find them."""
+    if part in CORNERS:
+        result.setdefault("corners", {})[part] = {**({} if sizes is None else {"n": sizes}), **metrics}
+        return
+    result[part] = metrics
+    if sizes is not None:
+        result["n"][part] = sizes
+
+
+def _read_parts(predictions: pd.DataFrame, questions: Questions, design: Design | None) -> dict[str, tuple[Any, Any]]:
+    """`read_any` of the sides, and of each corner that has rows."""
+    parts = read_any(side_rows(predictions), questions, design)
+    for corner, rows in corner_rows(predictions).items():
+        for read in read_any(rows, questions, design).values():
+            parts[corner] = read
+    return parts
 
 
 def read_any(

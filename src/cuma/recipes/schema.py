@@ -53,9 +53,9 @@ class DataSection:
     """Whose answers, and where the model learns who is asked."""
 
     benchmark: Text = "gss"
-    """gss, gss-all, wvs, or a folder that `cuma data build` wrote. Of a folder, sft takes the survey's answers, or the
-    rows of the task sft where there is no survey or training.loss is letter; dpo and grpo take the task's own rows
-    where there are any."""
+    """gss, gss-all, wvs, or a folder that `cuma data build` wrote. Of a folder, sft takes the survey's answers, or
+    groups' shares where only those are known, or the rows of the task sft where there is neither or training.loss is
+    letter; dpo and grpo take the task's own rows where there are any."""
     split_seed: NonNegativeInt = 0
     """Seed of the split into seen, validation and test groups, and of people into parts."""
     language: str = ""
@@ -136,7 +136,8 @@ class TrainingSection(_Steps):
     loss: Literal["distribution", "counts", "letter"] = "distribution"
     """What SFT learns: each group's whole answer distribution, groups counting alike; the same, with groups counting as
     their number of answers beside the others of the batch, for groups of very different sizes; or, as in the paper, one
-    person's letter a row."""
+    person's letter a row. Where only shares of whole groups are known, the first takes them as they are, and the second
+    needs n, the number of people behind each."""
     profile_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability with which each profile field is left out of a training row, in every stage, so that half a profile,
     or none, gets a sensible answer too."""

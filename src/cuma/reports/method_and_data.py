@@ -106,8 +106,13 @@ def data_card(evidence: Evidence) -> list[tuple[str, str]]:
         data = method.info.get("data")
         for key, value in (data if isinstance(data, Mapping) else {}).items():
             rows.setdefault(key.replace("_", " ").capitalize(), []).append(plain(value))
-        trained = method.info.get("population", {}).get("people", ABSENT)
-        if trained != ABSENT:
+        population = method.info.get("population", {})
+        trained = population.get("people", ABSENT)
+        if "shares" in population:
+            groups = len(population["groups"]) + population["hidden_groups"]
+            of = f"{groups} groups on {len(population['questions']):,} questions"
+            rows.setdefault("Trained on", []).append(f"{population['shares']:,} cells, shares of {of}")
+        elif trained != ABSENT:
             count = people_text(trained) if trained is not None else people_text(0)
             rows.setdefault("People trained on", []).append(count)
     for seen, heading in ((True, "Tested, seen groups"), (False, "Tested, unseen groups")):

@@ -16,6 +16,7 @@ from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
+from cuma.reports.corner_table import NOTE, corner_rows_of
 from cuma.reports.group_rows import group_rows
 from cuma.reports.method_and_data import design_sentence
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
@@ -122,10 +123,9 @@ def _base_name(run: Run) -> str:
 
 def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
     population = run.info["population"]
-    people = population["people"]
     facts: dict[str, Any] = {
         "population": population,
-        "trained_on": f"fewer than {MIN_PEOPLE}" if people is None else people_text(people),
+        "trained_on": _trained_on(population),
         "evaluated": False,
         "chose": any((run.path / "evaluations").glob("*/discrimination.parquet")),
     }
@@ -151,8 +151,26 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "of_shares": evidence.of_shares,
         "drawn": DRAWN[evidence.of_shares][0],
         "design_sentence": design_sentence(evidence),
-        "anchors": _anchors(run, recipe, scores, sides),
+        "anchors": [*_anchors(run, recipe, scores, sides), *_share_anchors(scores, sides)],
+        "corners": corner_rows_of(scores),
+        "corner_note": NOTE.format("new items"),
     }
+
+
+def _trained_on(population: dict[str, Any]) -> str:
+    """ "1,204 people in 12 groups", or of groups whose shares were published how many cells."""
+    people, groups = population["people"], len(population["groups"]) + population["hidden_groups"]
+    if "shares" in population:
+        return (
+            f"Published shares of {groups} groups, {population['shares']:,} cells (one group’s answers to one question)"
+        )
+    return f"{f'fewer than {MIN_PEOPLE}' if people is None else people_text(people)} people in {groups} groups"
+
+
+def _share_anchors(scores: dict[str, Any], sides: list[Any]) -> list[ResultRow]:
+    """Soft EMD of the anchors that stand beside an evaluation on shares."""
+    anchors = scores.get("anchors", {})
+    return [_figures(anchor, "soft_emd", sides, anchor["label"]) for anchor in anchors.values()]
 
 
 def _heading(side: str, sizes: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from cuma.metrics.figures import number
 from cuma.privacy.small_groups import MIN_PEOPLE
 from cuma.reports.collapse_and_gradients import collapse_rows, gradient_rows
+from cuma.reports.corner_table import corner_listing
 from cuma.reports.expert_map import topology_payload
 from cuma.reports.expert_use import health_rows, training_panels
 from cuma.reports.formats import latex_listing, latex_tables, markdown_listing, markdown_tables
@@ -108,8 +109,10 @@ def write_page(evidence: Evidence, table: pd.DataFrame, output: Path, title: str
     """The page, and the tables beside it under the same name. `table`: `compare_methods` of the same evidence."""
     write_text(output, render(evidence, table, title))
     beside = [*small_listings(evidence), *choice_listings(evidence), *reply_listings(evidence)]
-    write_text(output.with_suffix(".md"), "\n".join([markdown_tables(table), *map(markdown_listing, beside)]))
-    latex = [latex_listing(listing, evidence.benchmark) for listing in beside]
+    first = [listing] if (listing := corner_listing(evidence)) else []
+    markdown = [*map(markdown_listing, first), markdown_tables(table), *map(markdown_listing, beside)]
+    write_text(output.with_suffix(".md"), "\n".join(markdown))
+    latex = [latex_listing(listing, evidence.benchmark) for listing in (*first, *beside)]
     write_text(output.with_suffix(".tex"), "\n".join([latex_tables(table, evidence.benchmark), *latex]))
 
 
@@ -169,6 +172,7 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "facts": facts(evidence),
         "data_card": data_card(evidence),
         "curve_rows": _curve_rows(evidence),
+        "corners": corner_listing(evidence),
         "listings": small_listings(evidence),
         "choice_sentences": choice_sentences(evidence),
         "of_shares": evidence.of_shares,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from cuma.metrics.corners import ITEM_SEEN
 from cuma.metrics.figures import MISSING, effect_text, estimate_text, number, p_text
 from cuma.metrics.measure import METRICS
 from cuma.metrics.pointwise import LOW_OPTION_MASS
@@ -186,6 +187,7 @@ def _row(side: Side, method: Method, score: dict[str, Any], differences: dict[st
         "people": _known(score["n"][side].get("people")),
         "questions": score["n"][side].get("questions", MISSING),
         "design_effect": effect_text(score["n"][side].get("design_effect")),
+        "new": method.corners is not None and not method.corners[ITEM_SEEN].all(),
         "trainable_parameters": _known(method.info.get("trainable_parameters")),
         "seconds": _known(sum(seconds.values()) if seconds else None),
     }
@@ -250,6 +252,7 @@ def side_title(table: pd.DataFrame, side: Side) -> str:
     rows = table[table["side"] == side]
     groups, people = int(rows["groups"].iloc[0]), rows["people"].iloc[0]
     plural = "group" if groups == 1 else "groups"
-    of = f"{rows['questions'].iloc[0]} questions" if math.isnan(people) else f"{people_text(int(people))} people"
+    new = "new " if rows["new"].iloc[0] else ""
+    of = f"{rows['questions'].iloc[0]} {new}questions" if math.isnan(people) else f"{people_text(int(people))} people"
     effect = rows["design_effect"].iloc[0]
     return f"{side.capitalize()} groups: {groups} {plural}, {of}" + (f", {effect}" if effect else "")

@@ -11,8 +11,11 @@ import pandas as pd
 import yaml
 
 from cuma.errors import RunError, suggestion
+from cuma.metrics.corners import ITEM_SEEN, side_rows
 from cuma.metrics.design import Design
 from cuma.metrics.shares import COLUMNS, SHARES, N, is_shares
+from cuma.runs.anchor_file import NAME as ANCHORS_FILE
+from cuma.runs.anchor_file import anchor_tables
 from cuma.runs.design_file import read_design
 from cuma.runs.folder import Run, read_json
 
@@ -24,6 +27,8 @@ PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
 SHARE_COLUMNS = ["group", "seen", "question_id", SHARES]
 NO_PREDICTIONS = pd.DataFrame(columns=PREDICTION_COLUMNS)
 LOGGED = ("loss", "gate_entropy", "effective_experts", "dead_experts", "expert_group_mi")
+NO_CURVE = pd.DataFrame(columns=["step", "seen", "soft_emd", "spread"])
+NO_LOG = pd.DataFrame(columns=["stage", "step", *LOGGED])
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +41,10 @@ class Method:
     info: dict[str, Any]
     predictions: pd.DataFrame
     """One row per person × question, or per group × question; columns as in predictions.parquet. Empty for a run that
-    was only asked which replies people prefer, or to reply."""
+    was only asked which replies people prefer, or to reply. Where items are new and known (`cuma.metrics.corners`), the
+    rows of new items."""
+    corners: pd.DataFrame | None
+    """All rows, where they say which items are new; None where they do not."""
     routing: pd.DataFrame | None
     """Columns group, seen, layer, expert, gate; None for a method without experts."""
     curve: pd.DataFrame
@@ -122,6 +130,7 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     for name, score in zip(names, scores, strict=True):
         if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
             raise RunError(f"Runs {names[0]!r} and {name!r} answered different questions. Report them separately.")
+    methods += share_anchors(next((folder for folder in folders if (folder / ANCHORS_FILE).is_file()), None))
     methods.sort(key=lambda method: ROLES.index(method.role))
     people = _people(methods)
     design = next(filter(None, map(read_design, folders)), None)
@@ -222,12 +231,14 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
     recipe = _recipe(run)
     routing = None if folder is None else folder / "routing.parquet"
     scores = {} if folder is None else read_json(folder / "scores.json")
+    predictions = NO_PREDICTIONS if folder is None else _predictions(folder / "predictions.parquet")
     return Method(
         name=run.info["name"],
         label=run.info["label"],
         role=_role(run, recipe, reference),
         info=run.info,
-        predictions=NO_PREDICTIONS if folder is None else _predictions(folder / "predictions.parquet"),
+        predictions=side_rows(predictions).reset_index(drop=True),
+        corners=predictions if ITEM_SEEN in predictions else None,
         routing=pd.read_parquet(routing) if routing is not None and routing.exists() else None,
         curve=_curve(run),
         log=_log(run),
@@ -240,6 +251,30 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
         else {"benchmark": _benchmark(choices), **read_json(choices / "discrimination.json")},
         replies=_written(run),
     )
+
+
+def share_anchors(folder: Path | None) -> list[Method]:
+    """The anchors that an evaluation on shares left beside its predictions; none where it left none.
+
+    folder: of the evaluation; None: there is none.
+    """
+    if folder is None:
+        return []
+    told = read_json(folder / "scores.json").get("anchors", {})
+    tables = anchor_tables(folder, _predictions(folder / "predictions.parquet"))
+    return [
+        Method(
+            name=f"anchor-{name}",
+            label=told[name]["label"],
+            role="anchor",
+            info={"kind": "anchor", **{key: told[name][key] for key in ("label", "description")}},
+            predictions=side_rows(table).reset_index(drop=True),
+            corners=table if ITEM_SEEN in table else None,
+            routing=None, curve=NO_CURVE, log=NO_LOG,
+            recipe={}, measurements={}, inequality={}, protocol={}, choices={}, replies={},
+        )
+        for name, table in tables.items()
+    ]  # fmt: skip
 
 
 def _beside_scores(folder: Path) -> dict[str, Any]:
@@ -281,7 +316,7 @@ def _curve(run: Run) -> pd.DataFrame:
     for record in run.stage("01-sft").read_log():
         for side, values in record.get("curve", {}).items():
             rows.append({"step": record["step"], "seen": side == "seen", **values})
-    table = pd.DataFrame(rows, columns=["step", "seen", "soft_emd", "spread"])
+    table = pd.DataFrame(rows, columns=NO_CURVE.columns)
     table = table.astype({"step": int, "seen": bool, "soft_emd": float, "spread": float})  # None: not defined there
     table = table.drop_duplicates(["step", "seen"], keep="last")
     return table.sort_values(["seen", "step"], ascending=[False, True], ignore_index=True)
@@ -295,7 +330,7 @@ def _log(run: Run) -> pd.DataFrame:
         for record in stage.read_log()
         if any(key in record for key in LOGGED)
     ]
-    table = pd.DataFrame(rows, columns=["stage", "step", *LOGGED]).astype(dict.fromkeys(LOGGED, float))
+    table = pd.DataFrame(rows, columns=NO_LOG.columns).astype(dict.fromkeys(LOGGED, float))
     return table.drop_duplicates(["stage", "step"], keep="last").sort_values(["stage", "step"], ignore_index=True)
 
 

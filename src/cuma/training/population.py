@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cuma.data.surveys.survey import Group, Survey
+from cuma.data.corpus import Shares, shared_profile
+from cuma.data.surveys.survey import Group, Question, Survey
+from cuma.metrics.shares import N
 from cuma.people.profiles import FIELDS
 from cuma.privacy.small_groups import MIN_PEOPLE, hidden
 
@@ -25,12 +29,33 @@ def population(survey: Survey, part: str, roles: tuple[str, ...]) -> dict[str, A
     wanted = {group.id: group for group in survey.groups if group.role in roles}
     counted = survey.people[survey.people["part"] == part]["group"].value_counts()
     sizes = {label: int(counted.get(label, 0)) for label in wanted}
-    left_out = hidden(sizes)
-    shown = [group for label, group in wanted.items() if label not in left_out]
     total = sum(sizes.values())
+    people = total if total >= MIN_PEOPLE else None
+    return {**_record(survey.questions, list(wanted.values()), sizes), "people": people}
+
+
+def population_of_shares(shares: Shares) -> dict[str, Any]:
+    """The same of groups whose shares were published.
+
+    Returns:
+        As `population`, but people is None: nobody counted them across questions. groups: label → the most people that
+        a question's shares are of, None where that is not known. shares: how many cells were trained on.
+    """
+    groups, sizes = [], {}
+    for label, rows in shares.table.groupby("group", sort=True):
+        groups.append(Group(str(label), shared_profile(rows["profile"]), "seen"))
+        most = rows[N].max() if N in rows else math.nan
+        sizes[str(label)] = None if math.isnan(most) else int(most)
+    return {**_record(shares.questions, groups, sizes), "people": None, "shares": len(shares.table)}
+
+
+def _record(
+    questions: Sequence[Question], groups: Sequence[Group], sizes: Mapping[str, int] | Mapping[str, int | None]
+) -> dict[str, Any]:
+    left_out = hidden({label: math.inf if size is None else size for label, size in sizes.items()})
+    shown = [group for group in groups if group.id not in left_out]
     return {
-        "questions": [asdict(question) for question in survey.questions],
-        "people": total if total >= MIN_PEOPLE else None,
+        "questions": [asdict(question) for question in questions],
         "groups": {group.id: sizes[group.id] for group in shown},
         "hidden_groups": len(left_out),
         "profile_fields": _field_values(shown),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,11 @@ from trl import DPOConfig, GRPOConfig, SFTConfig
 from cuma.answering.letters import SurveyTokens
 from cuma.answering.materials import Materials, profile_in_prompt
 from cuma.data.catalog import is_folder
-from cuma.data.corpus import Corpus
+from cuma.data.corpus import Corpus, Shares
 from cuma.data.surveys.answers import ANSWER_COLUMNS, preference_pairs, survey_answers
-from cuma.data.surveys.cells import survey_cells
+from cuma.data.surveys.cells import askable, share_cells, survey_cells
 from cuma.data.surveys.partial import FieldDropout, full_profile
-from cuma.data.surveys.prompts import told_who_asks
+from cuma.data.surveys.prompts import LETTERS, told_who_asks
 from cuma.data.surveys.survey import Group
 from cuma.errors import BenchmarkError
 from cuma.people.profile_table import ProfileTable
@@ -28,6 +29,7 @@ from cuma.training.processes import on_cpu, processes
 from cuma.training.rewards import REWARDS
 from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer, CumaSFTTrainer
 
+logger = logging.getLogger(__name__)
 PART, ROLES = "train", ("seen",)
 """Whose answers are trained on, in every stage."""
 
@@ -99,17 +101,44 @@ def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
 
 def require_rows(stage: str, recipe: Recipe, materials: Materials) -> None:
     """Raises `BenchmarkError` if there is nothing that a stage could train on. Reads no rows."""
-    if not (materials.survey.questions or _own_rows(stage, recipe, materials)):
+    if materials.survey.questions or _own_rows(stage, recipe, materials) or shares_to_train(stage, recipe, materials):
+        return
+    benchmark, loss = recipe.data.benchmark, recipe.training.loss
+    if materials.corpus is not None and materials.corpus.training_shares() is not None:
+        if stage != "sft":
+            raise BenchmarkError(
+                f"{benchmark} has shares of whole groups (task distribution) and nobody's own answers, so that only "
+                f"sft can train on it. Leave {stage} out of the pipeline."
+            )
+        needs = "single people's answers" if loss == "letter" else "n, how many people the shares are of, in every row"
         raise BenchmarkError(
-            f"{recipe.data.benchmark} has neither rows for {stage!r} nor survey answers. Leave {stage} out of the "
-            "pipeline, or build data that have one of the two."
+            f"{benchmark} has shares of whole groups (task distribution), and training.loss is {loss!r}, which needs "
+            f"{needs}. Set training.loss=distribution: each group's whole distribution, groups counting alike."
         )
+    raise BenchmarkError(
+        f"{benchmark} has neither rows for {stage!r} nor survey answers. Leave {stage} out of the "
+        "pipeline, or build data that have one of the two."
+    )
+
+
+def shares_to_train(stage: str, recipe: Recipe, materials: Materials) -> Shares | None:
+    """The shares that a stage trains on in the place of people's answers; None: it does not.
+
+    With training.loss=distribution any shares do. To count as people they must say how many they are of.
+    """
+    corpus, loss = materials.corpus, recipe.training.loss
+    if stage != "sft" or loss == "letter" or corpus is None or materials.survey.questions:
+        return None
+    shares = corpus.training_shares()
+    return shares if shares is not None and (loss == "distribution" or shares.counted) else None
 
 
 def _own_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset | None:
-    """A built folder's own rows for a stage, as they are; None: the stage is made from survey answers."""
+    """A built folder's own rows for a stage, as they are; None: the stage is made from survey answers, or shares."""
     answers = materials.survey.questions and stage == "sft" and recipe.training.loss != "letter"
-    return None if materials.corpus is None or answers else materials.corpus.training_rows(stage)
+    if materials.corpus is None or answers or shares_to_train(stage, recipe, materials) is not None:
+        return None
+    return materials.corpus.training_rows(stage)
 
 
 def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset | None:
@@ -132,23 +161,30 @@ def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset 
 
 def _cells(recipe: Recipe, materials: Materials) -> Dataset:
     """The cells; with profile_dropout as many copies as training goes through, each with fields of its own left out."""
-    profile_of = _profile_of(recipe)
+    told: dict[str, Any] = {"profile_in_prompt": profile_in_prompt(recipe), "profile_of": _profile_of(recipe)}
+    weighted, shares = recipe.data.survey_weights, shares_to_train("sft", recipe, materials)
+    if shares is not None:
+        if weighted:
+            materials.survey.require_weights()
+        _warn_of_many_options(shares)
 
     def cells() -> Dataset:
-        whole = survey_cells(
-            materials.survey,
-            PART,
-            ROLES,
-            profile_in_prompt=profile_in_prompt(recipe),
-            weighted=recipe.data.survey_weights,
-            profile_of=profile_of,
-        )
-        return _limited(whole, recipe)
+        if shares is not None:
+            return _limited(share_cells(shares, counts=recipe.training.loss == "counts", **told), recipe)
+        return _limited(survey_cells(materials.survey, PART, ROLES, weighted=weighted, **told), recipe)
 
     first = cells()
     if not recipe.training.profile_dropout:
         return first
     return concatenate_datasets([first, *(cells() for _ in range(_passes(recipe.training, len(first)) - 1))])
+
+
+def _warn_of_many_options(shares: Shares) -> None:
+    left_out = len(shares.questions) - len(askable(shares.questions))
+    if left_out and processes().is_main_process:
+        logger.warning(
+            "%d questions have more than %d options, one letter each: not trained on.", left_out, len(LETTERS)
+        )
 
 
 def _passes(training: TrainingSection, rows: int) -> int:

@@ -26,7 +26,7 @@ from cuma.runs.machine import hardware, versions
 from cuma.runs.writer_lock import writing
 from cuma.training.adapter_configs import adapter_config
 from cuma.training.checkpoints import NAME, newest_whole, require_whole
-from cuma.training.population import population
+from cuma.training.population import population, population_of_shares
 from cuma.training.processes import processes
 from cuma.training.progress import (
     LearningCurve,
@@ -37,7 +37,7 @@ from cuma.training.progress import (
     keep_beside_the_log,
 )
 from cuma.training.rewards import check_reward
-from cuma.training.stages import PART, ROLES, grpo_columns, require_rows, stage_folders, stage_trainer
+from cuma.training.stages import PART, ROLES, grpo_columns, require_rows, shares_to_train, stage_folders, stage_trainer
 
 logger = logging.getLogger(__name__)
 SHOWN = 6
@@ -107,7 +107,9 @@ def _train_stages(
     world = processes()
     for planned in recipe.pipeline:
         require_rows(planned, recipe, materials)
-    run.update(status="training", **materials.provenance(), population=population(materials.survey, PART, ROLES))
+    shares = shares_to_train(recipe.pipeline[0], recipe, materials)
+    people = population(materials.survey, PART, ROLES) if shares is None else population_of_shares(shares)
+    run.update(status="training", **materials.provenance(), population=people)
     previous: Stage | None = None
     for folder_name, kind in stage_folders(recipe).items():
         stage = run.stage(folder_name)

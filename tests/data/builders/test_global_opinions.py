@@ -163,13 +163,18 @@ def test_splits_share_no_question_and_hold_out_countries(tmp_path):
     rows = [*plain(), row("how good is  thing 1?", {"France": [0.5, 0.5]}, ["Good", "Bad"])]
     built = build(save(tmp_path / "data.csv", rows), Options(holdout=(("country", "south korea"),)))
     task = built.tasks["distribution"]
-    texts = {s: {" ".join(text.casefold().split()) for text in r["question"]} for s, r in task.items() if s != "unseen"}
+    texts = {}
+    for part in task.values():
+        for entry in part:
+            texts.setdefault(entry["question_split"], set()).add(" ".join(entry["question"].casefold().split()))
+    assert set(texts) == {"train", "validation", "test"}
     assert sum(map(len, texts.values())) == len(set.union(*texts.values())) == 40
     assert set(task["unseen"]["group"]) == {"South Korea"}
     assert all("South Korea" not in rows["group"] for split, rows in task.items() if split != "unseen")
     assert len(task["unseen"]) == 40
-    where = {text: split for split, found in texts.items() for text in found}
-    assert all(entry["question_split"] == where[entry["question"].casefold()] for entry in task["unseen"])
+    assert all(entry["question_split"] == "train" for entry in task["train"])
+    assert {entry["question_split"] for entry in task["test"]} == {"train", "test"}
+    assert {"corners", "items"} <= built.facts.keys()
     with pytest.raises(BenchmarkError, match="nobody has that value"):
         build(tmp_path / "data.csv", Options(holdout=(("country", "Korea"),)))
 

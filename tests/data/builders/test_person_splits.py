@@ -62,10 +62,12 @@ def test_a_larger_sample_of_a_single_group_holds_the_smaller() -> None:
 
 
 def test_hold_outs_are_parsed_and_never_repeated_in_errors() -> None:
-    assert parse_holdout(["country=Japan", "religion = Zoroastrian "]) == (
-        ("country", "Japan"),
-        ("religion", "Zoroastrian"),
-    )
+    pairs = (("country", "Japan"), ("religion", "Zoroastrian"))
+    assert parse_holdout(["country=Japan", "religion = Zoroastrian "]) == (pairs, 0)
+    assert parse_holdout(["country=Japan", "0.2", "religion = Zoroastrian "]) == (pairs, 0.2)
+    for texts in (["1"], ["0"], ["2.5"], ["0.1", "0.2"]):
+        with pytest.raises(BenchmarkError, match="one share between 0 and 1"):
+            parse_holdout(texts)
     for text in ("Zoroastrian", "faith=Zoroastrian", "country="):
         with pytest.raises(BenchmarkError) as error:
             parse_holdout([text])

@@ -70,6 +70,10 @@ class Options:
     """At most so many people (surveys) or conversations, drawn alike from every group; None: all."""
     holdout: tuple[tuple[str, str], ...] = ()
     """(field, value) pairs of `cuma.Profile`: whoever has one of them goes into the split "unseen"."""
+    holdout_share: float = 0.0
+    """For shares of groups: so many of the groups, drawn, go there too."""
+    holdout_items: float | None = None
+    """For shares of groups: so many of the items are test items only; None: `share_splits.HELD_ITEMS`."""
     group_by: tuple[str, ...] = ()
     """For gss: the profile fields that make a group; empty: all."""
     rows: int = 50_000

@@ -27,7 +27,14 @@ def build(name: str, source: Path | None, output: Path, options: Options) -> dic
     check_names("benchmark", [name], BUILDABLE)
     if name != "own" and (options.questionnaire or options.all_test):
         raise BenchmarkError(f"--questionnaire and --all-test are for own data, not for {name}. Leave them out.")
-    return write(_builder(name, source)(options), output, options)
+    built = _builder(name, source)(options)
+    if (options.holdout_share or options.holdout_items is not None) and "distribution" not in built.tasks:
+        raise BenchmarkError(
+            f"--holdout-items, and a share of the groups in --holdout-groups, are for shares of whole groups (task "
+            f"distribution); these data have {', '.join(built.tasks)}. Leave them out, or name the groups as "
+            "--holdout-groups FIELD=VALUE."
+        )
+    return write(built, output, options)
 
 
 def _builder(name: str, source: Path | None) -> Callable[[Options], Built]:

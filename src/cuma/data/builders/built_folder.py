@@ -117,6 +117,7 @@ def make_card(built: Built, options: Options) -> dict[str, Any]:
         "seed": options.seed,
         "sample": options.sample,
         "holdout": [list(pair) for pair in options.holdout],
+        **({"holdout_share": options.holdout_share} if options.holdout_share else {}),
         **built.facts,
         "code_version": cuma.__version__,
     }

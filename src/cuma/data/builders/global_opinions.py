@@ -1,29 +1,27 @@
 """GlobalOpinionQA: how whole countries answered questions of Pew's Global Attitudes Survey and the World Values Survey.
 
-There are no people in it, so that splits are of questions: the same question is never in two of train, validation and
-test. "unseen" holds the countries that were held out, with all of their questions; its column `question_split` says
-where a question is for everybody else.
+There are no people in it, so that splits are of questions and of countries (`share_splits`). "unseen" holds the
+countries that were held out, with all of their questions; the column `question_split` says where a question is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, Value
+from datasets import Dataset
 from tqdm import tqdm
 
 from cuma.data.builders.any_file import is_parquet
-from cuma.data.builders.base import SPLITS, TASKS, WHO, Built, Ledger, Options, Task, who
+from cuma.data.builders.base import SPLITS, TASKS, Built, Ledger, Options, Task
 from cuma.data.builders.delimited import csv_rows, read_layout
 from cuma.data.builders.letter_conversations import in_letters
-from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out
+from cuma.data.builders.person_splits import draw
+from cuma.data.builders.published_shares import PublishedItem, share_rows, share_sets, without_no_answers
 from cuma.data.builders.reading import existing, no_rows
 from cuma.data.builders.scales import is_no_answer, is_ordinal
 from cuma.data.surveys.prompts import LETTERS
@@ -38,18 +36,8 @@ CITATION = (
     "COLM 2024, arXiv 2306.16388; it asks to cite Pew Research Center and the World Values Survey as well."
 )
 COLUMNS = ("question", "selections", "options", "source")
-TOLERANCE = 0.02
-"""A distribution whose sum is further from 1 is wrong, not rounded."""
 MAX_NAME = 80
 """Characters of the longest country's name."""
-
-FEATURES = Features(
-    {
-        **{name: value for name, value in TASKS["distribution"].items() if name not in WHO},
-        "question_split": Value("string"),
-        **WHO,
-    }
-)
 
 COUNTRIES = {
     "s. korea": "South Korea", "korea, south": "South Korea", "s. africa": "South Africa",
@@ -66,22 +54,6 @@ COUNTRIES = {
 _SAMPLE = re.compile(r"\s*\(([^()]*\bsample)\)\s*$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class _Question:
-    id: str
-    text: str
-    options: tuple[str, ...]
-    ordinal: bool
-    source: str
-    shares: dict[str, tuple[float, ...]]
-    """Country → shares of `options`."""
-
-    @property
-    def key(self) -> str:
-        """The same for the same wording, however it is spaced or capitalised."""
-        return " ".join(self.text.casefold().split())
-
-
 def build(source: Path, options: Options) -> Built:
     """The task "distribution": one row for every question and country. The task "sft": the same rows as conversations.
 
@@ -96,40 +68,22 @@ def build(source: Path, options: Options) -> Built:
     questions = list(_questions(source, ledger))
     if not questions:
         raise no_rows(source, ledger, "Is it GlobalOpinionQA's CSV?")
-    profiles = {country: Profile(country=country) for question in questions for country in question.shares}
-    check_holdout(options.holdout, profiles.values())
-    keys = {question.key: question.source for question in questions}
-    kept = draw(keys, options.sample, options.seed)
-    split_of = assign({key: origin for key, origin in keys.items() if key in kept}, options.seed)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for question in questions:
-        if question.key not in kept:
-            ledger.drop("not in the sample")
-            continue
-        ledger.keep()
-        for country, shares in question.shares.items():
-            split = split_of[question.key]
-            profile = profiles[country]
-            row = {
-                "question_id": question.id,
-                "question": question.text,
-                "options": list(question.options),
-                "distribution": list(shares),
-                "ordinal": question.ordinal,
-                "source": question.source,
-                "question_split": split,
-                **who(profile, None, country),
-            }
-            rows.setdefault(UNSEEN if held_out(profile, options.holdout) else split, []).append(row)
+    kept = draw({_key(item): item.source for item in questions}, options.sample, options.seed)
+    drawn = [item for item in questions if _key(item) in kept]
+    ledger.keep(len(drawn))
+    ledger.drop("not in the sample", len(questions) - len(drawn))
+    profiles = {country: Profile(country=country) for item in drawn for country in item.shares}
+    rows, facts = share_rows(drawn, profiles, options, ledger)
     tasks: dict[Task, dict[str, Dataset]] = {
-        "distribution": {split: Dataset.from_list(entries, features=FEATURES) for split, entries in rows.items()},
+        "distribution": share_sets(rows),
         "sft": {split: _conversations(split, entries, options, ledger) for split, entries in rows.items()},
     }
-    facts = {
-        "questions": {split: len({row["question_id"] for row in entries}) for split, entries in sorted(rows.items())},
-        "split_by": "question; unseen: country",
-    }
     return Built("global_opinions", tasks, ledger, (source,), LICENCE, CITATION, facts)
+
+
+def _key(item: PublishedItem) -> str:
+    """The same for the same wording, however it is spaced or capitalised."""
+    return " ".join(item.question.text.casefold().split())
 
 
 def check(source: Path) -> tuple[Ledger, int, int] | None:
@@ -170,21 +124,21 @@ def _file(source: Path) -> Path:
     return found[0]
 
 
-def _questions(source: Path, ledger: Ledger) -> Iterator[_Question]:
+def _questions(source: Path, ledger: Ledger) -> Iterator[PublishedItem]:
     seen: set[str] = set()
     rows = csv_rows(source, COLUMNS, ledger, "Is this GlobalOpinionQA's CSV?")
     for row in tqdm(rows, desc="reading questions", unit=" rows", leave=False):
         question = _question(row, ledger)
         if question is None:
             continue
-        if question.id in seen:
+        if question.question.id in seen:
             ledger.drop("the same question and options again")
             continue
-        seen.add(question.id)
+        seen.add(question.question.id)
         yield question
 
 
-def _question(row: dict[str, str], ledger: Ledger) -> _Question | None:
+def _question(row: dict[str, str], ledger: Ledger) -> PublishedItem | None:
     """The row as a question with its countries; None, and a reason in the ledger, where it cannot be used."""
     text = " ".join(row["question"].split())
     if text.casefold() in ("", "nan", "none", "null"):
@@ -214,7 +168,7 @@ def _question(row: dict[str, str], ledger: Ledger) -> _Question | None:
     if len(substantive) < 2:
         ledger.drop("fewer than two options beside those that are no answer")
         return None
-    shares = _shares(selections, len(options), substantive, ledger)
+    shares = _shares(selections, options, ledger)
     if not shares:
         ledger.drop("no country with a usable distribution")
         return None
@@ -223,12 +177,11 @@ def _question(row: dict[str, str], ledger: Ledger) -> _Question | None:
     names = tuple(options[number] for number in substantive)
     origin = " ".join(row["source"].split())
     digest = hashlib.sha256("\0".join([origin, text, *options]).encode("utf-8", "replace")).hexdigest()[:12]
-    return _Question(f"{origin or 'unknown'}-{digest}", text, names, is_ordinal(names), origin, shares)
+    question = Question(f"{origin or 'unknown'}-{digest}", text, names, is_ordinal(names))
+    return PublishedItem(question, origin, shares, {})
 
 
-def _shares(
-    selections: dict[Any, Any], options: int, substantive: Sequence[int], ledger: Ledger
-) -> dict[str, tuple[float, ...]]:
+def _shares(selections: dict[Any, Any], options: Sequence[str], ledger: Ledger) -> dict[str, tuple[float, ...]]:
     """Country → shares of the substantive options, from the sample that stands best for the country."""
     found: dict[str, tuple[int, tuple[float, ...]]] = {}
     for key, values in selections.items():
@@ -236,7 +189,7 @@ def _shares(
         if country is None:
             ledger.drop("country: no name")
             continue
-        shares = _distribution(values, options, substantive, ledger)
+        shares = _distribution(values, options, ledger)
         if shares is None:
             continue
         if rank:
@@ -261,30 +214,14 @@ def _country(key: Any) -> tuple[str | None, int]:
     return Profile(country=COUNTRIES.get(name.casefold(), name)).country, rank
 
 
-def _distribution(values: Any, options: int, substantive: Sequence[int], ledger: Ledger) -> tuple[float, ...] | None:
+def _distribution(values: Any, options: Sequence[str], ledger: Ledger) -> tuple[float, ...] | None:
     if not isinstance(values, list) or not all(map(_is_number, values)):
         ledger.drop("country: distribution that is no list of numbers")
         return None
-    if len(values) != options:
+    if len(values) != len(options):
         ledger.drop("country: distribution and options differ in length")
         return None
-    if not all(math.isfinite(value) and value >= 0 for value in values):
-        ledger.drop("country: share that is negative or not a number")
-        return None
-    total = math.fsum(values)
-    if abs(total - 1) > TOLERANCE + 1e-9:
-        ledger.drop("country: distribution that does not sum to 1")
-        return None
-    rest = [values[number] for number in substantive]
-    mass = math.fsum(rest)
-    if mass <= 1e-9:
-        ledger.drop("country: nobody gave an answer")
-        return None
-    if abs(total - 1) > 1e-6:
-        ledger.note("country: distribution that sums to 1 only within 2 %, renormalised")
-    if total - mass > 1e-9:
-        ledger.note("country: share without an answer left out, rest renormalised")
-    return tuple(value / mass for value in rest)
+    return without_no_answers(values, options, ledger, "country")
 
 
 def _is_number(value: Any) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from cuma.data.builders.own_rows import DESIGN, PEOPLE, WEIGHT, read_row
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
 from cuma.data.builders.reading import existing, no_rows
 from cuma.data.builders.respondent_file import is_respondent_format
+from cuma.data.builders.share_splits import QUESTION_SPLIT, split_shares
 from cuma.errors import BenchmarkError, suggestion
+from cuma.people.profiles import Profile
 
 LICENCE = "yours"
 _R = (".rds", ".rdata")
@@ -68,16 +70,20 @@ def build(source: Path, options: Options) -> Built:
     if not rows:
         raise no_rows(source, ledger)
     check_holdout(options.holdout, (row.profile for row in rows))
+    facts: dict[str, Any] = {}
     chosen = draw({row.person: row.group for row in rows}, options.sample, options.seed)
     rows = [row for row in rows if row.person in chosen]
     ledger.drop("person not in the sample", len(understood.rows) - len(rows))
-    by_split = _split(rows, options)
+    if understood.task == "distribution":
+        by_split, facts = _split_cells(rows, options, ledger)
+    else:
+        by_split = _split(rows, options)
     if understood.task == "dpo":
         prompts = {split: [_prompt_text(row) for row in its] for split, its in by_split.items()}
         by_split, left_out = without_shared_prompts(by_split, prompts)
         ledger.drop("prompt is in an evaluation split too", sum(left_out.values()))
     ledger.rows_kept = sum(map(len, by_split.values()))
-    untrained = _questions(rows) - _questions(by_split.get("train", []))
+    untrained = set() if facts else _questions(rows) - _questions(by_split.get("train", []))
     ledger.note("question that nobody answers in the training split", len(untrained))
     features = _features(understood.task, rows)
     tasks = {split: _dataset(features, by_split[split]) for split in SPLITS if by_split.get(split)}
@@ -94,6 +100,7 @@ def build(source: Path, options: Options) -> Built:
             "questions_left_out": _left_out(understood),
             "warnings": [*understood.warnings(), *_missing_splits(by_split, options)],
             **({"design": _design(options, rows)} if any(any(row.design) for row in rows) else {}),
+            **facts,
         },
         tables=_design_tables(by_split),
     )
@@ -114,6 +121,21 @@ def _split(rows: list[Row], options: Options) -> dict[str, list[Row]]:
     for row in rows:
         by_split.setdefault(UNSEEN if row.person in unseen else split_of[row.unit], []).append(row)
     return by_split
+
+
+def _split_cells(rows: list[Row], options: Options, ledger: Ledger) -> tuple[dict[str, list[Row]], dict[str, Any]]:
+    """Shares of groups by split, each told where its question is; and what the card says of that."""
+    profiles: dict[str, list[Profile]] = {}
+    for row in rows:
+        profiles.setdefault(row.group, []).append(row.profile)
+    items = {row.values["question_id"]: (row.values["question"], tuple(row.values["options"])) for row in rows}
+    cells = [(row.values["question_id"], row.group) for row in rows]
+    split = split_shares(cells, items, profiles, options, ledger)
+    by_split: dict[str, list[Row]] = {}
+    for row, where in zip(rows, split.splits, strict=True):
+        item = split.item_split[row.values["question_id"]]
+        by_split.setdefault(where, []).append(replace(row, values={**row.values, QUESTION_SPLIT: item}))
+    return by_split, split.facts
 
 
 def _missing_splits(by_split: Mapping[str, list[Row]], options: Options) -> list[str]:
@@ -224,6 +246,8 @@ def _features(task: Task, rows: list[Row]) -> Features:
         features = {WEIGHT: Value("float64"), **features}
     if any(PEOPLE in row.values for row in rows):
         features = {PEOPLE: Value("int64"), **features}
+    if task == "distribution":
+        features = {QUESTION_SPLIT: Value("string"), **features}
     return Features(features)
 
 

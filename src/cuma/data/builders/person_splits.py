@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from cuma.data.builders.cell_text import cell_number
 from cuma.errors import BenchmarkError, suggestion
 from cuma.people.profiles import FIELDS, Profile
 
@@ -68,18 +69,26 @@ def draw(units: Mapping[str, str], size: int | None, seed: int) -> set[str]:
     }
 
 
-def parse_holdout(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """`country=Japan` → ("country", "Japan"). Raises `BenchmarkError`; the text names the field, never the value."""
-    pairs = []
+def parse_holdout(texts: Iterable[str]) -> tuple[tuple[tuple[str, str], ...], float]:
+    """`country=Japan` → ("country", "Japan"); `0.1` → a share of the groups, 0 where none is given.
+
+    Raises `BenchmarkError`; the text names the field, never the value.
+    """
+    pairs, share = [], 0.0
     for text in texts:
         name, equals, value = text.partition("=")
         name = name.strip()
+        if not equals and (number := cell_number(name)) is not None:
+            if share or not 0 < number < 1:
+                raise BenchmarkError("--holdout-groups takes one share between 0 and 1, such as 0.1.")
+            share = number
+            continue
         if not equals or not value.strip():
-            raise BenchmarkError("--holdout-groups takes FIELD=VALUE, such as country=Japan.")
+            raise BenchmarkError("--holdout-groups takes FIELD=VALUE, such as country=Japan, or a share such as 0.1.")
         if name not in FIELDS:
             raise BenchmarkError(f"--holdout-groups: unknown profile field {name!r}. {suggestion(name, FIELDS)}")
         pairs.append((name, value.strip()))
-    return tuple(pairs)
+    return tuple(pairs), share
 
 
 def held_out(profile: Profile, holdout: Sequence[tuple[str, str]]) -> bool:

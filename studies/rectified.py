@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.metrics.mean_variance import Design
+from cuma.metrics.mean_variance import DrawnSample
 from cuma.metrics.rectify import ModelMean, Rectified, rectify
 from cuma.runs.machine import hardware
 
@@ -96,7 +96,7 @@ def _drawn(rng: np.random.Generator, shares: np.ndarray) -> np.ndarray:
     return (shares.cumsum(1) < rng.random((len(shares), 1))).sum(1).clip(max=shares.shape[1] - 1)
 
 
-def sampled(world: World, scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, Design]:
+def sampled(world: World, scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, DrawnSample]:
     """Who is asked, and how they were drawn."""
     if scenario.drawn == "units":
         half = PEOPLE // UNIT // 2
@@ -104,13 +104,13 @@ def sampled(world: World, scenario: Scenario, rng: np.random.Generator) -> tuple
             [rng.choice(half, scenario.n // UNIT // 2, replace=False) + start for start in (0, half)]
         )
         rows = (units[:, None] * UNIT + np.arange(UNIT)).ravel()
-        return rows, Design(np.ones(len(rows)), (rows >= half * UNIT).astype(int), rows // UNIT)
+        return rows, DrawnSample(np.ones(len(rows)), (rows >= half * UNIT).astype(int), rows // UNIT)
     if scenario.drawn in TILT:
         chance = np.exp(TILT[scenario.drawn] * world.known)
         rows = rng.choice(PEOPLE, scenario.n, p=chance / chance.sum())
-        return rows, Design.simple(1 / chance[rows])
+        return rows, DrawnSample.simple(1 / chance[rows])
     rows = rng.choice(PEOPLE, scenario.n, replace=False)
-    return rows, Design.simple(np.ones(scenario.n))
+    return rows, DrawnSample.simple(np.ones(scenario.n))
 
 
 def model_mean(
@@ -123,7 +123,7 @@ def model_mean(
     shared = 0.0
     if scenario.population == "panel":
         others[: len(rows)], shared = rows, 1.0
-    variance = Design.simple(np.ones(people)).variance(expected[others])
+    variance = DrawnSample.simple(np.ones(people)).variance(expected[others])
     return ModelMean(expected[others].mean(0), variance, people, shared)
 
 
@@ -182,7 +182,7 @@ def _real_question(people: pd.DataFrame, n: int, worlds: int, rng: np.random.Gen
     found = []
     for _ in range(worlds):
         rows = rng.choice(len(answers), n)
-        found.append(rectify(answers[rows], expected[rows], Design.simple(np.ones(n)), mean))
+        found.append(rectify(answers[rows], expected[rows], DrawnSample.simple(np.ones(n)), mean))
     summary = _summary(found, truth)
     covered = {name: float(np.mean(summary[name])) for name in ("classical", "rectified")}
     return {**covered, **{name: summary[name] for name in ("width", "gain", "model_off")}}

@@ -7,7 +7,7 @@ import pytest
 from ppi_py import ppi_mean_ci, ppi_mean_pointestimate
 from scipy.stats import norm
 
-from cuma.metrics.mean_variance import Design
+from cuma.metrics.mean_variance import DrawnSample
 from cuma.metrics.rectify import Estimate, ModelMean, rectify
 
 
@@ -22,13 +22,13 @@ def people(n: int, seed: int, tilt: float = 1.0) -> tuple[np.ndarray, np.ndarray
 
 
 def of_people(expected: np.ndarray, shared: float = 0.0) -> ModelMean:
-    design = Design.simple(np.ones(len(expected)))
+    design = DrawnSample.simple(np.ones(len(expected)))
     return ModelMean(expected.mean(0), design.variance(expected), len(expected), shared)
 
 
 def test_at_equal_weights_it_is_ppi_plus_plus() -> None:
     (answers, labelled), (_, others) = people(2000, 0, 3.0), people(20_000, 1, 3.0)
-    found = rectify(answers, labelled, Design.simple(np.ones(2000)), of_people(others))
+    found = rectify(answers, labelled, DrawnSample.simple(np.ones(2000)), of_people(others))
     given = np.eye(3)[answers]
     assert 0 < found.tuning < 1
     point = ppi_mean_pointestimate(given, labelled, others, lam=found.tuning)
@@ -46,7 +46,7 @@ def test_the_packages_interval_with_weights_is_that_of_a_total() -> None:
     weights, sure = rng.uniform(0.5, 3, 500), np.ones((500, 1))
     low, high = ppi_mean_ci(sure, 0.5 * sure, 0.5 * np.ones((5000, 1)), lam=1.0, w=weights)
     assert high - low > 0.02
-    design = Design.simple(weights)
+    design = DrawnSample.simple(weights)
     assert design.variance(sure) == pytest.approx(0.0, abs=1e-20)
 
 
@@ -54,7 +54,7 @@ def test_rectified_shares_sum_to_1_and_intervals_keep_to_what_is_possible() -> N
     for seed, n in enumerate((12, 30, 300)):
         answers, expected = people(n, seed, 5.0)
         rng = np.random.default_rng(seed)
-        design = Design(rng.uniform(0.5, 2, n), np.arange(n) % 2, np.arange(n) // 3)
+        design = DrawnSample(rng.uniform(0.5, 2, n), np.arange(n) % 2, np.arange(n) // 3)
         found = rectify(answers, expected, design, of_people(people(1000, 9, 5.0)[1]))
         assert found.rectified.shares.sum() == pytest.approx(1)
         for one in (found.classical, found.model, found.rectified):
@@ -65,7 +65,7 @@ def test_rectified_shares_sum_to_1_and_intervals_keep_to_what_is_possible() -> N
 
 def test_an_option_that_nobody_chose_still_has_an_interval() -> None:
     answers, expected = np.zeros(40, dtype=np.int64), people(40, 0)[1]
-    found = rectify(answers, expected, Design.simple(np.ones(40)), ModelMean(expected.mean(0), np.zeros(3)))
+    found = rectify(answers, expected, DrawnSample.simple(np.ones(40)), ModelMean(expected.mean(0), np.zeros(3)))
     assert found.classical.shares.tolist() == [1, 0, 0]
     assert (found.classical.high - found.classical.low > 0.05).all()
     assert (found.rectified.high - found.rectified.low > 0.05).all()
@@ -74,7 +74,7 @@ def test_an_option_that_nobody_chose_still_has_an_interval() -> None:
 def test_a_model_that_tells_nobody_apart_changes_nothing() -> None:
     answers, _ = people(100, 0)
     flat = np.tile([0.7, 0.2, 0.1], (100, 1))
-    found = rectify(answers, flat, Design.simple(np.ones(100)), ModelMean(flat[0], np.zeros(3)))
+    found = rectify(answers, flat, DrawnSample.simple(np.ones(100)), ModelMean(flat[0], np.zeros(3)))
     assert found.tuning == 0
     np.testing.assert_allclose(found.rectified.shares, found.classical.shares, atol=1e-12)
     assert found.error_beyond_chance
@@ -83,7 +83,7 @@ def test_a_model_that_tells_nobody_apart_changes_nothing() -> None:
 def test_a_weak_model_is_stretched_to_what_it_could_be() -> None:
     answers, expected = people(3000, 0)
     weak = 0.9 / 3 + 0.1 * expected
-    kinds = [rectify(answers, each, Design.simple(np.ones(3000)), ModelMean(each.mean(0), np.zeros(3)))
+    kinds = [rectify(answers, each, DrawnSample.simple(np.ones(3000)), ModelMean(each.mean(0), np.zeros(3)))
              for each in (expected, weak)]  # fmt: skip
     np.testing.assert_allclose(kinds[1].rectified.shares, kinds[0].rectified.shares, atol=1e-12)
     assert kinds[1].tuning == pytest.approx(10 * kinds[0].tuning)
@@ -115,11 +115,11 @@ def test_intervals_of_a_biased_model_hold_the_truth(population: str, drawn: str)
         pool = np.arange(30_000) if population == "people" else listed
         chance = np.exp(2 * expected[pool, 0]) if drawn == "weights" else np.ones(len(pool))
         places = rng.choice(len(pool), 200, p=chance / chance.sum(), replace=drawn == "weights")
-        rows, design = pool[places], Design.simple(1 / chance[places])
+        rows, design = pool[places], DrawnSample.simple(1 / chance[places])
         if drawn == "units":
             units = rng.choice(3000, 40, replace=False)
             rows = (units[:, None] * 10 + np.arange(10)).ravel()
-            design = Design(np.ones(400), np.zeros(400, dtype=np.int64), rows // 10)
+            design = DrawnSample(np.ones(400), np.zeros(400, dtype=np.int64), rows // 10)
         mean = ModelMean(expected.mean(0), np.zeros(3))
         if population != "cells":
             mean = of_people(expected[listed], float(population == "panel"))

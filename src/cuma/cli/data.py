@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -119,7 +119,11 @@ def build_data(
         all_test=all_test,
         group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
     )
-    card = build(name, source, output, options)
+    _show_card(build(name, source, output, options), output)
+
+
+def _show_card(card: dict[str, Any], output: Path) -> None:
+    """What was read, lost and written."""
     typer.echo(f"Licence: {card['licence']}")
     typer.echo(f"{card['rows_read']:,} {card.get('unit', 'rows')} read, {card['rows_kept']:,} used")
     for what in ("dropped", "noted"):

@@ -66,7 +66,11 @@ def _print_answers(folder: Path, scores: dict[str, Any]) -> None:
         if scores[side]["option_mass"].get("low_mass"):
             mass = scores[side]["option_mass"]["value"]
             typer.echo(f"⚠ On {side} groups only {mass:.0%} of the probability is on the answer letters.")
-    protocol = scores.get("asked") or {}
+    _print_protocol(scores.get("asked") or {}, folder)
+
+
+def _print_protocol(protocol: dict[str, Any], folder: Path) -> None:
+    """How the model was asked, and what was not."""
     if protocol.get("questions_with_too_many_options"):
         typer.echo(
             f"⚠ {protocol['questions_with_too_many_options']} questions have more options than letters: not asked."

@@ -15,10 +15,10 @@ from cuma.cli.serving import Device, Encoder
 if TYPE_CHECKING:
     from cuma.answering.answerer import Answerer
     from cuma.answering.loading import Source
-    from cuma.data.builders.poll_people import People
+    from cuma.data.builders.poll_people import PollPeople
     from cuma.data.builders.poll_questions import QuestionFile
     from cuma.data.builders.poll_sample import SampleAnswers
-    from cuma.evaluation.poll_estimates import Estimates
+    from cuma.evaluation.poll_estimates import PollEstimates
 
 LONGEST_TABLE = 60
 """Rows of estimates that are shown; all are in the file."""
@@ -91,7 +91,7 @@ def _instead(loading: dict[str, Any]) -> dict[str, Any]:
 
 def _inputs(
     questions: Path, people: Path | None, population: Path | None, margins: Path | None, by: str | None
-) -> tuple[QuestionFile, People]:
+) -> tuple[QuestionFile, PollPeople]:
     if (people is None) == (population is None):
         raise typer.BadParameter("give one of the two: --people or --population", param_hint="--people")
     from cuma.data.builders.poll_people import raked, read_margins, read_people, read_population
@@ -123,13 +123,13 @@ def _sample(sample: str, asked: QuestionFile, source: Source) -> SampleAnswers:
 def _predict(
     answerer: Answerer,
     asked: QuestionFile,
-    who: People,
+    who: PollPeople,
     answers: SampleAnswers | None,
     by: str | None,
     output: Path,
     with_profile: bool,
     batch_size: int,
-) -> Estimates:
+) -> PollEstimates:
     """Ask everybody, and write both files."""
     from cuma.evaluation.poll import Poll, kept_answers
     from cuma.evaluation.poll_estimates import Sampled, estimates
@@ -148,7 +148,7 @@ def _predict(
     return found
 
 
-def _show(found: Estimates, output: Path) -> None:
+def _show(found: PollEstimates, output: Path) -> None:
     """The estimates as a table, what they are worth, and where all is."""
     from rich.console import Console
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cuma.data.builders.poll_people import People
+from cuma.data.builders.poll_people import PollPeople
 from cuma.data.builders.poll_sample import SampleAnswers
 from cuma.data.surveys.survey import NO_ANSWER, Question
 from cuma.evaluation.poll import Expected
-from cuma.metrics.mean_variance import Design
+from cuma.metrics.mean_variance import DrawnSample
 from cuma.metrics.rectify import ModelMean, Rectified, model_alone, rectify
 from cuma.privacy.small_groups import MIN_PEOPLE, hidden
 
@@ -34,7 +34,7 @@ class Sampled:
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates:
+class PollEstimates:
     """A population's answers."""
 
     table: pd.DataFrame
@@ -58,11 +58,11 @@ class _Part:
 
 def estimates(
     questions: Sequence[Question],
-    people: People,
+    people: PollPeople,
     expected: Sequence[Expected],
     by: str | None = None,
     sampled: Sampled | None = None,
-) -> Estimates:
+) -> PollEstimates:
     """The estimates of every question.
 
     Args:
@@ -96,10 +96,10 @@ def estimates(
     if sampled is not None:
         table["n"] = table["n"].astype("Int64")
     nowhere = 0 if by is None else int((~np.logical_or.reduce([part.sampled for part in parts[1:]])).sum())
-    return Estimates(table, whole, too_few, nowhere)
+    return PollEstimates(table, whole, too_few, nowhere)
 
 
-def _parts(people: People, by: str | None, sampled: Sampled | None) -> list[_Part]:
+def _parts(people: PollPeople, by: str | None, sampled: Sampled | None) -> list[_Part]:
     everybody = np.ones(len(people.profiles), dtype=bool)
     profiles = [] if sampled is None else sampled.answers.profiles
     parts = [_Part({} if by is None else {"field": "", "value": ""}, everybody, np.ones(len(profiles), dtype=bool))]
@@ -123,7 +123,7 @@ def _too_few(sizes: Sequence[int]) -> frozenset[int]:
     return hidden({place: size for place, size in enumerate(sizes) if place})
 
 
-def _shared(people: People, sampled: Sampled | None, part: _Part) -> float:
+def _shared(people: PollPeople, sampled: Sampled | None, part: _Part) -> float:
     """Which share of the part's sample is among the people, by their ids."""
     if sampled is None or not people.named or not part.sampled.any():
         return 0.0
@@ -132,9 +132,11 @@ def _shared(people: People, sampled: Sampled | None, part: _Part) -> float:
     return sum(name in ids for name in theirs) / len(theirs)
 
 
-def _model_mean(people: People, expected: Expected, rows: NDArray[np.bool_], shared: float) -> tuple[ModelMean, float]:
+def _model_mean(
+    people: PollPeople, expected: Expected, rows: NDArray[np.bool_], shared: float
+) -> tuple[ModelMean, float]:
     """What the model says of a part of the population, and its option mass."""
-    design = Design.simple(people.weights[rows])
+    design = DrawnSample.simple(people.weights[rows])
     shares = expected.probabilities[rows]
     mass = float(design.mean(expected.option_mass[rows][:, None])[0])
     if people.known:
@@ -186,7 +188,7 @@ def _of_sample(found: Rectified | None, place: int) -> dict[str, Any]:
     return row | {"tuning": None if found is None else found.tuning, "people_gained": gained}
 
 
-def verdict(found: Estimates) -> list[str]:
+def verdict(found: PollEstimates) -> list[str]:
     """Plain sentences on whether the model helped. Empty without a sample."""
     each = list(found.whole.values())
     if not each:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.data.builders.poll_people import People
+from cuma.data.builders.poll_people import PollPeople
 from cuma.data.surveys.survey import Question
 from cuma.errors import RunError
 from cuma.evaluation.poll import Expected, progress_folder
@@ -54,7 +54,7 @@ def write_output(path: Path, table: pd.DataFrame) -> None:
 
 
 def answers_table(
-    questions: Sequence[Question], people: People, expected: Sequence[Expected], with_profile: bool
+    questions: Sequence[Question], people: PollPeople, expected: Sequence[Expected], with_profile: bool
 ) -> pd.DataFrame:
     """A row for every person, or cell, and question: p_1, p_2 … are the probabilities of its options in their order,
     empty beyond its last. with_profile: a column for every field that somebody has."""

@@ -11,11 +11,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from cuma.metrics.design import Design
 from cuma.metrics.pointwise import Floats
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class DrawnSample:
     """How n people were drawn."""
 
     weights: Floats
@@ -26,13 +27,13 @@ class Design:
     """[n] numbers of the units that were drawn, people where none is known; a number counts within its stratum."""
 
     @classmethod
-    def simple(cls, weights: Floats) -> Design:
+    def simple(cls, weights: Floats) -> DrawnSample:
         """Each person was drawn alone."""
         return cls(weights, np.zeros(len(weights), dtype=np.int64), np.arange(len(weights)))
 
-    def of(self, rows: NDArray[np.bool_]) -> Design:
+    def of(self, rows: NDArray[np.bool_]) -> DrawnSample:
         """Of some of the people."""
-        return Design(self.weights[rows], self.stratum[rows], self.unit[rows])
+        return DrawnSample(self.weights[rows], self.stratum[rows], self.unit[rows])
 
     @cached_property
     def _units(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -40,6 +41,10 @@ class Design:
         strata = np.unique(self.stratum, return_inverse=True)[1]
         pairs, of = np.unique(np.stack([strata, self.unit], axis=1), axis=0, return_inverse=True)
         return of.ravel(), pairs[:, 0]
+
+    @cached_property
+    def _design(self) -> Design:
+        return Design.of(np.arange(len(self.weights)), self.stratum.tolist(), self.unit.tolist())
 
     @property
     def freedom(self) -> float:
@@ -68,13 +73,7 @@ class Design:
 
     def variance(self, values: Floats) -> Floats:
         """[K]: variances of the weighted means of values [n, K], themselves a ratio of two estimated totals."""
-        of, stratum = self._units
+        if len(self._units[1]) == 1:
+            return np.zeros(values.shape[1])
         scores = self.weights[:, None] * (values - self.mean(values)) / self.weights.sum()
-        totals = np.zeros((len(stratum), values.shape[1]))
-        np.add.at(totals, of, scores)
-        count = np.bincount(stratum).astype(np.float64)
-        sums = np.zeros((len(count), values.shape[1]))
-        np.add.at(sums, stratum, totals)
-        centre = np.where(count > 1, 1.0, 0.0)[:, None] * sums / count[:, None]
-        scale = count / np.maximum(count - 1, 1)
-        return np.asarray((scale[stratum, None] * (totals - centre[stratum]) ** 2).sum(axis=0))
+        return self._design.variance(scores, np.zeros(len(scores), dtype=np.int64), 1)[0]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from cuma.metrics.mean_variance import Design
+from cuma.metrics.mean_variance import DrawnSample
 from cuma.metrics.pointwise import Floats
 
 LEVEL = 0.95
@@ -77,7 +77,7 @@ class Rectified:
         return float(before / after) if after > 0 else 1.0
 
 
-def rectify(answers: NDArray[np.int64], predicted: Floats, design: Design, model: ModelMean) -> Rectified:
+def rectify(answers: NDArray[np.int64], predicted: Floats, design: DrawnSample, model: ModelMean) -> Rectified:
     """The three estimates of one question.
 
     Args:
@@ -122,7 +122,7 @@ def model_alone(model: ModelMean) -> Estimate:
     return Estimate(model.shares, model.variance, (model.shares - spread).clip(0), (model.shares + spread).clip(max=1))
 
 
-def _tuning(given: Floats, predicted: Floats, design: Design, model: ModelMean) -> float:
+def _tuning(given: Floats, predicted: Floats, design: DrawnSample, model: ModelMean) -> float:
     """The λ of the smallest variance, summed over options; people's variances stand for the design's."""
     if design.freedom < FEWEST:
         return 0.0
@@ -133,12 +133,12 @@ def _tuning(given: Floats, predicted: Floats, design: Design, model: ModelMean) 
     return max(0.0, both * (one - common) / below) if below > 0 else 0.0
 
 
-def _covariance(one: Floats, other: Floats, design: Design) -> Floats:
+def _covariance(one: Floats, other: Floats, design: DrawnSample) -> Floats:
     """[m]: weighted covariances of two tables [n, m], column by column."""
     return design.mean((one - design.mean(one)) * (other - design.mean(other)))
 
 
-def _sizes(shares: Floats, variance: Floats, design: Design) -> Floats:
+def _sizes(shares: Floats, variance: Floats, design: DrawnSample) -> Floats:
     """[m]: how many people drawn alone would be as sure of each share; where it is 0 or 1, Kish's number."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(variance > 0, shares * (1 - shares) / variance, design.effective)

@@ -42,7 +42,7 @@ _ASIDE = ("MC_options", "question_text", "marginals")
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _WaveItem:
     """A question of a wave."""
 
     question: Question
@@ -81,7 +81,7 @@ def build(source: Path, options: Options) -> Built:
     if not waves:
         raise BenchmarkError(f"{source} has no {INFO} in it. {_HINT}")
     by = [_attribute(name) for name in options.group_by]
-    cells, asked = _Cells({}, {}), dict[str, tuple[_Asked, str]]()
+    cells, asked = _Cells({}, {}), dict[str, tuple[_WaveItem, str]]()
     for wave in tqdm(waves, desc="Reading waves", leave=False):
         its = dict(_questions(wave / INFO, ledger))
         for name in [name for name in its if name in asked]:
@@ -116,7 +116,7 @@ def _attribute(name: str) -> str:
     return known.get(name) or known[name.upper()]
 
 
-def _questions(file: Path, ledger: Ledger) -> Iterator[tuple[str, _Asked]]:
+def _questions(file: Path, ledger: Ledger) -> Iterator[tuple[str, _WaveItem]]:
     for row in csv_rows(file, ("key", "question", "references"), Ledger(), _HINT):
         name, text = row["key"].strip(), " ".join(row["question"].split())
         options, codes, places = (_literal(row.get(column, "")) for column in COLUMNS_OF_LISTS)
@@ -131,7 +131,7 @@ def _questions(file: Path, ledger: Ledger) -> Iterator[tuple[str, _Asked]]:
             option = " ".join(cell_text(option).split())
             if option in place:
                 place.setdefault(cell_text(code), place[option])
-        yield name, _Asked(Question(name, text, order, ordinal), place)
+        yield name, _WaveItem(Question(name, text, order, ordinal), place)
 
 
 COLUMNS_OF_LISTS = ("references", "option_mapping", "option_ordinal")
@@ -157,7 +157,7 @@ def _attributes(wave: Path, there: Sequence[str]) -> dict[str, set[str] | None]:
     return listed
 
 
-def _from_people(wave: Path, asked: Mapping[str, _Asked], by: list[str], cells: _Cells, ledger: Ledger) -> None:
+def _from_people(wave: Path, asked: Mapping[str, _WaveItem], by: list[str], cells: _Cells, ledger: Ledger) -> None:
     """Add the weighted shares of one wave's respondents."""
     try:
         people = pd.read_csv(wave / PEOPLE, dtype=str, keep_default_na=False, encoding_errors="replace")
@@ -208,7 +208,7 @@ def _values(column: pd.Series, known: set[str] | None, name: str, ledger: Ledger
     return text.where(says)
 
 
-def _codes(column: pd.Series, asked: _Asked, ledger: Ledger) -> np.ndarray:
+def _codes(column: pd.Series, asked: _WaveItem, ledger: Ledger) -> np.ndarray:
     """The option of every respondent; -1 where they were not asked or gave no answer."""
     distinct = {text: asked.place.get(text, asked.place.get(cell_text(text))) for text in column.unique()}
     for text, times in column.value_counts().items():
@@ -218,7 +218,7 @@ def _codes(column: pd.Series, asked: _Asked, ledger: Ledger) -> np.ndarray:
     return column.map(lambda text: -1 if distinct[text] is None else distinct[text]).to_numpy(dtype=np.int64)
 
 
-def _from_counts(wave: Path, asked: Mapping[str, _Asked], by: list[str], cells: _Cells, ledger: Ledger) -> None:
+def _from_counts(wave: Path, asked: Mapping[str, _WaveItem], by: list[str], cells: _Cells, ledger: Ledger) -> None:
     """Add the counts by attribute that the repository has; pairs of attributes only where they are asked for."""
     ledger.note(f"wave without {PEOPLE}: its counts by attribute are read, which are not weighted")
     wanted = "_".join(by)

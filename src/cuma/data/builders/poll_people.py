@@ -32,7 +32,7 @@ Margins = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
-class People:
+class PollPeople:
     """Whom a poll asks."""
 
     profiles: tuple[Profile, ...]
@@ -55,7 +55,7 @@ class People:
         return [profile.fields.get(field, "") for profile in self.profiles]
 
 
-def read_people(path: str | Path) -> People:
+def read_people(path: str | Path) -> PollPeople:
     """People with their profiles, a row each: fields of `cuma.Profile`, or `profile`; optionally person_id and weight.
 
     Raises:
@@ -73,10 +73,12 @@ def read_people(path: str | Path) -> People:
     if WEIGHT in table.names and absent:
         noted = (*noted, f"row without a weight beside rows that have one, counts as 1: {absent}")
     named = any(ids)
-    return People(_profiles(rows), sizes / sizes.sum(), tuple(ids) if named else _numbers(rows), False, noted, named)
+    return PollPeople(
+        _profiles(rows), sizes / sizes.sum(), tuple(ids) if named else _numbers(rows), False, noted, named
+    )
 
 
-def read_population(path: str | Path) -> People:
+def read_population(path: str | Path) -> PollPeople:
     """A population's cells: profile fields, and `count` or `share`. Or its margins: field, value, and `count` or
     `share`; fields are then taken for independent of each other, which is said.
 
@@ -91,7 +93,7 @@ def read_population(path: str | Path) -> People:
     sizes, absent = _sizes(table, [cell_text(row.get(size)) for row in table.rows], size)
     if absent:
         raise BenchmarkError(f"{table.path}: {absent} cells have no {size}. Write 0 for a cell without people.")
-    return People(_profiles(rows), sizes / sizes.sum(), _numbers(rows), True, noted)
+    return PollPeople(_profiles(rows), sizes / sizes.sum(), _numbers(rows), True, noted)
 
 
 def read_margins(path: str | Path) -> Margins:
@@ -101,7 +103,7 @@ def read_margins(path: str | Path) -> Margins:
     return _margins(table)
 
 
-def raked(people: People, margins: Margins) -> People:
+def raked(people: PollPeople, margins: Margins) -> PollPeople:
     """The same people, or cells, with weights that meet the margins. Who lacks a field keeps their part of it.
 
     Raises:
@@ -119,7 +121,9 @@ def raked(people: People, margins: Margins) -> People:
     return replace(people, weights=weights, noted=(*people.noted, f"weights raked to {', '.join(margins)}"))
 
 
-def _codes(people: People, field: str, shares: Mapping[str, float]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _codes(
+    people: PollPeople, field: str, shares: Mapping[str, float]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """([P] each one's value by number, [V] the shares of the values), whoever lacks the field being a value."""
     values = people.values(field)
     order = [*shares, ""]
@@ -211,7 +215,7 @@ def _to_one(table: Table, field: str, shares: Mapping[str, float], size: str) ->
     return {value: share / total for value, share in shares.items()}
 
 
-def _independent(margins: Margins) -> People:
+def _independent(margins: Margins) -> PollPeople:
     """Every combination of the margins' values, with the product of their shares."""
     cells = math.prod(len(shares) for shares in margins.values())
     if cells > MOST_CELLS:
@@ -220,6 +224,6 @@ def _independent(margins: Margins) -> People:
     profiles = [Profile(**dict(zip(margins, (value for value, _ in cell), strict=True))) for cell in combined]
     weights = np.array([math.prod(share for _, share in cell) for cell in combined])
     said = f"{' × '.join(margins)}: {cells} cells made of margins alone, as if the fields were independent"
-    return People(
+    return PollPeople(
         tuple(profiles), weights / weights.sum(), _numbers(combined), True, (said,) if len(margins) > 1 else ()
     )

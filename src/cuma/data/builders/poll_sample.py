@@ -21,7 +21,7 @@ from cuma.data.catalog import PACKAGED, is_folder, load_benchmark
 from cuma.data.corpus import Corpus
 from cuma.data.surveys.survey import NO_ANSWER, Question
 from cuma.errors import BenchmarkError, suggestion
-from cuma.metrics.mean_variance import Design
+from cuma.metrics.mean_variance import DrawnSample
 from cuma.people.profiles import Profile
 
 STRATUM, UNIT = "stratum", "unit"
@@ -54,7 +54,7 @@ class SampleAnswers:
     profiles: tuple[Profile, ...]
     answers: NDArray[np.int64]
     """[S, Q] the option chosen, `NO_ANSWER` where there is none."""
-    design: Design
+    design: DrawnSample
     noted: tuple[str, ...]
     """What a user should know of how it was read."""
 
@@ -244,7 +244,7 @@ def _aligned(
     without = [question.id for question in questions if question.id not in orders]
     said += [f"nobody in the sample answered: {', '.join(without)}"] if without else []
     design = _design(firsts, source)
-    worth = Design.simple(design.weights).effective
+    worth = DrawnSample.simple(design.weights).effective
     if worth < FEWEST_OF * len(firsts):
         said.append(
             f"the weights differ so much that {len(firsts)} people count as {worth:.0f}: intervals are too narrow"
@@ -263,7 +263,7 @@ def _order(theirs: Question, ours: Question, source: str) -> list[int]:
     return [ours.options.index(option) for option in theirs.options]
 
 
-def _design(people: Sequence[Answer], source: str) -> Design:
+def _design(people: Sequence[Answer], source: str) -> DrawnSample:
     """How they were drawn. Raises BenchmarkError where only some people have a stratum or a unit."""
     columns = {STRATUM: [one.stratum for one in people], UNIT: [one.unit for one in people]}
     for name, texts in columns.items():
@@ -276,4 +276,4 @@ def _design(people: Sequence[Answer], source: str) -> Design:
         raise BenchmarkError(f"{source}: every weight is 0.")
     numbers = {name: np.unique(texts, return_inverse=True)[1] for name, texts in columns.items()}
     unit = numbers[UNIT] if any(columns[UNIT]) else np.arange(len(people))
-    return Design(weights, numbers[STRATUM], unit)
+    return DrawnSample(weights, numbers[STRATUM], unit)

@@ -62,7 +62,7 @@ class ColumnEntry:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Replicates:
+class ReplicateWeights:
     """How the replicate weights were made."""
 
     kind: Kind | None = None
@@ -86,7 +86,7 @@ class Questionnaire:
     """Profile fields that are the same for all."""
     unlisted: Literal["refuse", "no_answer"] = "refuse"
     """What an item's or a field's code is that stands nowhere: a mistake of the questionnaire, or no answer."""
-    replicates: Replicates | None = None
+    replicates: ReplicateWeights | None = None
     guessed: Names = ()
 
     def of(self, *roles: str) -> dict[str, ColumnEntry]:

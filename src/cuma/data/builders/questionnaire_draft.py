@@ -16,7 +16,7 @@ from cuma.data.builders.cell_text import cell_number
 from cuma.data.builders.codebook import Entry, read_codebook
 from cuma.data.builders.column_words import ADMINISTRATION, KINDS, Words, bare, likeness
 from cuma.data.builders.country_codes import country_of
-from cuma.data.builders.questionnaire import SINGLE, ColumnEntry, Questionnaire, Replicates, Wording
+from cuma.data.builders.questionnaire import SINGLE, ColumnEntry, Questionnaire, ReplicateWeights, Wording
 from cuma.data.builders.questionnaire_file import plain
 from cuma.data.builders.respondent_columns import ColumnCells
 from cuma.data.builders.respondent_file import open_respondents, read_cells
@@ -58,7 +58,7 @@ def draft(path: Path, codebook: Path | None = None) -> tuple[Questionnaire, Ledg
     }
     replicates = None
     if any(column.role == "replicate" for column in columns.values()):
-        replicates = Replicates(kind=None)
+        replicates = ReplicateWeights(kind=None)
     group_by, why = _groups(columns, cells)
     return Questionnaire(
         columns=columns, title=path.stem, group_by=group_by, replicates=replicates, guessed=why

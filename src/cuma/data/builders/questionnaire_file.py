@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cuma.data.builders.cell_text import cell_text
-from cuma.data.builders.questionnaire import ColumnEntry, Questionnaire, Replicates
+from cuma.data.builders.questionnaire import ColumnEntry, Questionnaire, ReplicateWeights
 from cuma.data.builders.questionnaire_rules import check_rules
 from cuma.data.builders.respondent_columns import code_text
 from cuma.errors import BenchmarkError, suggestion
@@ -50,7 +50,7 @@ def read_questionnaire(tree: Any, source: str) -> Questionnaire:
     if isinstance(tree.get("everyone"), dict):
         whole["everyone"] = {name: _plain_text(value) for name, value in tree["everyone"].items()}
     if isinstance(tree.get("replicates"), dict):
-        whole["replicates"] = _made(Replicates, tree["replicates"], "replicates", source)
+        whole["replicates"] = _made(ReplicateWeights, tree["replicates"], "replicates", source)
     questionnaire: Questionnaire = _made(Questionnaire, whole, "", source)
     check_rules(questionnaire, source)
     return questionnaire

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,11 +10,10 @@ from cuma.data.builders.codebook import Entry
 from cuma.data.builders.respondent_columns import ColumnCells, FileColumn
 from cuma.data.builders.scales import is_no_answer
 from cuma.people.absence import is_absent
+from cuma.people.code_labels import label_of
 
 MANY = 300
 """More distinct cells than any list of options has."""
-_PREFIX = re.compile(r"\s*([-−]?\d+(?:\.\d+)?)\s*(?:[.):=](?!\d)|\s[-–]\s)\s*(\S.*)")
-"""A label that begins with its code and a mark: "2. Female", "-9) Refused"."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,13 @@ def seen_column(column: FileColumn, cells: ColumnCells, entry: Entry) -> Seen:
 
 def _own_labels(texts: list[str]) -> dict[str, str]:
     """Cells that are labels with their code before them ("2. Female"), each as its own code."""
-    return {text: text for text in texts} if texts and all(_PREFIX.fullmatch(text) for text in texts) else {}
+    return {text: text for text in texts} if texts and all(label_of(text)[0] is not None for text in texts) else {}
 
 
 def _unprefixed(label: str, code: str) -> str:
     """A label without the code that it begins with."""
-    match = _PREFIX.fullmatch(label)
-    own = cell_number(match[1]) if match else None
-    return match[2].strip() if match and (label == code or own == cell_number(code)) else label
+    own, bare = label_of(label)
+    return bare if own is not None and (label == code or own == cell_number(code)) else label
 
 
 def _below_zero(labels: Mapping[str, str]) -> set[float]:

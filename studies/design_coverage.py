@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -107,6 +108,17 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def within_aim(result: dict[str, Any], low: float = 0.93, high: float = 0.97) -> str:
+    """How many figures with the design lie in the aim, and how many may: their Wilson interval reaches into it."""
+    found = [ways["design"] for plan in PLANS for ways in result[plan]["coverage"].values()]
+    inside = sum(low <= cell["covered"] <= high for cell in found)
+    ends = [binomtest(round(cell["covered"] * cell["n"]), cell["n"]).proportion_ci(method="wilson") for cell in found]
+    may = sum(each.low <= high and each.high >= low for each in ends)
+    return (
+        f"With the design {inside} of {len(found)} figures lie in {100 * low:.0f} to {100 * high:.0f} %, and {may} may."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=200)
@@ -118,6 +130,7 @@ def main() -> None:
         result[name] = {"plan": asdict(plan), "coverage": measure(plan, options.worlds, options.draws)}
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
+    print(within_aim(result))
 
 
 if __name__ == "__main__":

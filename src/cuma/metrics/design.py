@@ -12,7 +12,7 @@ of all units (R's `lonely.adjust="adjust"`): as if it had been paired with a uni
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -28,7 +28,7 @@ REPLICATE = "replicate_weights"
 COLUMNS = ("person", "stratum", "unit")
 RANK = 1e-9
 """Of the largest eigenvalue: what counts as none."""
-_AT_ONCE = 100
+AT_ONCE = 100
 """Draws that are made together."""
 
 
@@ -168,25 +168,23 @@ class Design:
 
     # --- draws -------------------------------------------------------------------------------------------------------
 
-    def draws(self, number: int, seed: int) -> Floats:
-        """[U, B]: how often each unit counts in each of B draws (Rao, Wu & Yue 1992).
+    def draws(self, number: int, seed: int) -> Iterator[Floats]:
+        """[U, b]: how often each unit counts in each of `number` draws, few at a time (Rao, Wu & Yue 1992).
 
         Of a stratum's n units n-1 are drawn with replacement, and count n/(n-1) times as often as they were drawn. The
         one unit of a stratum counts twice or not at all.
         """
         rng = np.random.default_rng(seed)
-        times = np.empty((len(self.stratum), number), dtype=np.float64)
-        for start in range(0, number, _AT_ONCE):
-            columns = slice(start, min(start + _AT_ONCE, number))
-            width = columns.stop - start
+        for start in range(0, number, AT_ONCE):
+            width = min(AT_ONCE, number - start)
+            times = np.empty((len(self.stratum), width))
             for stratum, units in enumerate(self._units_of):
                 if len(units) == 1:
-                    times[units, columns] = 2.0 * rng.integers(2, size=(1, width))
+                    times[units] = 2.0 * rng.integers(2, size=(1, width))
                 else:
                     even = np.full(len(units), 1 / len(units))
-                    drawn = rng.multinomial(len(units) - 1, even, size=width).T
-                    times[units, columns] = drawn * self._factor[stratum]
-        return times
+                    times[units] = rng.multinomial(len(units) - 1, even, size=width).T * self._factor[stratum]
+            yield times
 
     @cached_property
     def _units_of(self) -> list[NDArray[np.int64]]:
@@ -279,7 +277,7 @@ def _replicate_variance(w: Floats, y: Floats, place: NDArray[np.int64], mean: Fl
         rows = place == domain
         times = own.times[rows] * w[rows, None]
         total = times.sum(axis=0)
-        means = (y[rows].T @ times) / np.where(total > 0, total, 1.0)
+        means = np.divide(y[rows].T @ times, total, out=np.full((y.shape[1], len(total)), np.nan), where=total > 0)
         variance[domain] = own.variance(means, mean[domain])
     return variance
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cuma.errors import BenchmarkError
-from cuma.metrics.design import Design, Means, sums_by, weighted_means
+from cuma.metrics.design import AT_ONCE, Design, Means, sums_by, weighted_means
 from cuma.metrics.items import Columns, Item, Questions, columns_of, items_of
 from cuma.metrics.pointwise import Floats, distributions, ratio
 from cuma.privacy.small_groups import MIN_PEOPLE
@@ -289,19 +290,21 @@ def unit_draws(people: Sample, blocks: Sequence[Floats], draws: int, seed: int) 
     """
     design = people.design
     assert design is not None
-    own = design.replicates
-    times = design.draws(draws, seed) if own is None else own.times
-    number = times.shape[1]
-    sums = tuple(np.zeros((block.shape[1], len(people.groups), number)) for block in blocks)
-    for group in range(len(people.groups)):
-        rows = slice(int(people.starts[group]), int(people.starts[group + 1]))
-        if own is None:
-            units, inverse = np.unique(design.unit[rows], return_inverse=True)
-            often, parts = times[units], [sums_by(block[rows], inverse.ravel(), len(units)) for block in blocks]
-        else:
-            often, parts = times[rows], [block[rows] for block in blocks]
+    own, groups = design.replicates, len(people.groups)
+    slices = [slice(int(a), int(b)) for a, b in pairwise(people.starts)]
+    if own is not None:
+        return tuple(np.stack([block[rows].T @ own.times[rows] for rows in slices], axis=1) for block in blocks)
+    units = [np.unique(design.unit[rows], return_inverse=True) for rows in slices]
+    parts = [
+        [sums_by(block[rows], place.ravel(), len(held)) for rows, (held, place) in zip(slices, units, strict=True)]
+        for block in blocks
+    ]
+    sums = tuple(np.zeros((block.shape[1], groups, draws)) for block in blocks)
+    for number, times in enumerate(design.draws(draws, seed)):
+        columns = slice(number * AT_ONCE, (number + 1) * AT_ONCE)
         for total, part in zip(sums, parts, strict=True):
-            total[:, group] = part.T @ often
+            for group in range(groups):
+                total[:, group, columns] = part[group].T @ times[units[group][0]]
     return sums
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cuma.data.builders.poll_people import People
+from cuma.data.builders.poll_people import PollPeople
 from cuma.data.builders.poll_sample import SampleAnswers
 from cuma.data.surveys.survey import Question
 from cuma.evaluation.poll import Expected
 from cuma.evaluation.poll_estimates import Sampled, estimates, verdict
-from cuma.metrics.mean_variance import Design
+from cuma.metrics.mean_variance import DrawnSample
 from cuma.people.profiles import Profile
 
 TEA = Question("tea", "Do you like tea?", ("Yes", "No"), ordinal=False)
@@ -24,8 +24,8 @@ def expected(profiles: list[Profile]) -> Expected:
     return Expected(np.stack([yes, 1 - yes], axis=1), np.full(len(profiles), 0.8))
 
 
-def population(known: bool = True) -> People:
-    return People(tuple(CELLS), np.array([0.3, 0.6, 0.1]), ("a", "b", "c"), known, named=True)
+def population(known: bool = True) -> PollPeople:
+    return PollPeople(tuple(CELLS), np.array([0.3, 0.6, 0.1]), ("a", "b", "c"), known, named=True)
 
 
 def sample(sizes: dict[Profile, int], seed: int = 0) -> Sampled:
@@ -35,7 +35,7 @@ def sample(sizes: dict[Profile, int], seed: int = 0) -> Sampled:
     yes = rng.random(len(profiles)) < np.array([0.5 + YES[profile] / 2 for profile in profiles])
     ids = tuple(f"p{number}" for number in range(len(profiles)))
     answers = SampleAnswers(
-        ids, tuple(profiles), 1 - yes[:, None].astype(np.int64), Design.simple(np.ones(len(ids))), ()
+        ids, tuple(profiles), 1 - yes[:, None].astype(np.int64), DrawnSample.simple(np.ones(len(ids))), ()
     )
     return Sampled(answers, [expected(profiles)])
 
@@ -65,7 +65,7 @@ def test_groups_of_a_few_sampled_people_are_not_shown_nor_found_by_subtraction()
     assert table.loc[["Peru", "not known"], "model"].notna().all()
     assert found.hidden == 2
     few = estimates([TEA], population(), [expected(CELLS)], None, sample({CELLS[1]: 10}))
-    cells = People(tuple(CELLS[:2]), np.array([0.4, 0.6]), ("1", "2"), known=True)
+    cells = PollPeople(tuple(CELLS[:2]), np.array([0.4, 0.6]), ("1", "2"), known=True)
     assert estimates([TEA], cells, [expected(CELLS[:2])], "country", sampled).elsewhere == 40
     assert few.hidden == 1
     assert not few.whole
@@ -91,7 +91,7 @@ def test_sampled_people_who_are_in_the_list_make_it_less_sure() -> None:
     profiles = [CELLS[number % 3] for number in range(300)]
     variances = []
     for ids in ([f"other {number}" for number in range(300)], [f"p{number}" for number in range(300)]):
-        people = People(tuple(profiles), np.full(300, 1 / 300), tuple(ids), False, named=True)
+        people = PollPeople(tuple(profiles), np.full(300, 1 / 300), tuple(ids), False, named=True)
         variances.append(estimates([TEA], people, [expected(profiles)], None, sampled).whole["tea"])
     apart, among = variances
     assert among.rectified.variance.sum() > apart.rectified.variance.sum()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuma.data.builders.questionnaire import ColumnEntry, Questionnaire, Replicates, bin_texts
+from cuma.data.builders.questionnaire import ColumnEntry, Questionnaire, ReplicateWeights, bin_texts
 from cuma.data.builders.questionnaire_file import load_questionnaire, plain, read_questionnaire
 from cuma.data.surveys.prompts import LETTERS
 from cuma.errors import BenchmarkError
@@ -55,7 +55,7 @@ def questionnaires(draw: st.DrawFn) -> Questionnaire:
     replicates = None
     if draw(st.booleans()):
         columns["w1"] = ColumnEntry(role="replicate")
-        replicates = Replicates(kind=draw(st.sampled_from(["brr", "jackknife"])), fay=0.5)
+        replicates = ReplicateWeights(kind=draw(st.sampled_from(["brr", "jackknife"])), fay=0.5)
     rest = [name for name in FIELDS if name not in fields]
     everyone = dict.fromkeys(draw(st.lists(st.sampled_from(rest), max_size=2, unique=True)), "same") if rest else {}
     return Questionnaire(columns=columns, title=draw(texts), group_by=tuple(fields[:2]), everyone=everyone,

@@ -18,13 +18,14 @@ from cuma.data.builders.country_codes import country_of
 from cuma.data.builders.own_people import NOT_KNOWN, check_ids
 from cuma.data.builders.questionnaire import NUMBERED, ColumnEntry, Questionnaire, bin_texts
 from cuma.data.builders.respondent_columns import EMPTY, ColumnCells, FileColumn
-from cuma.errors import BenchmarkError
+from cuma.errors import BenchmarkError, ProfileError
 from cuma.people.absence import is_absent, read_value
 from cuma.people.profiles import FIELDS, Profile
 
 _REPLICATES = "replicate_weights"
 _YEAR = re.compile(r"(?<!\d)(1[89]|2[01])\d\d(?!\d)")
 ABSENT, UNLISTED, UNKNOWN_COUNTRY = "a missing code", "a code that stands nowhere", "a code of no country"
+STRUCTURE = "a list or object written as text"
 
 
 @dataclass(eq=False)
@@ -124,7 +125,7 @@ def _field(
     for number, code in enumerate(cells.texts):
         text, reason = _field_text(column, code, file)
         if text is not None:
-            text, reason = read_value(column.field, text)
+            text, reason = _plain_value(column.field, text)
         if reason is not None:
             why[reason] += int(counts[number])
         if reason == UNLISTED:
@@ -135,6 +136,14 @@ def _field(
         raise BenchmarkError(unmapped(name, cells, unlisted, [*column.options, *column.no_answer], source))
     absent[column.field] = +why
     return texts, cells.coded(places, EMPTY)
+
+
+def _plain_value(field: str, text: str) -> tuple[str | None, str | None]:
+    """As `read_value`; what is no plain text is absent, and says so."""
+    try:
+        return read_value(field, text)
+    except ProfileError:
+        return None, STRUCTURE
 
 
 def _field_text(column: ColumnEntry, code: str, file: FileColumn) -> tuple[str | None, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -81,7 +82,10 @@ def _own_labels(texts: list[str]) -> dict[str, str]:
 def _unprefixed(label: str, code: str) -> str:
     """A label without the code that it begins with."""
     own, bare = label_of(label)
-    return bare if own is not None and (label == code or own == cell_number(code)) else label
+    if own is not None and (label == code or own == cell_number(code)):
+        return bare
+    match = re.match(rf"{re.escape(code)}\s*[.):=]\s+(?=\S)", label)
+    return label[match.end() :] if match else label
 
 
 def _below_zero(labels: Mapping[str, str]) -> set[float]:

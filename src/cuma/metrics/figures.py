@@ -40,8 +40,9 @@ def design_text(design: Mapping[str, Any] | None) -> str:
     if design is None:
         return "No strata or sampling units are known: intervals take people as drawn one by one."
     units, strata, replicates = design["units"], design["strata"], design["replicates"]
-    words = ["people drawn one by one" if units is None else f"{units:,} sampling units"]
-    words[0] += "" if strata is None else f" in {strata:,} strata"
+    drawn = "people drawn one by one" if units is None else f"{units:,} sampling units"
+    drawn += "" if strata is None else f" in {strata:,} strata"
+    words = [] if units is None and strata is None else [drawn]
     words += [f"weights {design['weights']}"] if design["weights"] else []
     words += [f"{replicates['count']} replicate weights ({replicates['kind'].replace('_', ' ')})"] if replicates else []
     text = f"The survey’s design: {', '.join(words)}; intervals and noise floors follow it."

@@ -1,4 +1,4 @@
-"""Which reply people prefer, asked of the real model on data in Community Alignment's form."""
+"""Which reply people prefer, asked of a model on data in Community Alignment's form."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cuma.data.corpus import Corpus
 from cuma.data.surveys.prompts import letter_orders
 from cuma.runs.folder import Run, read_json
 from helpers.make_preferences import community_rows, write_community
+from helpers.paper import write_base
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,14 @@ def test_letters_change_places_and_nothing_else(folder: Path) -> None:
 
 
 def test_a_model_is_asked_from_the_command_line(folder: Path, tmp_path: Path) -> None:
-    words = ["evaluate", "smollm2-135m", "--benchmark", str(folder), "--output-dir", str(tmp_path / "run")]
+    words = [
+        "evaluate",
+        str(write_base(tmp_path / "base")),
+        "--benchmark",
+        str(folder),
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
     other = Run.create(tmp_path / "other", "name: other\n")
     for measure in (["--collapse"], ["--against", str(other.path)], ["--topology"]):  # before any answering
         refused = CliRunner().invoke(app, [*words, *measure])

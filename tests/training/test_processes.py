@@ -24,6 +24,7 @@ from cuma.cli import app
 from cuma.models.backbones import load_backbone
 from cuma.runs.folder import Run
 from helpers import ROOT
+from helpers.paper import write_base
 
 SCRIPT = str(ROOT / "tests" / "helpers" / "gradients.py")
 ALONE = {
@@ -98,10 +99,17 @@ def test_the_balance_loss_counts_and_depends_on_the_parts(gradients: dict[str, G
     assert not torch.allclose(router("dpo-balanced"), router("dpo"), rtol=1e-3)
 
 
-def test_a_batch_of_eight_is_eight_batches_of_one_from_the_command_line(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options of a run of two steps on a tiny model."""
+    base = write_base(tmp_path_factory.mktemp("tiny") / "base")
+    return [*SMALL, f"backbone.model_name_or_path={base}"]
+
+
+def test_a_batch_of_eight_is_eight_batches_of_one_from_the_command_line(tmp_path: Path, small: list[str]) -> None:
     found, logs = [], []
     for batch, parts in ((8, 1), (1, 8)):
-        run = Run.open(trained(tmp_path / f"{batch}x{parts}", batch, parts, SMALL))
+        run = Run.open(trained(tmp_path / f"{batch}x{parts}", batch, parts, small))
         found.append(load_file(run.adapter / "adapter_model.safetensors"))
         logs.append([(row["loss"], row["grad_norm"]) for row in run.stages()[0].read_log() if "loss" in row])
     assert len(logs[0]) == 2
@@ -110,16 +118,15 @@ def test_a_batch_of_eight_is_eight_batches_of_one_from_the_command_line(tmp_path
     assert_close_weights(*found)
 
 
-def test_two_processes_train_and_continue_what_one_would_train(tmp_path: Path) -> None:
-    load_backbone("smollm2-135m")
-    alone = Run.open(trained(tmp_path / "alone", 8, 1, SMALL))
+def test_two_processes_train_and_continue_what_one_would_train(tmp_path: Path, small: list[str]) -> None:
+    alone = Run.open(trained(tmp_path / "alone", 8, 1, small))
     together = tmp_path / "together"
     sizes = ["training.per_device_train_batch_size=4", "training.save_steps=1", "--output-dir", str(together)]
 
     def start() -> str:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-             "-m", "cuma", "train", "quickstart/gss/cuma", *SMALL, *sizes],
+             "-m", "cuma", "train", "quickstart/gss/cuma", *small, *sizes],
             capture_output=True, text=True, timeout=200, check=False,
             env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -144,10 +151,11 @@ def test_two_processes_train_and_continue_what_one_would_train(tmp_path: Path) -
 
 
 @pytest.mark.timeout(600)  # three trainings, each a process of its own
-def test_of_two_that_start_at_the_same_moment_one_trains_and_after_a_kill_the_next_goes_on(tmp_path: Path) -> None:
-    load_backbone("smollm2-135m")
+def test_of_two_that_start_at_the_same_moment_one_trains_and_after_a_kill_the_next_goes_on(
+    tmp_path: Path, small: list[str]
+) -> None:
     folder = tmp_path / "run"
-    options = [*SMALL, "training.max_steps=16", "training.save_steps=2", "training.per_device_train_batch_size=2"]
+    options = [*small, "training.max_steps=200", "training.save_steps=50", "training.per_device_train_batch_size=2"]
     command = [sys.executable, "-W", "ignore", "-m", "cuma", "train", "quickstart/gss/cuma", *options]
     command += ["--output-dir", str(folder)]
     two = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -154,14 +154,14 @@ class DesignExcess:
         replicates = figures[0]
         together, alone = (self._variance(value, moved) for moved in figures[1:])
         student = t.ppf((1 + LEVEL) / 2, self.design.freedom) / norm.ppf((1 + LEVEL) / 2)
-        excess = max(together - alone, 0.0) * self.groups / (self.groups - 1) * student**2
+        excess = max(0.0, together - alone) * self.groups / (self.groups - 1) * student**2
         groups = float(np.nanvar(replicates)) * self.groups / (self.groups - 1)
         return np.asarray(deviations * np.sqrt(1 + excess / groups))
 
     def _variance(self, value: float, replicates: Floats) -> float:
         if self.design.replicates is not None:
             return float(self.design.replicates.variance(replicates, value))
-        return float(np.nanvar(replicates))
+        return float(np.nanvar(replicates)) if np.isfinite(replicates).any() else 0.0
 
 
 def interval(value: float, deviations: Floats | None) -> tuple[float, float] | None:
@@ -243,7 +243,9 @@ def _ends(name: str, estimates: Estimates, scatter: Scatter, excess: DesignExces
     if not METRICS[name].squared:
         return interval(value, _deviations(value, figures, scatter, excess))
     root = float(np.sqrt(value))
-    ends = interval(root, _deviations(root, list(map(np.sqrt, figures)), scatter, excess))
+    # Draws of units may have less than chance gives, which is no distance: 0.
+    roots = [np.sqrt(figures[0]), *(np.sqrt(moved.clip(min=0)) for moved in figures[1:])]
+    ends = interval(root, _deviations(root, roots, scatter, excess))
     return None if ends is None else (max(ends[0], 0.0) ** 2, ends[1] ** 2)
 
 

@@ -81,7 +81,7 @@ def test_gradcheck(form: str, shared: bool, with_offset: bool) -> None:
         return add_mixture_of_lora_(base * 1, hidden, gates, A, B, 2.0, beside if with_offset else None)
 
     inputs = [tensor.requires_grad_(True) for tensor in (base_out, hidden, logits, lora_A, lora_B, offset)]
-    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradcheck(function, inputs, fast_mode=True)  # random projections of all entries
 
 
 def test_it_is_in_place_and_returns_what_it_was_given(form: str) -> None:

@@ -53,6 +53,22 @@ def read_folder_design(
 _LABELS = {"stratum": "strata", "unit": "units"}
 
 
+def drawn_labels(folder: Path, facts: Mapping[str, Any] | None) -> dict[str, tuple[str, str]]:
+    """Each person's id → the survey's own labels of their stratum and unit; {} where it has neither.
+
+    Who lacks a stratum is in one of those who lack it, who lacks a unit is one alone. "" for what nobody has.
+    """
+    if not facts or not (facts.get("strata") or facts.get("units")):
+        return {}
+    table = _table(folder).drop_duplicates(KEY)
+    alone = {"stratum": "", "unit": table[KEY]}
+    stratum, unit = (
+        (name + " " + table[name]).fillna("no " + name + " " + alone[name]) if facts.get(flag) else [""] * len(table)
+        for name, flag in _LABELS.items()
+    )
+    return dict(zip(table[KEY], zip(stratum, unit, strict=True), strict=True))
+
+
 def _table(folder: Path) -> pd.DataFrame:
     files = sorted((folder / FOLDER).glob("*.parquet"))
     if not files:

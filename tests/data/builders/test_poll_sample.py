@@ -65,6 +65,31 @@ def test_a_built_folder_is_the_same_sample(tmp_path: Path) -> None:
     assert (one.design.weights == other.design.weights[order]).all()
 
 
+def test_a_built_folder_keeps_how_people_were_drawn(tmp_path: Path) -> None:
+    units = [f"u{place // 2}" for place in range(60)]
+    file = survey(tmp_path, stratum=["a", "b"] * 30, unit=units)
+    build("own", file, tmp_path / "built", Options())
+    one, other = (read_sample(str(path), (MILK, TEA), None).design for path in (file, tmp_path / "built"))
+    assert other.freedom == pytest.approx(one.freedom)
+    assert other.effective == pytest.approx(one.effective)
+    assert sorted(np.bincount(other.stratum)) == sorted(np.bincount(one.stratum))
+
+
+def test_of_a_survey_file_all_answers_count_and_its_design(tmp_path: Path) -> None:
+    wide = pd.DataFrame({"id": range(60), "h": np.arange(60) % 3, "u": np.arange(60) // 4, "tea": np.arange(60) % 2})
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    (tmp_path / "q.yaml").write_text(
+        "everyone: {country: Peru}\ncolumns:\n  id: {role: person}\n  h: {role: stratum}\n  u: {role: unit}\n"
+        f"  tea: {{role: item, text: {TEA.text!r}, options: {{0: {TEA.options[0]}, 1: {TEA.options[1]}}}}}\n"
+    )
+    options = Options(questionnaire=tmp_path / "q.yaml", all_test=True, rows=10)
+    build("own", tmp_path / "wide.csv", tmp_path / "built", options)
+    found = read_sample(str(tmp_path / "built"), (TEA,), None)
+    assert found.answers[:, 0].tolist() == [0, 1] * 30
+    assert len(np.unique(found.design.stratum)) == 3
+    assert len(set(zip(found.design.stratum.tolist(), found.design.unit.tolist(), strict=True))) == 15 * 3
+
+
 def test_of_the_data_that_a_run_was_trained_on_only_test_people_are_taken(tmp_path: Path) -> None:
     file, built = survey(tmp_path), str(tmp_path / "built")
     build("own", file, Path(built), Options())

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cuma.data.builders.any_file import any_rows
-from cuma.data.builders.base import Ledger
 from cuma.data.builders.built_folder import CARD, file_sum
-from cuma.data.builders.cell_text import cell_text
 from cuma.data.builders.own import understand
-from cuma.data.builders.own_rows import PERSON, WEIGHT
+from cuma.data.builders.own_rows import WEIGHT
 from cuma.data.builders.reading import existing, no_rows
 from cuma.data.catalog import PACKAGED, is_folder, load_benchmark
+from cuma.data.coded_answers import coded_people
 from cuma.data.corpus import Corpus
-from cuma.data.surveys.survey import NO_ANSWER, Question
+from cuma.data.folder_design import drawn_labels
+from cuma.data.surveys.survey import ALL, NO_ANSWER, Question
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.mean_variance import DrawnSample
 from cuma.people.profiles import Profile
@@ -113,7 +112,6 @@ def _of_file(path: Path, trained_on: str | None) -> tuple[list[Answer], list[str
         raise BenchmarkError(f"{path} holds no answers: expected the columns question, options and answer.")
     if not understood.rows:
         raise no_rows(path, understood.ledger)
-    drawn = _how_drawn(path)
     answers = [
         Answer(
             row.person,
@@ -121,7 +119,7 @@ def _of_file(path: Path, trained_on: str | None) -> tuple[list[Answer], list[str
             _question(row.values),
             row.values["answer"],
             1.0 if row.weight is None else row.weight,
-            *drawn.get(row.unit, ("", "")),
+            *row.design,
         )
         for row in understood.rows
     ]
@@ -130,26 +128,39 @@ def _of_file(path: Path, trained_on: str | None) -> tuple[list[Answer], list[str
     return answers, [*odd, *_unchecked(trained_on)]
 
 
-def _how_drawn(path: Path) -> dict[str, tuple[str, str]]:
-    """Each person's stratum and sampling unit, by the id in the file, where the file says them."""
-    found: dict[str, tuple[str, str]] = {}
-    for number, row in enumerate(any_rows(path, Ledger(), lambda name: name in (PERSON, STRATUM, UNIT))):
-        key = cell_text(row.get(PERSON)) or f"row {number}"
-        found.setdefault(key, (cell_text(row.get(STRATUM)), cell_text(row.get(UNIT))))
-    return found
-
-
 def _of_folder(folder: str, trained_on: str | None) -> tuple[list[Answer], list[str]]:
     corpus = Corpus.open(folder)
+    noted = _unchecked(trained_on)
+    tested = trained_on is not None and _same_people(corpus, folder, trained_on)
+    if tested:
+        noted = [f"the run was trained on {folder}: only the people of its test splits are taken"]
+    design = corpus.card.get("design") or {}
+    if design.get("replicates"):
+        noted = [*noted, f"the replicate weights of {folder} are not used here: weights, strata and units are"]
+    drawn = drawn_labels(corpus.path, design)
+    rows = _coded_rows(corpus) if corpus.card.get("answers") == ALL else _survey_rows(corpus)
+    return [_of_row(row, drawn) for split, row in rows if not tested or split in TESTED], noted
+
+
+def _survey_rows(corpus: Corpus) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """(split, row) of every answer."""
     rows = corpus.rows("survey")
     if rows is None:
-        raise BenchmarkError(f"{folder} holds no survey answers. Build them with `cuma data build`.")
-    splits, noted = list(rows), _unchecked(trained_on)
-    if trained_on is not None and _same_people(corpus, folder, trained_on):
-        splits = [split for split in rows if split in TESTED]
-        noted = [f"the run was trained on {folder}: only the people of its test splits are taken"]
-    answers = [_of_row(row) for split in splits for row in rows[split]]
-    return answers, noted
+        raise BenchmarkError(f"{corpus.path} holds no survey answers. Build them with `cuma data build`.")
+    return ((split, row) for split in rows for row in rows[split])
+
+
+def _coded_rows(corpus: Corpus) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The same of a folder whose tables hold all answers, of which its task `survey` has a part."""
+    questions, people = coded_people(corpus.path, corpus.card, "")
+    for person in people.to_dict("records"):
+        for one in questions:
+            if person[one.id] != NO_ANSWER:
+                yield person["split"], person | {"question_id": one.id, "answer": int(person[one.id]), **_asked(one)}
+
+
+def _asked(question: Question) -> dict[str, Any]:
+    return {"question": question.text, "options": question.options, "ordinal": question.ordinal}
 
 
 def _same_people(corpus: Corpus, folder: str, trained_on: str) -> bool:
@@ -179,11 +190,10 @@ def _same_people(corpus: Corpus, folder: str, trained_on: str) -> bool:
     return False
 
 
-def _of_row(row: Mapping[str, Any]) -> Answer:
+def _of_row(row: Mapping[str, Any], drawn: Mapping[str, tuple[str, str]]) -> Answer:
     weight = row.get(WEIGHT)
-    drawn = ("" if row.get(name) is None else str(row[name]) for name in (STRATUM, UNIT))
     own = (row["person_id"], Profile.parse(row["profile"]), _question(row), row["answer"])
-    return Answer(*own, 1.0 if weight is None else weight, *drawn)
+    return Answer(*own, 1.0 if weight is None else weight, *drawn.get(row["person_id"], ("", "")))
 
 
 def _of_benchmark(name: str, trained_on: str | None, seed: int) -> tuple[list[Answer], list[str]]:

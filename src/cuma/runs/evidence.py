@@ -18,6 +18,7 @@ from cuma.runs.anchor_file import NAME as ANCHORS_FILE
 from cuma.runs.anchor_file import anchor_tables
 from cuma.runs.design_file import read_design
 from cuma.runs.folder import Run, read_json
+from cuma.runs.training_log import NO_CURVE, NO_LOG, learning_curve, training_log
 
 Role = Literal["reference", "rival", "control", "anchor"]
 ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
@@ -26,9 +27,6 @@ PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "proba
 PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
 SHARE_COLUMNS = ["group", "seen", "question_id", SHARES]
 NO_PREDICTIONS = pd.DataFrame(columns=PREDICTION_COLUMNS)
-LOGGED = ("loss", "gate_entropy", "effective_experts", "dead_experts", "expert_group_mi")
-NO_CURVE = pd.DataFrame(columns=["step", "seen", "soft_emd", "spread"])
-NO_LOG = pd.DataFrame(columns=["stage", "step", *LOGGED])
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,8 +238,8 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
         predictions=side_rows(predictions).reset_index(drop=True),
         corners=predictions if ITEM_SEEN in predictions else None,
         routing=pd.read_parquet(routing) if routing is not None and routing.exists() else None,
-        curve=_curve(run),
-        log=_log(run),
+        curve=learning_curve(run),
+        log=training_log(run),
         recipe=recipe,
         measurements={} if folder is None else _beside_scores(folder),
         inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
@@ -308,30 +306,6 @@ def _predictions(path: Path) -> pd.DataFrame:
         table[SHARES] = list(map(tuple, table[SHARES]))  # so that tables can be compared
         return table.sort_values(["group", "question_id"], ignore_index=True)
     return table[table["answer"] >= 0].sort_values(["person", "question_id"], ignore_index=True)
-
-
-def _curve(run: Run) -> pd.DataFrame:
-    """The learning curve that the run's first stage logged; when a step was logged twice (a resumed run), the last."""
-    rows = []
-    for record in run.stage("01-sft").read_log():
-        for side, values in record.get("curve", {}).items():
-            rows.append({"step": record["step"], "seen": side == "seen", **values})
-    table = pd.DataFrame(rows, columns=NO_CURVE.columns)
-    table = table.astype({"step": int, "seen": bool, "soft_emd": float, "spread": float})  # None: not defined there
-    table = table.drop_duplicates(["step", "seen"], keep="last")
-    return table.sort_values(["seen", "step"], ascending=[False, True], ignore_index=True)
-
-
-def _log(run: Run) -> pd.DataFrame:
-    """The trainer's own log of all stages; when a step was logged twice (a resumed run), the last."""
-    rows = [
-        {"stage": stage.path.name, "step": record["step"], **{key: record.get(key) for key in LOGGED}}
-        for stage in run.stages()
-        for record in stage.read_log()
-        if any(key in record for key in LOGGED)
-    ]
-    table = pd.DataFrame(rows, columns=NO_LOG.columns).astype(dict.fromkeys(LOGGED, float))
-    return table.drop_duplicates(["stage", "step"], keep="last").sort_values(["stage", "step"], ignore_index=True)
 
 
 def _people(methods: Sequence[Method]) -> pd.DataFrame:

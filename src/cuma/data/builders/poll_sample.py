@@ -156,10 +156,10 @@ def _coded_rows(corpus: Corpus) -> Iterable[tuple[str, Mapping[str, Any]]]:
     for person in people.to_dict("records"):
         for one in questions:
             if person[one.id] != NO_ANSWER:
-                yield person["split"], person | {"question_id": one.id, "answer": int(person[one.id]), **_asked(one)}
+                yield person["split"], person | {"question_id": one.id, "answer": int(person[one.id]), **_wording(one)}
 
 
-def _asked(question: Question) -> dict[str, Any]:
+def _wording(question: Question) -> dict[str, Any]:
     return {"question": question.text, "options": question.options, "ordinal": question.ordinal}
 
 

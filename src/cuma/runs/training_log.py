@@ -12,7 +12,7 @@ NO_LOG = pd.DataFrame(columns=["stage", "step", *LOGGED])
 
 
 def learning_curve(run: Run) -> pd.DataFrame:
-    """step, seen, soft_emd, spread: what the first stage logged; of a step that was logged twice (resumed), the last."""
+    """step, seen, soft_emd, spread: what the first stage logged; of a step logged twice (resumed), the last."""
     rows = []
     for record in run.stage("01-sft").read_log():
         for side, values in record.get("curve", {}).items():

@@ -101,14 +101,21 @@ def page(source: Path, found: dict[str, Any]) -> RenderableType:
         parts += ["", fields_table(found["profile_fields"], found["rows_usable"])]
     if found["questions"]:
         parts += ["", _questions(found["questions"])]
-    for title, key in (("Cannot be used", "dropped"), ("Odd, but usable", "noted")):
+    parts += reasons_tables(found, "Cannot be used")
+    parts += [Text(f"Warning: {warning}", style="yellow") for warning in found["warnings"]]
+    return Group(*parts)
+
+
+def reasons_tables(found: dict[str, Any], dropped: str) -> list[RenderableType]:
+    """A table of what was dropped, under that title, and one of what was odd, each where there is any."""
+    parts: list[RenderableType] = []
+    for title, key in ((dropped, "dropped"), ("Odd, but usable", "noted")):
         if found[key]:
             table = Table("Why", "Times", title=title, title_justify="left")
             for reason, times in found[key].items():
                 table.add_row(Text(reason), f"{times:,}")
             parts += ["", table]
-    parts += [Text(f"Warning: {warning}", style="yellow") for warning in found["warnings"]]
-    return Group(*parts)
+    return parts
 
 
 def fields_table(fields: dict[str, dict[str, Any]], people: int) -> Table:

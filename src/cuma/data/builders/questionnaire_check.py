@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cuma.data.builders.check import fields_table
+from cuma.data.builders.check import fields_table, reasons_tables
 from cuma.data.builders.own_survey import SurveyFile
 from cuma.data.builders.respondents import group_fields
 from cuma.data.surveys.survey import NO_ANSWER
@@ -100,12 +100,7 @@ def survey_page(source: Path, survey: SurveyFile) -> RenderableType:
     parts: list[RenderableType] = [head, "", _items(found)]
     if found["profile_fields"]:
         parts += ["", fields_table(found["profile_fields"], found["usable"])]
-    for title, key in (("Cells that are no answer", "dropped"), ("Odd, but usable", "noted")):
-        if found[key]:
-            table = Table("Why", "Times", title=title, title_justify="left")
-            for reason, times in found[key].items():
-                table.add_row(Text(reason), f"{times:,}")
-            parts += ["", table]
+    parts += reasons_tables(found, "Cells that are no answer")
     return Group(*parts)
 
 

@@ -21,7 +21,7 @@ from cuma.data.builders.questionnaire_file import plain
 from cuma.data.builders.respondent_columns import ColumnCells
 from cuma.data.builders.respondent_file import open_respondents, read_cells
 from cuma.data.builders.scales import in_scale_order, is_ordinal
-from cuma.data.builders.seen_column import MANY, Seen, seen_column
+from cuma.data.builders.seen_column import MANY, SeenColumn, seen_column
 from cuma.data.surveys.prompts import LETTERS
 from cuma.people.absence import is_absent
 from cuma.recipes import strict_yaml
@@ -68,12 +68,12 @@ def draft(path: Path, codebook: Path | None = None) -> tuple[Questionnaire, Ledg
 # --- roles -----------------------------------------------------------------------------------------------------------
 
 
-def _kinds(seen: list[Seen]) -> tuple[dict[str, Words], dict[str, str]]:
+def _kinds(seen: list[SeenColumn]) -> tuple[dict[str, Words], dict[str, str]]:
     """Column → what it looks like; and of those that look like another's role, why they are left out.
 
     One column a role or field: the one that looks most like it, then the first.
     """
-    best: dict[tuple[str, str], tuple[int, Seen, Words]] = {}
+    best: dict[tuple[str, str], tuple[int, SeenColumn, Words]] = {}
     alike: dict[str, str] = {}
     for one in seen:
         scored = [(likeness(words, one.name, one.file.label), words) for words in KINDS]
@@ -91,7 +91,7 @@ def _kinds(seen: list[Seen]) -> tuple[dict[str, Words], dict[str, str]]:
     return found, {name: why for name, why in lost.items() if name not in found}
 
 
-def _fits(one: Seen, words: Words) -> bool:
+def _fits(one: SeenColumn, words: Words) -> bool:
     """Whether a column's cells can be what its name says."""
     distinct, rows = len(one.cells.texts), len(one.cells.codes)
     if words.role == "person":
@@ -105,7 +105,7 @@ def _fits(one: Seen, words: Words) -> bool:
     return 0 < distinct <= MANY
 
 
-def _column(one: Seen, words: Words | None) -> ColumnEntry:
+def _column(one: SeenColumn, words: Words | None) -> ColumnEntry:
     if words is not None and words.role not in ("profile", "language"):
         return ColumnEntry(role=words.role, text=one.text or None, guessed=(_why(one, words),))
     if words is not None and words.role == "language":
@@ -117,12 +117,12 @@ def _column(one: Seen, words: Words | None) -> ColumnEntry:
     return _ignored(one, reason) if reason else _item(one)
 
 
-def _why(one: Seen, words: Words) -> str:
+def _why(one: SeenColumn, words: Words) -> str:
     by = "name" if words.names.fullmatch(one.name.casefold()) else "label"
     return f"role: by the column's {by}"
 
 
-def _ignored(one: Seen, why: str) -> ColumnEntry:
+def _ignored(one: SeenColumn, why: str) -> ColumnEntry:
     """What is left out; with few codes they are kept, so that another role is one word away."""
     small = len(one.options) <= len(LETTERS)
     options = {code: text or code for code, text in one.options.items()} if small else {}
@@ -131,7 +131,7 @@ def _ignored(one: Seen, why: str) -> ColumnEntry:
     return replace(made, options=_wordings(options), no_answer=known)
 
 
-def _not_asked(one: Seen) -> str:
+def _not_asked(one: SeenColumn) -> str:
     """Why a column is no item; "" if it may be one."""
     present = [text for text in one.cells.texts if text not in one.no_answer]
     if not present:
@@ -155,13 +155,13 @@ def _not_asked(one: Seen) -> str:
     return ""
 
 
-def _range(one: Seen) -> tuple[float, float] | None:
+def _range(one: SeenColumn) -> tuple[float, float] | None:
     """Lowest and highest number, without codes such as 998."""
     numbers = [n for t in one.cells.texts if t not in (*one.no_answer, *_HIGH) and (n := cell_number(t)) is not None]
     return (min(numbers), max(numbers)) if numbers else None
 
 
-def _profile(one: Seen, words: Words) -> ColumnEntry:
+def _profile(one: SeenColumn, words: Words) -> ColumnEntry:
     made = ColumnEntry(role="profile", field=words.field, text=one.text or None, guessed=(_why(one, words),))
     no_answer = dict(one.no_answer)
     options = dict(one.options)
@@ -190,7 +190,7 @@ def _profile(one: Seen, words: Words) -> ColumnEntry:
     return replace(made, no_answer=no_answer)
 
 
-def _item(one: Seen) -> ColumnEntry:
+def _item(one: SeenColumn) -> ColumnEntry:
     notes = list(one.notes)
     text = one.text
     if not text:
@@ -221,7 +221,7 @@ def _item(one: Seen) -> ColumnEntry:
     )
 
 
-def _options(one: Seen) -> tuple[dict[str, str], bool, list[str]]:
+def _options(one: SeenColumn) -> tuple[dict[str, str], bool, list[str]]:
     """Code → option, whether they are a scale, and what was guessed."""
     bare_codes = [code for code, text in one.options.items() if not text]
     if not one.labelled:
@@ -245,7 +245,7 @@ def _options(one: Seen) -> tuple[dict[str, str], bool, list[str]]:
     return options, False, ["ordinal: no scale that is known by its words"]
 
 
-def _filled(one: Seen) -> dict[str, str]:
+def _filled(one: SeenColumn) -> dict[str, str]:
     """The options with whole numbers between the first and the last that nobody chose."""
     numbers = [cell_number(code) or 0.0 for code in one.options]
     low, high = min(numbers), max(numbers)

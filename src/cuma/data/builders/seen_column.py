@@ -18,7 +18,7 @@ MANY = 300
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenColumn:
     """A column as the file has it, read and not yet judged."""
 
     file: FileColumn
@@ -39,7 +39,7 @@ class Seen:
         return self.file.name
 
 
-def seen_column(column: FileColumn, cells: ColumnCells, entry: Entry) -> Seen:
+def seen_column(column: FileColumn, cells: ColumnCells, entry: Entry) -> SeenColumn:
     """A column with its codes sorted into answers and others. entry: what a codebook says of it."""
     present = cells.texts
     labels = {**column.labels, **entry.options}
@@ -62,7 +62,7 @@ def seen_column(column: FileColumn, cells: ColumnCells, entry: Entry) -> Seen:
     notes = [f"no_answer: {', '.join(guessed[:6])}: by label or sign"] if guessed else []
     rest = [text for text in present if text not in no_answer]
     numeric = bool(rest) and all(cell_number(text) is not None for text in rest)
-    return Seen(
+    return SeenColumn(
         file=column,
         cells=cells,
         options=_in_order(options, numeric),

@@ -29,7 +29,7 @@ def corner_listing(evidence: Evidence) -> Listing | None:
         return None
     labels = {method.name: method.label for method in evidence.methods}
     reference = evidence.reference.name if evidence.reference and evidence.reference.name in tables else None
-    found = score_many(tables, evidence.questions, reference=reference)
+    found = score_many(tables, evidence.questions, reference=reference, design=evidence.design)
     parts = {name: scores["corners"] for name, scores in found["scores"].items()}
     first = next(iter(parts.values()))
     shown = [corner for corner in CORNERS if any(corner in corners for corners in parts.values())]

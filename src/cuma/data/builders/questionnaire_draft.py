@@ -170,7 +170,8 @@ def _profile(one: SeenColumn, words: Words) -> ColumnEntry:
             no_answer[code] = text
             del options[code]
     if words.source == "birth_year":
-        return replace(made, source="birth_year", no_answer=no_answer)
+        note = "source: ages need the year of the interview, by a column of the role wave or everyone: {year: '2020'}"
+        return replace(made, source="birth_year", no_answer=no_answer, guessed=(*made.guessed, note))
     if words.field == "age":
         told = {code: re.sub(r"(?i)^age\s+", "", text) for code, text in options.items() if text and text != code}
         return replace(made, options=_wordings(told), no_answer=no_answer)

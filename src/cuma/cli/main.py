@@ -74,4 +74,4 @@ def _group(verbs: dict[str, Callable[..., Any]], **settings: Any) -> typer.Typer
 
 app = _group(VERBS)
 app.callback()(options)
-app.add_typer(_group(DATA_VERBS, help="Benchmarks and your own data: build, check, look."), name="data")
+app.add_typer(_group(DATA_VERBS, help="Benchmarks and your own data: draft, build, check, look."), name="data")

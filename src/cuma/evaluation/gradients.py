@@ -77,7 +77,8 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
 def _groups(survey: Survey) -> list[str]:
     """Seen groups with a training person for every batch, the largest first, then by name."""
     trained = survey.people[survey.people["part"] == "train"]
-    respondents = trained[(trained[[question.id for question in survey.questions]] != NO_ANSWER).any(axis=1)]
+    items = [question.id for question in survey.with_roles(("seen",))]
+    respondents = trained[(trained[items] != NO_ANSWER).any(axis=1)]
     sizes = respondents["group"].value_counts()
     names = [group.id for group in survey.groups if group.role == "seen" and sizes.get(group.id, 0) >= N_BATCHES]
     names = sorted(names, key=lambda name: (-sizes[name], name))[:MAX_GROUPS]
@@ -97,13 +98,14 @@ def _batches(survey: Survey, group: str, seed: int, in_prompt: bool) -> list[lis
     profile = next(one.profile for one in survey.groups if one.id == group)
     members = survey.people[(survey.people["group"] == group) & (survey.people["part"] == "train")]
     dealt = np.random.default_rng([seed, 2]).permutation(len(members)) % N_BATCHES
+    questions = survey.with_roles(("seen",))
     batches = []
     for number in range(N_BATCHES):
         people = members[dealt == number]
-        drawn = np.random.default_rng([seed, 3, number]).permutation(len(survey.questions))[:MAX_QUESTIONS]
+        drawn = np.random.default_rng([seed, 3, number]).permutation(len(questions))[:MAX_QUESTIONS]
         rows = []
         for place in sorted(drawn):
-            question = survey.questions[place]
+            question = questions[place]
             answers = people.loc[people[question.id] != NO_ANSWER, question.id]
             if len(answers):
                 orders = letter_orders(len(question.options))

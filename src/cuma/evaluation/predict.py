@@ -15,6 +15,7 @@ from cuma.answering.letters import SurveyTokens, answer_logits, mean_over_orders
 from cuma.data.surveys.cells import NO_GROUP
 from cuma.data.surveys.survey import NO_ANSWER, WEIGHT, Survey
 from cuma.evaluation.answer_log import AnswerLog, distinct
+from cuma.metrics.corners import ITEM_SEEN
 from cuma.people.profile_table import ProfileTable
 
 if TYPE_CHECKING:
@@ -126,8 +127,12 @@ def for_people(cells: pd.DataFrame, survey: Survey, part: str, unsteered: pd.Dat
     long = long[long["answer"] != NO_ANSWER]
     table = long.merge(cells, on=["group", "question_id"], how="inner", validate="many_to_one")
     table["seen"] = table["group"].map(seen)
+    items = {question.id: question.role == "seen" for question in survey.questions}
+    if not all(items.values()):
+        table[ITEM_SEEN] = table["question_id"].map(items)
     table["n"] = table.groupby(["group", "question_id"])["person"].transform("size")
     columns = ["person", "group", "seen", "question_id", "answer", "probabilities", "option_mass", "n", *weight]
+    columns += [ITEM_SEEN] if ITEM_SEEN in table else []
     if unsteered is not None:
         table["unsteered"] = table["question_id"].map(unsteered.set_index("question_id")["probabilities"])
         columns.append("unsteered")

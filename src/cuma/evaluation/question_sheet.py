@@ -81,7 +81,7 @@ def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
 
 def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
     cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
-    rows = cells + (unsteered_rows(survey.questions) if steers(recipe) else [])
+    rows = cells + (unsteered_rows(survey.with_roles(TEST_ROLES)) if steers(recipe) else [])
 
     def write(
         folder: Path, predicted: list[np.ndarray], routing: pd.DataFrame | None, protocol: Mapping[str, Any]

@@ -165,7 +165,7 @@ def _open_questions(survey: Survey) -> list[dict[str, Any]]:
         }
         for group in survey.groups
         if group.role in TEST_ROLES
-        for question in survey.questions
+        for question in survey.with_roles(TEST_ROLES)
     ]
 
 

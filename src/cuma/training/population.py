@@ -18,7 +18,7 @@ FREE_TEXT = ("description",)
 
 
 def population(survey: Survey, part: str, roles: tuple[str, ...]) -> dict[str, Any]:
-    """What run.json records of the people of one part in groups with one of `roles`.
+    """What run.json records of the people of one part in groups with one of `roles`, and of the questions with one.
 
     Returns:
         questions: as in scores.json. people: how many; None if there are fewer than 11. groups: label → people, without
@@ -31,7 +31,7 @@ def population(survey: Survey, part: str, roles: tuple[str, ...]) -> dict[str, A
     sizes = {label: int(counted.get(label, 0)) for label in wanted}
     total = sum(sizes.values())
     people = total if total >= MIN_PEOPLE else None
-    return {**_record(survey.questions, list(wanted.values()), sizes), "people": people}
+    return {**_record(survey.with_roles(roles), list(wanted.values()), sizes), "people": people}
 
 
 def population_of_shares(shares: Shares) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuma.data.builders.base import Ledger, Options
-from cuma.data.builders.item_families import item_families
 from cuma.data.builders.person_splits import UNSEEN
 from cuma.data.builders.share_splits import CORNERS, HELD_CELLS, ShareSplit, split_shares
+from cuma.data.surveys.item_families import item_families
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from cuma.data.builders.cell_text import cell_number
+from cuma.data.surveys.splits import lot
 from cuma.errors import BenchmarkError, suggestion
 from cuma.people.profiles import FIELDS, Profile
 
@@ -14,12 +14,6 @@ SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 """Of the people of every group."""
 UNSEEN = "unseen"
 Row = TypeVar("Row")
-
-
-def lot(name: str, seed: int, purpose: str = "split") -> float:
-    """A number in [0, 1) that belongs to a name, a seed and a purpose, on every machine."""
-    digest = hashlib.sha256(f"{purpose}\0{seed}\0{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def assign(people: Mapping[str, str], seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, str]:

@@ -16,8 +16,9 @@ from datasets.table import InMemoryTable
 from tqdm.auto import tqdm
 
 from cuma.data.builders.base import SPLITS, TASKS, Ledger, Options, Task, message, who
-from cuma.data.builders.person_splits import SHARES, UNSEEN, assign, check_holdout, draw, held_out, lot
+from cuma.data.builders.person_splits import SHARES, UNSEEN, assign, check_holdout, draw, held_out
 from cuma.data.surveys.prompts import LETTERS
+from cuma.data.surveys.splits import lot
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
 

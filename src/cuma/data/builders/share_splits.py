@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cuma.data.builders.base import Ledger, Options
-from cuma.data.builders.item_families import item_families
-from cuma.data.builders.person_splits import UNSEEN, check_holdout, held_out, lot
+from cuma.data.builders.person_splits import UNSEEN, check_holdout, held_out
+from cuma.data.surveys.item_families import item_families
+from cuma.data.surveys.item_splits import HELD_ITEMS, item_splits
+from cuma.data.surveys.splits import lot
 from cuma.errors import BenchmarkError
 from cuma.metrics.corners import corner_of
 from cuma.people.profiles import Profile
 
-HELD_ITEMS = 0.1
-"""Share of the items in the test, unless --holdout-items says otherwise."""
-VALIDATION_ITEMS = 0.1
-"""Share of the items in the validation split."""
 HELD_CELLS = 0.1
 """Share of the cells of seen items and seen groups that are kept out of training for the test."""
 QUESTION_SPLIT = "question_split"
@@ -61,7 +59,7 @@ def split_shares(
     share = HELD_ITEMS if options.holdout_items is None else options.holdout_items
     asked = {question: items[question] for question, _ in cells}
     family_of, divided = item_families(asked)
-    item_split = _item_splits(family_of, share, options.seed)
+    item_split = item_splits(family_of, share, options.seed)
     unseen = _held_out_groups(profiles, options)
     trained = [cell for cell in cells if item_split[cell[0]] == "train" and cell[1] not in unseen]
     kept_out = _held_out_cells(trained, options.seed)
@@ -86,31 +84,6 @@ def split_shares(
         CORNERS: dict(sorted(corners.items())),
     }
     return ShareSplit(splits, item_split, facts)
-
-
-def _item_splits(family_of: Mapping[str, str], share: float, seed: int) -> dict[str, str]:
-    """Whole families by lot: test, then validation, then train. One family alone trains."""
-    sizes = Counter(family_of.values())
-    waiting = sorted(sizes, key=lambda family: (lot(family, seed, "items"), family))
-    split_of: dict[str, str] = {}
-    for split, part in (("test", share), ("validation", VALIDATION_ITEMS if share < 1 - VALIDATION_ITEMS else 0.0)):
-        for family in _filled(waiting, sizes, part * len(family_of), most=len(waiting) - 1):
-            split_of[family] = split
-            waiting.remove(family)
-    return {item: split_of.get(family, "train") for item, family in family_of.items()}
-
-
-def _filled(waiting: Sequence[str], sizes: Mapping[str, int], target: float, most: int) -> list[str]:
-    """Families in order, each that still fits, up to `target` items; the first of the smallest ones if none fits."""
-    taken: list[str] = []
-    room = round(target) or (1 if target else 0)
-    for family in waiting:
-        if sizes[family] <= room and len(taken) < most:
-            taken.append(family)
-            room -= sizes[family]
-    if not taken and target >= 0.5 and most > 0:
-        taken = [min(waiting, key=lambda family: sizes[family])]
-    return taken
 
 
 def _held_out_groups(profiles: Mapping[str, Iterable[Profile]], options: Options) -> set[str]:

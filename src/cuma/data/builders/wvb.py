@@ -13,12 +13,13 @@ from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
 from cuma.data.builders.base import MESSAGES, SPLITS, TASKS, WHO, Built, Ledger, Options, Task, message
-from cuma.data.builders.person_splits import UNSEEN, check_holdout, draw, held_out, lot
+from cuma.data.builders.person_splits import UNSEEN, check_holdout, draw, held_out
 from cuma.data.builders.reading import existing
 from cuma.data.builders.wvb_codes import FIELDS, PROFILE_COLUMNS
 from cuma.data.builders.wvb_reading import Respondents, probe_people, read
 from cuma.data.builders.wvb_scales import Metadata, Scale, read_metadata
 from cuma.data.surveys.prompts import LETTERS, NO_PERSONA
+from cuma.data.surveys.splits import lot
 from cuma.people.profiles import Profile
 
 LICENCE = (

@@ -37,7 +37,7 @@ def survey_answers(
     Args:
         survey: the benchmark.
         part: "train", "validation" or "test".
-        roles: of the groups.
+        roles: of the groups, and of the questions.
         profile_in_prompt: whether the profile's sentence is the system message, or the prompt says nothing about it.
         seed: of the orders.
         weighted: rows carry survey weights; without, every weight is 1.
@@ -65,7 +65,7 @@ def survey_answers(
     groups = {group.id: group for group in survey.groups if group.role in roles}
     people = survey.people[(survey.people["part"] == part) & survey.people["group"].isin(list(groups))]
     rows: list[dict[str, Any]] = []
-    for question in survey.questions:
+    for question in survey.with_roles(roles):
         orders = letter_orders(len(question.options))
         answered = people[people[question.id] != NO_ANSWER]
         drawn = rng.integers(len(orders), size=len(answered))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -75,6 +76,7 @@ def assemble(
         "dropped": sieve.dropped,
         "kept": len(people),
         **_sizes(groups, people),
+        **_items(questions),
         "seed": seed,
         "code_version": cuma.__version__,
     }
@@ -93,6 +95,12 @@ def _sizes(groups: tuple[Group, ...], people: pd.DataFrame) -> dict:
             if role in table.index
         },
     }
+
+
+def _items(questions: Iterable[Question]) -> dict:
+    """Items per role, where some are held out."""
+    sizes = Counter(question.role for question in questions)
+    return {"items": {role: sizes[role] for role in ROLES}} if set(sizes) - {"seen"} else {}
 
 
 def role_sizes(groups: int, usual: Mapping[Role, int], *, test: bool = True) -> dict[Role, int]:

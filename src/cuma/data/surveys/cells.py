@@ -36,7 +36,7 @@ def survey_cells(
     weighted: bool = False,
     profile_of: Callable[[Group], Profile] = full_profile,
 ) -> Dataset:
-    """The cells of one part of the people, over all groups with one of `roles`.
+    """The cells of one part of the people, over all groups and questions with one of `roles`.
 
     profile_in_prompt: whether the profile's sentence is the system message, or the prompt says nothing about it.
     weighted: people count with their survey weights.

@@ -33,7 +33,7 @@ class Exemplars:
         Raises:
             BenchmarkError: the group has fewer training answers than k; a held-out group has none.
         """
-        questions = {question.id: question for question in self.survey.questions}
+        questions = {question.id: question for question in self.survey.with_roles(("seen",))}
         members = self._people.get(group, self.survey.people.iloc[:0])
         said = [(name, answer) for name in questions for answer in members[name].to_numpy() if answer != NO_ANSWER]
         if len(said) < self.count:

@@ -6,6 +6,7 @@ and a held-out group is held out whole, so "unseen" means that no member of the 
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterable, Mapping
 
@@ -77,3 +78,9 @@ def beyond_cap(people: pd.DataFrame, cap: int, seed: int) -> pd.Series:
 def group_stream(label: str, seed: int) -> np.random.Generator:
     """A random stream that belongs to one label and one seed, on every machine and in every process."""
     return np.random.default_rng([seed, 1, zlib.crc32(label.encode())])
+
+
+def lot(name: str, seed: int, purpose: str = "split") -> float:
+    """A number in [0, 1) that belongs to a name, a seed and a purpose, on every machine."""
+    digest = hashlib.sha256(f"{purpose}\0{seed}\0{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

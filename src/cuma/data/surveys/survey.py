@@ -14,7 +14,8 @@ from cuma.metrics.design import Design
 from cuma.people.profiles import Profile
 
 Role = Literal["seen", "validation", "test"]
-"""What a group is for: its people train the model, or it is held out whole for tuning, or for the final test."""
+"""What a group is for: its people train the model, or it is held out whole for tuning, or for the final test. An item
+likewise."""
 Part = Literal["train", "validation", "test"]
 """What a person is for. People of a held-out group are all in the part of the group's role."""
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -43,6 +44,8 @@ class Question:
     """The answers, in the survey's own order."""
     ordinal: bool
     """Whether the options are steps on a scale; if not, they are mere names."""
+    role: Role = "seen"
+    """What the item is for, as of a group: it is trained on, or held out whole."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ class Survey:
         """How many people of one part gave each answer, or with `weighted` the sum of their survey weights.
 
         Returns columns `group`, `question_id`, `counts` (array [options] of int64, or of float with weights, in the
-        order of `options`), one row for every group with one of `roles` and every question, in the order of `groups`
-        and `questions`. A cell that nobody answered is there, with zeros. Raises `BenchmarkError` for weights that
-        the survey does not have.
+        order of `options`), one row for every group and question that both have one of `roles`, in the order of
+        `groups` and `questions`. A cell that nobody answered is there, with zeros. Raises `BenchmarkError` for weights
+        that the survey does not have.
         """
         if weighted:
             self.require_weights()
@@ -118,12 +121,16 @@ class Survey:
             if group.role not in roles:
                 continue
             members = by_group.get(group.id, people.iloc[:0])
-            for question in self.questions:
+            for question in self.with_roles(roles):
                 answered = members[members[question.id] != NO_ANSWER]
                 weights = answered[WEIGHT] if weighted else None
                 counts = np.bincount(answered[question.id], weights, minlength=len(question.options))
                 rows.append((group.id, question.id, counts))
         return pd.DataFrame(rows, columns=["group", "question_id", "counts"])
+
+    def with_roles(self, roles: Collection[str]) -> tuple[Question, ...]:
+        """The questions with one of `roles`."""
+        return tuple(question for question in self.questions if question.role in roles)
 
     def require_weights(self) -> None:
         """Raises `BenchmarkError` if the survey has no weights."""

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuma.data.builders.item_families import NEAR, item_families
+from cuma.data.surveys.item_families import NEAR, item_families
 
 GOOD = ("Very good", "Somewhat good", "Somewhat bad", "Very bad")
 FAVOUR = "Please tell me if you have a favorable or an unfavorable opinion of {}"

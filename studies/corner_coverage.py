@@ -108,7 +108,7 @@ ENDS = ("value", "low", "high")
 
 
 def _covered(rows: np.ndarray) -> dict[str, float]:
-    """rows [worlds, 3]: value, low, high. Beside the coverage, the mean width over that of a perfect normal interval."""
+    """rows [worlds, 3]: value, low, high. width: the mean, over that of a normal interval of the true scatter."""
     truth, known = rows[:, 0].mean(), rows[np.isfinite(rows[:, 1])]
     held = (known[:, 1] <= truth) & (known[:, 2] >= truth)
     width = (known[:, 2] - known[:, 1]).mean() / (2 * 1.96 * rows[:, 0].std(ddof=1))

@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import t
 
 from cuma.metrics import break_down, compare, score, score_many
-from cuma.metrics.corners import CORNERS, ITEM_SEEN, corner_of, corner_rows, side_rows
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares
+from cuma.metrics.corners import CORNERS, ITEM_SEEN, corner_of, corner_rows, side_rows
 from cuma.metrics.item_samples import items_of_people
 from cuma.metrics.items import Item
 from cuma.metrics.measure import measure
@@ -128,14 +128,17 @@ def test_intervals_of_crossed_effects_are_those_of_the_formula(sizes: tuple[floa
 def test_every_metric_left_without_an_item_is_that_of_the_other_items() -> None:
     """Of people, where metrics of pooled answers and of pairs of groups are measured from sums."""
     questions, table = world(False)
-    whole = {question.id: score(table[table["question_id"] != question.id].drop(columns=ITEM_SEEN),
-                                [q for q in questions if q != question], draws=0)["seen"] for question in questions}  # fmt: skip
-    people, predictions_ = read_parts(table.drop(columns=ITEM_SEEN), questions)["seen"]
+    plain = table.drop(columns=ITEM_SEEN)
+    whole = {}
+    for question in questions:
+        others = [other for other in questions if other != question]
+        whole[question.id] = score(plain[plain["question_id"] != question.id], others, draws=0)["seen"]
+    people, predictions_ = read_parts(plain, questions)["seen"]
     cells, floors = Cells.of(people), cell_floors(people, 0)
     shares = cell_shares(cells, PersonFigures.of(people, predictions_), floors)
     chance = np.array([chance_diversity(counts, seed=(0, q)) for q, counts in enumerate(people.effective_counts)])
     zero = dict.fromkeys(measure(shares, np.ones((len(people.groups), 1))), 0.0)
-    together, _ = items_of_people(people, predictions_, cells, shares, chance, zero)
+    together, _ = items_of_people(people, predictions_, cells.observed, shares, chance, zero)
     for name in set(zero) - set(NOT_EXACT):
         each = np.array([whole[question.id][name]["value"] for question in questions], dtype=float)
         assert together[name] == pytest.approx(np.sqrt(5 / 6) * (each - each.mean()), abs=1e-9), name

@@ -52,12 +52,16 @@ def test_the_table_says_sizes_floors_figures_and_differences(runs: list[Path]) -
     assert listing.headings == ("", "Seen items · seen groups", "Unseen items · seen groups",
                                 "Seen items · unseen groups", "Unseen items · unseen groups")  # fmt: skip
     rows = {row[0]: row[1:] for row in listing.rows}
-    assert rows["Cells"] == ("48 (6 groups, 8 items)", "24 (6 groups, 4 items)", "32 (4 groups, 8 items)",
-                             "16 (4 groups, 4 items)")  # fmt: skip
+    assert rows["Cells"] == (
+        "48: 8 items, 6 groups, 1,200 people", "24: 4 items, 6 groups, 1,200 people",
+        "32: 8 items, 4 groups, 800 people", "16: 4 items, 4 groups, 800 people",
+    )  # fmt: skip
     assert all(0.01 < float(text) < 0.04 for text in rows["Noise floor: a perfect model"])
     assert all(abs(float(text.split()[0]) - 0.06) < 0.005 and "[" in text for text in rows["Cuma"])
     assert all(text.startswith("+0.100 [+0.1") for text in rows["Lora − Cuma"])
-    assert "items and groups are drawn" in listing.note
+    assert all("p <0.001" in text or "p 0." in text for text in rows["Lora − Cuma"])
+    assert "Seen items · unseen groups: A question that was trained on, put to new groups" in listing.note
+    assert "other items and other groups might have been drawn" in listing.note
 
 
 def test_the_page_begins_with_it_and_keeps_its_own_tables(runs: list[Path], tmp_path: Path) -> None:
@@ -71,10 +75,10 @@ def test_a_card_and_a_terminal_have_the_same_figures(runs: list[Path]) -> None:
     scores = read_json(runs[0] / "evaluations" / "made-000000000000" / "scores.json")
     headings, rows = corner_rows_of(scores)
     assert len(headings) == 5
-    assert [row[0] for row in rows] == ["Cells", "Soft EMD ↓", "Noise floor"]
+    assert [row[0] for row in rows] == ["Cells", "Noise floor: a perfect model", "Soft EMD ↓"]
     evidence = corner_listing(read_evidence(runs[:1]))
     assert evidence is not None
-    assert rows[1][1:] == next(row for row in evidence.rows if row[0] == "Cuma")[1:]
+    assert rows[2][1:] == next(row for row in evidence.rows if row[0] == "Cuma")[1:]
     assert corner_rows_of({"seen": {}}) == ((), ())
 
 

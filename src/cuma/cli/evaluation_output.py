@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,24 +97,55 @@ def _print_corners(scores: dict[str, Any]) -> None:
     headings, rows = corner_rows_of(scores)
     if not rows:
         return
-    table = Table(*headings, title="By what was new (soft EMD)", title_justify="left")
+    _print_table("By what was new (soft EMD; items and groups drawn)", headings, rows)
+    for name in scores["corners"]:
+        if name.capitalize() not in headings:
+            typer.echo(f"{name.capitalize()}: fewer than {MIN_PEOPLE} people, too few to show.")
+    _print_nearness(scores)
+
+
+def _print_nearness(scores: dict[str, Any]) -> None:
+    """Soft EMD of the unseen items that are near to one of training, and of the others; scores.json has all items."""
+    from cuma.reports.item_table import WAYS, half_columns
+
+    ways = scores.get("by_nearness", {})
+    for way, halves in ways.items():
+        columns, rows = half_columns(halves)
+        if columns:
+            figures = (estimate_text(halves[half][corner]["soft_emd"]) for half, corner in columns)
+            headings = ("", *(f"{half.capitalize()} · {corner.partition(' · ')[2]}" for half, corner in columns))
+            title = f"Unseen items, near to and far from items of training ({WAYS[way]})"
+            _print_table(title, headings, [*rows, ("Soft EMD ↓", *figures)])
+    if ways and "meaning" not in ways:
+        typer.echo("How near unseen items are by meaning is not known: the recipe’s encoder is not on this machine.")
+
+
+def _print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*headings, title=title, title_justify="left")
     for cells in rows:
         table.add_row(*cells)
     Console().print(table)
 
 
 def print_differences(result: dict[str, Any]) -> None:
-    """Soft EMD of this run minus each other's, with Holm's p. result: what differences.json holds; a side
-    of few people is left out where `n` says how many there are."""
-    table = Table("Against", "Groups", "Soft EMD, this minus that", "p", "p (Holm)", title=None)
-    compared = {side for sides in result["differences"].values() for side in sides}
-    shown = _shown_sides(_sizes(result, compared))
-    for name, sides in result["differences"].items():
-        parts = {side: sides[side] for side in shown if side in sides} | sides.get("corners", {})
-        for side, metrics in parts.items():
+    """Soft EMD of this run minus each other's, with Holm's p; by what was new, where that is known. result: what
+    differences.json holds; a part of few people is left out where its `n` says how many there are."""
+    table = Table("Against", "On", "Soft EMD, this minus that", "p", "p (Holm)", title=None)
+    compared = {side for sides in result["differences"].values() for side in sides} - {"corners"}
+    sides = _shown_sides(_sizes(result, compared))
+    sizes = result.get("n", {}).get("corners", {})
+    for name, parts in result["differences"].items():
+        corners = parts.get("corners", {})
+        shown = {corner: corners[corner] for corner in corners if not _few(sizes.get(corner, {}))}
+        shown = shown or {f"{side} groups": parts[side] for side in sides if side in parts}
+        for part, metrics in shown.items():
             entry = metrics["soft_emd"]
-            table.add_row(name, side, estimate_text(entry), number(entry["p"]), number(entry["p_holm"]))
+            table.add_row(name, part, estimate_text(entry), number(entry["p"]), number(entry["p_holm"]))
     Console().print(table)
+
+
+def _few(sizes: dict[str, Any]) -> bool:
+    return bool(sizes.get("people", MIN_PEOPLE) < MIN_PEOPLE)
 
 
 def _print_choices(result: dict[str, Any]) -> None:

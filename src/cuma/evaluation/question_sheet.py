@@ -32,6 +32,7 @@ from cuma.evaluation.evaluation_files import (
     write_answers,
     write_parquet,
 )
+from cuma.evaluation.item_nearness import Encode, item_nearness
 from cuma.evaluation.kinds import kind_of
 from cuma.evaluation.predict import merge_orders
 from cuma.evaluation.share_anchors import anchor_scores, anchor_shares
@@ -56,11 +57,13 @@ class Sheet:
     """Whether a mixture's gates are recorded."""
 
 
-def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
-    """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people."""
+def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None, encode: Encode | None = None) -> Sheet:
+    """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people.
+
+    encode: for how near held-out items are to those of training; None: by their words alone."""
     kind = kind_of(survey, corpus)
     if kind == "answers":
-        return _people_sheet(recipe, survey)
+        return _people_sheet(recipe, survey, encode)
     if kind is None or corpus is None:
         raise BenchmarkError(
             f"{recipe.data.benchmark} has nothing that an evaluation compares with: no survey answers, shares of "
@@ -74,12 +77,12 @@ def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
         )
     shares = corpus.shares()
     if shares is not None:
-        return _shares_sheet(recipe, survey.name, shares, corpus.training_shares())
+        return _shares_sheet(recipe, survey.name, shares, corpus.training_shares(), encode)
     choices = choices_of(corpus)
     return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False)
 
 
-def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
+def _people_sheet(recipe: Recipe, survey: Survey, encode: Encode | None) -> Sheet:
     cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
     rows = cells + (unsteered_rows(survey.with_roles(TEST_ROLES)) if steers(recipe) else [])
 
@@ -88,12 +91,14 @@ def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
     ) -> None:
         predictions = people_rows(rows, predicted, len(cells), survey)
         scores = survey_scores(predictions, survey, protocol)
+        training = [question for question in survey.questions if question.role == "seen"]
+        scores |= item_nearness(predictions, survey.questions, training, encode, survey.design)
         write_answers(folder, predictions, scores, routing, seen_groups(survey), survey.design)
 
     return Sheet(survey.name, rows, write, repeats=True)
 
 
-def _shares_sheet(recipe: Recipe, name: str, shares: Shares, training: Shares | None) -> Sheet:
+def _shares_sheet(recipe: Recipe, name: str, shares: Shares, training: Shares | None, encode: Encode | None) -> Sheet:
     """Every question in every letter order, for every group whose shares of it are known.
 
     A model that is not told who asks is asked every question once, and its answer stands for all groups. Anchors stand
@@ -131,6 +136,7 @@ def _shares_sheet(recipe: Recipe, name: str, shares: Shares, training: Shares | 
         scores = all_scores(predictions, name, asked, False, facts)
         said, sources = anchor_shares(training, Shares(asked, table))
         scores["anchors"] = anchor_scores(said, sources, predictions, asked)
+        scores |= item_nearness(predictions, asked, () if training is None else training.questions, encode)
         write_parquet(folder / ANCHORS_FILE, said)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
 

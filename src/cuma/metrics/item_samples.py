@@ -1,10 +1,10 @@
 """What other items would change: figures of many groups when the items, and not only the groups, are a sample.
 
 A cell's error has an item's part, a group's part and one of its own. Of Q items and G groups the mean's variance is
-σ²(items)/Q + σ²(groups)/G + σ²(cells)/(QG). Groups drawn with replacement show the last two. The first is the jackknife's
-variance over items, which all groups share, less that over each group's items apart, times G/(G-1) (two-way clustering;
-Cameron, Gelbach & Miller 2011). The pigeonhole bootstrap (Owen 2007) would count the cells' part three times, and the
-difference of two methods, whose items and groups mostly cancel, hangs on that part.
+σ²(items)/Q + σ²(groups)/G + σ²(cells)/(QG). Groups drawn with replacement show the last two. The first is the
+jackknife's variance over items, which all groups share, less that over each group's items apart, times G/(G-1) (two-way
+clustering; Cameron, Gelbach & Miller 2011). The pigeonhole bootstrap (Owen 2007) would count the cells' part three
+times, and the difference of two methods, whose items and groups mostly cancel, hangs on that part.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cuma.metrics.cell_sums import Cells, group_sums
 from cuma.metrics.measure import CellShares, cell_values, measure, pair_sum
 from cuma.metrics.pointwise import Floats, calibration_gaps
 from cuma.metrics.sample import Predictions, Sample
-from cuma.metrics.shares import ShareTables, overall
 
 AT_ONCE = 4_000_000
 """Numbers of one array that are held while items are left out."""
@@ -29,39 +28,42 @@ ItemFigures = tuple[dict[str, Floats], dict[str, Floats]]
 then counts twice, which makes intervals rather too wide."""
 
 
-def items_of_shares(tables: ShareTables, value: Mapping[str, float]) -> ItemFigures:
-    """Of published shares. value: every metric of all items."""
-    items, groups = tables.mask.shape
-    left_out = overall(tables, 1 - np.eye(items), np.ones((groups, items)))
-    cells = {name: _apart(tables.cells[name], tables.mask > 0, value[name]) for name in tables.cells}
-    return _together(left_out, value), {name: cells.get(name, np.empty(0)) for name in value}
+def item_figures(
+    left_out: Mapping[str, Floats], cells: Mapping[str, Floats], there: NDArray[np.bool_], value: Mapping[str, float]
+) -> ItemFigures:
+    """Every metric, moved.
+
+    left_out: each metric [Q] without one item. cells: the metrics [Q, G] that a cell has by itself. there [Q, G]:
+    whether there is such a cell. value: every metric of all items.
+    """
+    apart = {name: _apart(values, there, value[name]) for name, values in cells.items()}
+    return _together(left_out, value), {name: apart.get(name, np.empty(0)) for name in value}
 
 
 def items_of_people(
     people: Sample,
     predictions: Predictions,
-    cells: Cells,
+    observed: Floats,
     shares: CellShares,
     chance: Floats,
     value: Mapping[str, float],
 ) -> ItemFigures:
-    """Of people's answers. shares: the method's cells, over everybody. chance [Q]: what chance gives the spread's
-    denominator. value: every metric of all items."""
-    questions, groups = len(people.items), len(people.groups)
+    """Of people's answers. observed [K, G, 1]: their shares. shares: the method's cells, over everybody. chance [Q]:
+    what chance gives the spread's denominator. value: every metric of all items."""
+    questions = len(people.items)
     gaps = _gaps_by_question(people, predictions)
-    once = np.ones((groups, 1))
+    once = np.ones((len(people.groups), 1))
+    step = max(1, AT_ONCE // shares.predicted.size)
     parts = []
-    for left_out in np.array_split(
-        np.eye(questions), range(0, questions, max(1, AT_ONCE // shares.predicted.size))[1:]
-    ):
+    for start in range(0, questions, step):
+        left_out = np.eye(questions)[start : start + step]
         n = shares.n * (1 - left_out.T)[:, None, :]
-        diversity = pair_sum(people.columns, n, cells.observed, once) - (chance.sum() - left_out @ chance)
+        diversity = pair_sum(people.columns, n, observed, once) - (chance.sum() - left_out @ chance)
         without = shares.gaps - np.einsum("bq,qfg->fgb", left_out, gaps)
         parts.append(measure(replace(shares, n=n, gaps=without), once, diversity))
     moved = {name: np.concatenate([part[name] for part in parts]) for name in value}
-    there = shares.n[:, :, 0] > 0
-    apart = {name: _apart(values[:, :, 0], there, value[name]) for name, values in cell_values(shares).items()}
-    return _together(moved, value), {name: apart.get(name, np.empty(0)) for name in value}
+    cells = {name: values[:, :, 0] for name, values in cell_values(shares).items()}
+    return item_figures(moved, cells, shares.n[:, :, 0] > 0, value)
 
 
 def _gaps_by_question(people: Sample, predictions: Predictions) -> Floats:
@@ -70,7 +72,7 @@ def _gaps_by_question(people: Sample, predictions: Predictions) -> Floats:
     for answers, shares in zip(people.answers.T, predictions.shares, strict=True):
         there = (answers >= 0) * people.weight
         gaps = calibration_gaps(shares.max(axis=1), shares.argmax(axis=1) == answers)
-        sums.append(group_sums(people, gaps * there[:, None])[:, :, 0])
+        sums.append(np.add.reduceat(gaps * there[:, None], people.starts[:-1], axis=0).T)
     return np.stack(sums)
 
 
@@ -82,7 +84,7 @@ def _together(left_out: Mapping[str, Floats], value: Mapping[str, float]) -> dic
     }
 
 
-def _apart(values: Floats, there: Floats, value: float) -> Floats:
+def _apart(values: Floats, there: NDArray[np.bool_], value: float) -> Floats:
     """[cells]: the figure, a mean over each group's items and then over groups, moved by each cell of `values` [Q, G].
     A group's only item does not tell how its items differ."""
     count = there.sum(axis=0)

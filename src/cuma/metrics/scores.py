@@ -26,7 +26,7 @@ from cuma.metrics.inference import (
     metric_entries,
     student_deviations,
 )
-from cuma.metrics.item_samples import items_of_people, items_of_shares
+from cuma.metrics.item_samples import item_figures, items_of_people
 from cuma.metrics.items import Item, Questions
 from cuma.metrics.measure import Estimates, measure, pair_sum
 from cuma.metrics.pointwise import Floats
@@ -37,6 +37,7 @@ from cuma.metrics.shares import (
     draw_weights,
     estimate_shares,
     is_shares,
+    overall,
     read_shares,
     share_floors,
     share_tables,
@@ -116,8 +117,10 @@ def score_many(
             continue
         people = _same_people(here)
         predictions = {name: predicted for name, (_, predicted) in here.items()}
-        estimate = _of_shares if isinstance(people, GroupShares) else _of_people
-        estimates, scatter, excesses = estimate(people, predictions, draws, seed, items_drawn)
+        if isinstance(people, GroupShares):
+            estimates, scatter, excesses = _of_shares(people, predictions, draws, seed, items_drawn)
+        else:
+            estimates, scatter, excesses = _of_people(people, predictions, draws, seed, items_drawn)
         sizes = people.corner_sizes() if part in CORNERS else people.sizes()
         for name, result in estimates.items():
             _put(scores[name], part, metric_entries(result, scatter, excesses), sizes)
@@ -192,9 +195,11 @@ def _of_shares(
     drawn = GroupDraws.of(groups, draws, seed)
     estimates = estimate_shares(tables, (np.ones((items, draws)), drawn.times))
     if draws:
-        estimates = {
-            name: replace(each, by_items=items_of_shares(tables[name], each.value)) for name, each in estimates.items()
-        }
+        without = 1 - np.eye(items), np.ones((groups, items))
+        for name, table in tables.items():
+            value = estimates[name].value
+            moved = item_figures(overall(table, *without), table.cells, table.mask > 0, value)
+            estimates[name] = replace(estimates[name], by_items=moved)
     return estimates, partial(group_deviations, draws=drawn), (ItemExcess(groups, items),)
 
 
@@ -230,8 +235,8 @@ def _estimate(
                 beside = (1 + people.design.noise) * float(sum(chance))
                 between = pair_sum(people.columns, moved.n, moved.observed, once) - beside
                 by_units.append(measure(cell_shares(moved, figures, floors, values), once, between))
-        by_items = ()
+        by_items: tuple[dict[str, Floats], ...] = ()
         if items_drawn and times.size:
-            by_items = items_of_people(people, predictions, cells, shares, chance, value)
+            by_items = items_of_people(people, predictions, cells.observed, shares, chance, value)
         estimates[name] = Estimates(value, replicates, tuple(by_units), by_items)
     return estimates

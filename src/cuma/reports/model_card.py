@@ -16,7 +16,7 @@ from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
-from cuma.reports.corner_table import NOTE, corner_rows_of
+from cuma.reports.corner_table import NOTE, corner_rows_of, corner_sentences, shown_corners
 from cuma.reports.group_rows import group_rows
 from cuma.reports.method_and_data import design_sentence
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
@@ -153,7 +153,8 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "design_sentence": design_sentence(evidence),
         "anchors": [*_anchors(run, recipe, scores, sides), *_share_anchors(scores, sides)],
         "corners": corner_rows_of(scores),
-        "corner_note": NOTE.format("new items"),
+        "corner_sentences": corner_sentences(shown_corners(scores.get("corners", {})), evidence.of_shares),
+        "corner_note": NOTE,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,10 +154,7 @@ def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> 
     if not sides:  # only replies, or too few people
         nothing = {"seen": {}, "n": {"seen": {"groups": 0}}}
         return pd.DataFrame([_row("seen", evidence.methods[0], nothing, {})])[:0]
-    predictions = {method.name: method.predictions for method in evidence.methods}
-    reference = evidence.reference.name if evidence.reference else None
-    comparison = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed,
-                            design=evidence.design)  # fmt: skip
+    comparison = compared_scores(evidence, draws, seed)
     rows = []
     for side in sides:
         for method in evidence.methods:
@@ -165,6 +163,15 @@ def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> 
                 differences = comparison["differences"].get(method.name, {}).get(side, {})
                 rows.append(_row(side, method, score, differences))
     return pd.DataFrame(rows)
+
+
+@lru_cache(maxsize=1)
+def compared_scores(evidence: Evidence, draws: int, seed: int) -> dict[str, Any]:
+    """`score_many` of all methods; of the same evidence, once for all parts of a page."""
+    reference = evidence.reference.name if evidence.reference else None
+    return score_many(
+        evidence.tables, evidence.questions, reference=reference, draws=draws, seed=seed, design=evidence.design
+    )
 
 
 def shown_sides(evidence: Evidence) -> list[Side]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,6 +18,8 @@ Role = Literal["seen", "validation", "test"]
 likewise."""
 Part = Literal["train", "validation", "test"]
 """What a person is for. People of a held-out group are all in the part of the group's role."""
+OptionOrders = Literal["rotations", "natural"]
+"""Options are shown in every rotation, or, where they are steps on a scale, in their own order and reversed."""
 ROLES: tuple[Role, ...] = get_args(Role)
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -46,6 +48,8 @@ class Question:
     """Whether the options are steps on a scale; if not, they are mere names."""
     role: Role = "seen"
     """What the item is for, as of a group: it is trained on, or held out whole."""
+    option_orders: OptionOrders = "rotations"
+    """In which orders its options are shown (`cuma.data.surveys.prompts.question_orders`)."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,10 @@ class Survey:
     def with_roles(self, roles: Collection[str]) -> tuple[Question, ...]:
         """The questions with one of `roles`."""
         return tuple(question for question in self.questions if question.role in roles)
+
+    def shown(self, option_orders: OptionOrders) -> Survey:
+        """The survey with its options shown in other orders."""
+        return replace(self, questions=tuple(replace(one, option_orders=option_orders) for one in self.questions))
 
     def require_weights(self) -> None:
         """Raises `BenchmarkError` if the survey has no weights."""

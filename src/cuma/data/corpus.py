@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from cuma.data.builders.person_splits import UNSEEN
 from cuma.data.builders.share_splits import CORNERS, QUESTION_SPLIT
-from cuma.data.coded_answers import coded_people
+from cuma.data.coded_answers import coded_people, with_card_roles
 from cuma.data.folder_design import CARD, read_folder_design
 from cuma.data.surveys.survey import ALL, IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, OptionOrders, Question, Role, Survey
 from cuma.errors import BenchmarkError
@@ -126,7 +126,7 @@ class Corpus:
                 raise BenchmarkError(f"{self.path} has no languages to choose from: leave data.language out.")
             rows = self.rows("survey")
             table = _people(rows or next(filter(None, map(self.rows, self.card["tasks"]))))
-            questions = _questions(rows)
+            questions = with_card_roles(_questions(rows), self.card)
             people = table.drop_duplicates("person_id", ignore_index=True)
             weight = [WEIGHT] if rows is not None and WEIGHT in next(iter(rows.values())).column_names else []
             answers = {question.id: _answers(table, question.id, people["person_id"]) for question in questions}

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.design import Design
@@ -29,6 +30,8 @@ WEIGHT = "weight"
 """The optional column of survey weights."""
 ALL = "all"
 """What a built folder's card says of `answers` where its coded tables, and not its survey rows, hold every answer."""
+ITEM_ROLES = "item_roles"
+"""The entry of a built folder's card that says of every item what it is for. Without it all items are seen."""
 IN_TWO_WAYS = "The question {!r} is asked in two ways. Give each way a question_id of its own."
 OWN_COLUMNS = ("person", "group", "part", WEIGHT)
 """Columns of `Survey.people` that no question can be called by."""
@@ -50,6 +53,8 @@ class Question:
     """What the item is for, as of a group: it is trained on, or held out whole."""
     option_orders: OptionOrders = "rotations"
     """In which orders its options are shown (`cuma.data.surveys.prompts.question_orders`)."""
+    family: str = ""
+    """Shared by items that ask the same thing, where that is known by hand; "": the wordings tell."""
 
 
 @dataclass(frozen=True)
@@ -119,17 +124,18 @@ class Survey:
         check_names("part", [part], PARTS)
         check_names("role", roles, ROLES)
         people = self.people[self.people["part"] == part]
-        by_group = dict(iter(people.groupby("group")))
-        rows = []
-        for group in self.groups:
-            if group.role not in roles:
-                continue
-            members = by_group.get(group.id, people.iloc[:0])
-            for question in self.with_roles(roles):
-                answered = members[members[question.id] != NO_ANSWER]
-                weights = answered[WEIGHT] if weighted else None
-                counts = np.bincount(answered[question.id], weights, minlength=len(question.options))
-                rows.append((group.id, question.id, counts))
+        labels = [group.id for group in self.groups if group.role in roles]
+        place = people["group"].map({label: number for number, label in enumerate(labels)})
+        weights = people[WEIGHT] if weighted else None
+        questions = self.with_roles(roles)
+        tables = [
+            _counted(place, people[question.id], len(labels), len(question.options), weights) for question in questions
+        ]
+        rows = [
+            (label, question.id, table[number])
+            for number, label in enumerate(labels)
+            for question, table in zip(questions, tables, strict=True)
+        ]
         return pd.DataFrame(rows, columns=["group", "question_id", "counts"])
 
     def with_roles(self, roles: Collection[str]) -> tuple[Question, ...]:
@@ -144,6 +150,16 @@ class Survey:
         """Raises `BenchmarkError` if the survey has no weights."""
         if not self.weighted:
             raise BenchmarkError(f"{self.name} has no survey weights. Set data.survey_weights to false.")
+
+
+def _counted(
+    place: pd.Series, answers: pd.Series, groups: int, options: int, weights: pd.Series | None
+) -> NDArray[np.int64] | NDArray[np.float64]:
+    """[G, m]: how many people of each group gave each answer. place: of the people's groups, NaN in none of them."""
+    there = (place.notna() & (answers != NO_ANSWER)).to_numpy()
+    cells = place[there].astype("int64") * options + answers[there]
+    counted = np.bincount(cells, None if weights is None else weights[there], minlength=groups * options)
+    return counted.reshape(groups, options)
 
 
 def check_names(kind: str, names: Collection[str], known: Collection[str]) -> None:

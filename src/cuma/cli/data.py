@@ -72,7 +72,7 @@ def build_data(
     name: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"One of {', '.join(BUILDABLE)}.")],
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     source: Annotated[
-        Path | None, typer.Option(help="The file or folder that you obtained; gss and wvs need none.")
+        Path | None, typer.Option(help="The file or folder that you obtained; gss, us and wvs need none.")
     ] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, help="So many people, or conversations, from all groups.")
@@ -88,7 +88,11 @@ def build_data(
     ] = None,
     holdout_items: Annotated[
         float | None,
-        typer.Option(min=0, max=0.8, help="Shares: so many of the questions are new in the test. Left out: 0.1."),
+        typer.Option(
+            min=0,
+            max=0.8,
+            help="So many of the questions are new in the test. Left out: 0.1 of shares, 0.2 of us, none otherwise.",
+        ),
     ] = None,
     group_by: Annotated[str, typer.Option(help="gss, opinionqa: the fields that make a group, as ethnicity,sex.")] = "",
     column: Columns = None,
@@ -124,6 +128,8 @@ def build_data(
 
 def _show_card(card: dict[str, Any], output: Path) -> None:
     """What was read, lost and written."""
+    from cuma.data.surveys.item_splits import roles_sentence
+
     typer.echo(f"Licence: {card['licence']}")
     typer.echo(f"{card['rows_read']:,} {card.get('unit', 'rows')} read, {card['rows_kept']:,} used")
     for what in ("dropped", "noted"):
@@ -137,6 +143,8 @@ def _show_card(card: dict[str, Any], output: Path) -> None:
     for warning in card.get("warnings", ()):
         typer.echo(f"Warning: {warning}")
     shares = "corners" in card
+    if "items" in card:
+        typer.echo(roles_sentence(card["items"]))
     for split, sizes in card["splits"].items():
         people = "" if shares else f"{sizes['people']:,} people, "
         answers = "cells" if shares else "answers"

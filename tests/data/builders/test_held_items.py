@@ -79,10 +79,11 @@ def test_items_of_ones_own_rows_are_held_out(tmp_path: Path) -> None:
     assert said == "Questions: 6 are trained on; held out whole are 3 for the test and 1 to choose by."
 
 
-def test_without_a_share_nothing_is_held_out_and_nothing_is_said_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [None, 0.0])
+def test_without_a_share_nothing_is_held_out_and_nothing_is_said_of_it(tmp_path: Path, share: float | None) -> None:
     source = tmp_path / "mine.jsonl"
     source.write_text("\n".join(map(json.dumps, survey_rows(20))))
-    card = build("own", source, tmp_path / "built", Options())
+    card = build("own", source, tmp_path / "built", Options(holdout_items=share))
     assert not {ITEM_ROLES, "items", "holdout_items"} & card.keys()
     assert card["dropped"] == {}
     assert all(question.role == "seen" for question in Corpus.open(tmp_path / "built").survey().questions)
@@ -97,6 +98,17 @@ def test_near_repeats_alone_cannot_be_held_out_and_that_is_noted(tmp_path: Path)
     card = build("own", source, tmp_path / "built", Options(holdout_items=0.3))
     assert card["noted"]["question that cannot be held out, for all are near-repeats of one another"] == 2
     assert ITEM_ROLES not in card
+
+
+def test_a_battery_that_is_held_out_for_want_of_smaller_families_is_noted(tmp_path: Path) -> None:
+    rows = survey_rows(20)
+    for row in rows:
+        row["question"] = WORDS[SUBJECTS.index(row["question_id"]) % 2].format(row["question_id"])
+    source = tmp_path / "mine.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)))
+    card = build("own", source, tmp_path / "built", Options(holdout_items=0.2))
+    assert card["items"]["test"] == 5
+    assert card["noted"]["question held out beyond the share, for its near-repeats stay together"] == 3
 
 
 def test_items_of_a_survey_file_are_held_out(tmp_path: Path) -> None:

@@ -194,6 +194,6 @@ def test_words_alone_would_put_batteries_on_one_side() -> None:
 
 def test_groups_are_held_out_by_name_and_items_by_share() -> None:
     survey = load_us(held_items=0.0, holdout=lambda profile: held_out(profile, [("party", PARTIES[0])]))
-    assert {question.role for question in survey.questions} == {"seen", "validation"}
+    assert {question.role for question in survey.questions} == {"seen"}
     for group in survey.groups:
         assert (group.role == "test") == (group.profile.party == PARTIES[0])

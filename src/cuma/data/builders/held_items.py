@@ -30,12 +30,14 @@ def with_roles(questions: Sequence[Question], options: Options, ledger: Ledger) 
 
     The ledger notes it where nothing can be held out. Raises `BenchmarkError` where nobody is to train at all.
     """
-    if options.holdout_items is None:
+    if not options.holdout_items:
         return tuple(questions)
     if options.all_test:
         raise BenchmarkError("--all-test keeps everybody out of training already. Leave --holdout-items out.")
     asked = split_questions(questions, options.holdout_items, options.seed)
-    if options.holdout_items and all(question.role == "seen" for question in asked):
+    beyond = sum(question.role == "test" for question in asked) - max(1, round(options.holdout_items * len(asked)))
+    ledger.note("question held out beyond the share, for its near-repeats stay together", max(0, beyond))
+    if all(question.role == "seen" for question in asked):
         ledger.note("question that cannot be held out, for all are near-repeats of one another", len(asked))
     return asked
 

@@ -91,13 +91,13 @@ def load_us(
 
     Args:
         seed: of the splits of items, groups and people.
-        held_items: share of the items in the test.
+        held_items: share of the items in the test; with 0 none are held out at all.
         holdout: says which groups are the unseen ones, in place of drawn ones.
 
     Raises:
         BenchmarkError: the data are absent or have another form.
     """
-    noted: Counter[str] = Counter()
+    noted, questions = Counter[str](), tuple(item.question for item in ITEMS)
     whole = pd.concat([_gss(noted), _cces(), _anes(noted)])
     sieve = Sieve(whole.sort_values(["survey", "year", "id"], ignore_index=True))
     for reason, wanted in _conditions():
@@ -118,7 +118,7 @@ def load_us(
     return assemble(
         "us",
         sieve,
-        split_questions([item.question for item in ITEMS], held_items, seed),
+        split_questions(questions, held_items, seed) if held_items else questions,
         profiles,
         {},
         key=["survey", "year", "id"],

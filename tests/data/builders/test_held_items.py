@@ -149,7 +149,7 @@ def test_us_is_built_with_its_own_roles_or_another_share(tmp_path: Path, share: 
     assert card["items"]["test"] == (10 if share is None else 5)
     assert card["dropped"][OF_PERSON] > 0
     assert card["years"]["CCES"] == [2016]
-    assert ["abdefect", "abort_bd"] in card["sisters"]
+    assert ["therm_dem", "therm_gop"] in card["sisters"]
     texts = {item.question.text: card[ITEM_ROLES][item.question.id] for item in ITEMS}
     for task in ("sft", "dpo"):
         for split, rows in load_from_disk(folder / task).items():

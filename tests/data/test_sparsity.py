@@ -212,7 +212,7 @@ def test_the_page_says_whether_the_design_is_in_its_figures(tmp_path):
 
 
 def test_groups_without_a_question_in_common_are_not_put_in_clusters() -> None:
-    """The distance between two surveys' people is not known, and must not become the difference between two clusters."""
+    """How far two surveys' people lie apart is not known, and must not become two clusters."""
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(6), 60)
     coded = np.where((group < 3)[:, None] == [True, False], rng.integers(2, size=(360, 2)), MISSING)

@@ -84,18 +84,16 @@ _LEGAL = {
 }
 
 SISTERS = (
-    ("abhlth", "abort_health", "abort_fatal"),
-    ("abrape", "abort_rape", "abort_incest"),
-    ("abdefect", "abort_bd"),
-    ("abpoor", "abort_fin"),
-    ("abany", "abort_choice"),
+    ("abhlth", "abdefect", "abrape", "abort_health", "abort_fatal", "abort_incest", "abort_rape", "abort_bd"),
+    ("abany", "abpoor", "abnomore", "absingle", "abort_fin", "abort_choice"),
     ("therm_dem", "therm_gop"),
     ("natenvir", "natenrgy"),
     ("natroad", "natmass"),
 )
 """Items that ask nearly the same thing, in one survey or in two: they are held out together. Every other item is a
 family of its own. Words cannot tell: the spending items differ in two words, the abortion items of two surveys in
-most."""
+most. Legal abortion is two questions, after a trauma and by choice (Cook, Jelen and Wilcox 1992, Between Two Absolutes,
+chapter 2): people answer the items of each alike."""
 
 
 def _scale(name: str, text: str, *options: str) -> Question:

@@ -1,9 +1,10 @@
 """The fifty items of `us`: wordings, options, codes, and which of them ask the same thing.
 
-Wordings are the surveys' own, shortened to the question itself. Sources: GSS 1972–2018 codebook (abortion, national
-spending), the guide to the 2016 CCES (questions CC16_410a, CC16_422c–f, ideo5, pew_*), the codebook of the ANES
-cumulative file (VCF0218, VCF0224, VCF0313, VCF0604–0608) and of the ANES 2012 (abort_*). The codes are those of the R
-package stevedata, which turned some scales around.
+Wordings follow the surveys' own, shortened to the question itself: GSS 1972–2018 (abortion, national spending), the
+2016 CCES (CC16_410a, CC16_422c–f, ideo5, pew_*), the ANES cumulative file (VCF0218, VCF0224, VCF0313, VCF0604–0608) and
+the ANES 2012 (abort_*). Those about trust in government and the four statements on race were compared with published
+texts; the others were not, and may differ from the codebooks in words. The codes are those of the R package stevedata,
+which turned some scales around.
 """
 
 from __future__ import annotations

@@ -182,6 +182,8 @@ class Study:
 
     def measure(self, trial: Trial, recipe: Recipe, folder: Path) -> dict[str, Any]:
         """Train, and measure in the four corners. The curve is of validation answers, the cells are the test's."""
+        if trial.benchmark == "anes":
+            self.build_thermometers(trial.split)
         materials = self.materials(recipe)
         run = train_run(recipe, folder, materials, curve_point)
         (evaluation,) = evaluate_run(folder, materials).evaluations()
@@ -208,19 +210,18 @@ class Study:
         if trial.benchmark == "us":
             options += ["data.benchmark=us", f"data.split_seed={trial.split}"]
         else:
-            options += [f"data.benchmark={self.folder(trial.split)}"]
+            options += [f"data.benchmark={_folder(trial.split)}"]
         if self.steps is not None:
             options += [f"training.max_steps={self.steps}", f"training.curve_steps=[{self.steps // 2}, {self.steps}]"]
         return load_recipe(f"questions/{method.recipe}", options)
 
-    def folder(self, split: int) -> Path:
-        """The thermometers, split by one seed; built when it is first asked for."""
-        output = Path("runs/questions/anes") / f"data-{split}"
+    def build_thermometers(self, split: int) -> None:
+        """Split them by one seed, if that is not done."""
+        output = _folder(split)
         output.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(output.with_suffix(".lock")):
             if not output.is_dir():
                 build("own", self.anes, output, Options(seed=split, holdout_items=0.2, holdout_share=0.15))
-        return output
 
     def materials(self, recipe: Recipe) -> Materials:
         """The parts of one split; what frozen layers make of a prompt is kept for all splits."""
@@ -240,8 +241,16 @@ class Study:
                 if found is not None:
                     runs.setdefault(method, {})[split] = found
         rates = {method: str(self.rate(benchmark, method)) for method in runs}
+        if not runs:
+            done = sum(name.startswith(f"{benchmark}/") and "cells" in run for name, run in self.ledger.runs.items())
+            return f"{benchmark}: {done} runs are done, and no method has all its learning rates yet."
         keys = {split: self.ledger.runs[_cells_of(benchmark, split)] for of in runs.values() for split in of}
         return tables(benchmark, runs, keys, {name: METHODS[name].label for name in runs}, rates)
+
+
+def _folder(split: int) -> Path:
+    """Where the thermometers are, split by one seed."""
+    return Path("runs/questions/anes") / f"data-{split}"
 
 
 def _cells_of(benchmark: str, split: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from cuma.data.builders.person_splits import UNSEEN
 from cuma.data.builders.share_splits import CORNERS, QUESTION_SPLIT
-from cuma.data.coded_answers import coded_people
+from cuma.data.coded_answers import coded_people, with_card_roles
 from cuma.data.folder_design import CARD, read_folder_design
-from cuma.data.surveys.survey import ALL, IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, Question, Role, Survey
+from cuma.data.surveys.survey import ALL, IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, OptionOrders, Question, Role, Survey
 from cuma.errors import BenchmarkError
 from cuma.metrics.corners import ITEM_SEEN
 from cuma.metrics.shares import N
@@ -47,16 +47,18 @@ class Corpus:
 
     path: Path
     card: dict[str, Any]
+    option_orders: OptionOrders = "rotations"
+    """How the questions of `shares` show their options."""
 
     @classmethod
-    def open(cls, folder: str | Path) -> Corpus:
+    def open(cls, folder: str | Path, option_orders: OptionOrders = "rotations") -> Corpus:
         """Raises `BenchmarkError` if the folder was not built."""
         path = Path(folder).expanduser()
         try:
             card = json.loads((path / CARD).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise BenchmarkError(f"{folder} holds no benchmark. Make one with `cuma data build`.") from error
-        return cls(path, card)
+        return cls(path, card, option_orders)
 
     def rows(self, task: str) -> DatasetDict | None:
         """Split → rows of a task; None if the folder does not have it."""
@@ -102,7 +104,7 @@ class Corpus:
         both = table["group"].isin(set(table["group"][table["seen"]])) & ~table["seen"]
         table["group"] = table["group"].where(~both, table["group"].map(HELD_OUT.format))
         table = table.drop_duplicates(["group", "question_id"], ignore_index=True)
-        asked = {question.id: question for question in _questions(rows)}
+        asked = {question.id: replace(question, option_orders=self.option_orders) for question in _questions(rows)}
         return Shares(tuple(asked[name] for name in table["question_id"].unique()), table)
 
     def survey(self, language: str = "") -> Survey:
@@ -124,10 +126,10 @@ class Corpus:
                 raise BenchmarkError(f"{self.path} has no languages to choose from: leave data.language out.")
             rows = self.rows("survey")
             table = _people(rows or next(filter(None, map(self.rows, self.card["tasks"]))))
-            questions = _questions(rows)
+            questions = with_card_roles(_questions(rows), self.card)
             people = table.drop_duplicates("person_id", ignore_index=True)
             weight = [WEIGHT] if rows is not None and WEIGHT in next(iter(rows.values())).column_names else []
-            answers = {question.id: _answers(table, question.id, people["person_id"]) for question in questions}
+            answers = _answers(table, [question.id for question in questions], people["person_id"])
         columns: dict[str, Any] = {"person": people.index.to_numpy("int64"), "group": people["label"]}
         columns |= {"part": people["split"].replace(UNSEEN, "test"), **{name: people[name] for name in weight}}
         groups = tuple(
@@ -183,16 +185,27 @@ def _shares(split: str, rows: Dataset, corners: bool) -> pd.DataFrame:
 def _questions(splits: Mapping[str, Dataset] | None) -> tuple[Question, ...]:
     found: dict[str, Question] = {}
     for rows in (splits or {}).values():
-        for row in rows.select_columns(["question_id", "question", "options", "ordinal"]):
-            asked = Question(row["question_id"], row["question"], tuple(row["options"]), row["ordinal"])
+        table = rows.select_columns(["question_id", "question", "options", "ordinal"]).to_pandas()
+        table["options"] = table["options"].map(tuple)
+        for name, text, options, ordinal in table.drop_duplicates().itertuples(index=False):
+            asked = Question(name, text, options, bool(ordinal))
             if found.setdefault(asked.id, asked) != asked:
                 raise BenchmarkError(IN_TWO_WAYS.format(asked.id))
     return tuple(found.values())
 
 
-def _answers(table: pd.DataFrame, question: str, people: pd.Series) -> np.ndarray:
-    own = table[table["question_id"] == question].drop_duplicates("person_id").set_index("person_id")["answer"]
-    return own.reindex(people).fillna(NO_ANSWER).to_numpy("int64")
+def _answers(table: pd.DataFrame, questions: Sequence[str], people: pd.Series) -> dict[str, np.ndarray]:
+    """Question → each person's first answer."""
+    if not questions:
+        return {}
+    first = table.drop_duplicates(["person_id", "question_id"])
+    coded = np.full((len(people), len(questions)), NO_ANSWER, dtype="int64")
+    row, column = (
+        pd.Index(people).get_indexer(first["person_id"]),
+        pd.Index(questions).get_indexer(first["question_id"]),
+    )
+    coded[row, column] = first["answer"]
+    return {question: coded[:, place] for place, question in enumerate(questions)}
 
 
 def shared_profile(profiles: pd.Series) -> Profile:

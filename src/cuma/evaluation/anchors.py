@@ -75,11 +75,15 @@ def anchor_predictions(name: str, survey: Survey, embeddings: Floats | None = No
 
 
 def _counts(survey: Survey, part: str, role: str) -> list[Floats]:
-    """Per question, answer counts [G, m] of the people of one part and role; zeros for groups of other roles."""
+    """Per question, answer counts [G, m] of the people of one part and of groups with one role; zeros for the others,
+    and for questions that are held out."""
     index = {group.id: number for number, group in enumerate(survey.groups)}
     tables = {question.id: np.zeros((len(index), len(question.options))) for question in survey.questions}
-    for row in survey.counts(part, [role]).itertuples():
-        tables[row.question_id][index[row.group]] = row.counts
+    wanted = {group.id for group in survey.groups if group.role == role}
+    trained = {question.id for question in survey.with_roles(("seen",))}
+    for row in survey.counts(part, {"seen", role}).itertuples():
+        if row.group in wanted and row.question_id in trained:
+            tables[row.question_id][index[row.group]] = row.counts
     return [tables[question.id] for question in survey.questions]
 
 

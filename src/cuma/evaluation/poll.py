@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -21,7 +21,7 @@ import numpy as np
 
 from cuma.answering.answerer import Answerer
 from cuma.answering.letters import SurveyTokens, mean_over_orders
-from cuma.data.surveys.prompts import letter_orders, survey_messages
+from cuma.data.surveys.prompts import question_orders, survey_messages
 from cuma.data.surveys.survey import Question
 from cuma.errors import RunError
 from cuma.evaluation.answer_log import AnswerLog
@@ -57,7 +57,7 @@ class PollRows(Sequence[Row]):
 
     def __init__(self, questions: Sequence[Question], profiles: Sequence[Profile], in_prompt: bool) -> None:
         self._questions, self._profiles, self._in_prompt = questions, profiles, in_prompt
-        self._orders = [letter_orders(len(question.options)) for question in questions]
+        self._orders = [question_orders(question) for question in questions]
         self.starts = np.cumsum([0, *(len(orders) * len(profiles) for orders in self._orders)])
         """[Q+1]: where each question's rows start."""
 
@@ -106,6 +106,11 @@ class Poll:
     def _tokens(self) -> SurveyTokens:
         return SurveyTokens(self.answerer.tokenizer, self.answerer.source.padding_side)
 
+    @property
+    def _shown(self) -> list[Question]:
+        """The questions, with their options in the orders that the model was trained to see."""
+        return [replace(one, option_orders=self.answerer.source.option_orders) for one in self.questions]
+
     @cached_property
     def _distinct(self) -> dict[Profile, int]:
         """Each distinct profile's place."""
@@ -116,7 +121,7 @@ class Poll:
         asked again."""
         answerer, profiles = self.answerer, list(self._distinct)
         table = None if answerer.encoder is None else ProfileTable(answerer.encoder, profiles)
-        rows = PollRows(self.questions, profiles, answerer.profile_in_prompt)
+        rows = PollRows(self._shown, profiles, answerer.profile_in_prompt)
         answerer.activate()
         asking = LocalModel(answerer.model, self._tokens, table, self.batch_size)
         keeps = answerer.source.backbone.keep_frozen_layers and not answerer.profile_in_prompt
@@ -130,7 +135,7 @@ class Poll:
 
     def key(self) -> str:
         """A keyed hash of all that an answer depends on; nobody can guess from it who was asked."""
-        asked = [[question.text, question.options] for question in self.questions]
+        asked = [[question.text, question.options, question_orders(question)] for question in self._shown]
         people = [profile.fields for profile in self._distinct]
         text = json.dumps([asked, people, self.batch_size, _identity(self.answerer)], default=str)
         folder = cache_folder() / "polls"

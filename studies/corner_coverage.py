@@ -5,8 +5,7 @@ python studies/corner_coverage.py [--worlds 200] [--output docs/results/corner_c
 Every world draws new items and new groups. An item leans one way and divides the groups more or less; a cell has
 something of its own. A model knows the groups well and the items less well, and so does its rival, whose errors are
 partly the same. The truth of a metric is its expectation at these sizes, the mean of the estimates over all worlds.
-Beside our intervals: those over groups alone, and of shares the pigeonhole bootstrap's, which sides without held-out
-items have.
+Beside our intervals, of people: those over groups alone, which sides without held-out items have.
 """
 
 from __future__ import annotations
@@ -30,13 +29,16 @@ from helpers.worlds import answer_shares, items
 SIZES = {
     "8 items × 12 groups": (8, 12),
     "4 items × 40 groups": (4, 40),
+    "10 items × 21 groups": (10, 21),
     "34 items × 44 groups": (34, 44),
 }
 OPTIONS, PEOPLE = 5, 40
 CORNER = "unseen items · unseen groups"
 SHOWN = ("soft_emd", "js_similarity", "accuracy", "spread", "alignment")
 BARE = "without"
-"""Intervals as sides without held-out items have them: over groups alone, of shares by the pigeonhole bootstrap."""
+"""Intervals as sides without held-out items have them, over groups alone."""
+LARGE = 1000
+"""So many cells take so long that a quarter of the worlds must do."""
 
 
 def draw(seed: int, n_items: int, n_groups: int, people: bool) -> tuple[tuple[Any, ...], dict[str, pd.DataFrame]]:
@@ -87,15 +89,15 @@ def _cells(one: np.ndarray, other: np.ndarray) -> list[Any]:
 def measure(n_items: int, n_groups: int, people: bool, worlds: int, draws: int) -> dict[str, Any]:
     """Coverage and mean width of each metric's interval and of the paired difference's, ours and `BARE`."""
     found: dict[str, list[list[float]]] = {}
-    for seed in range(worlds):
+    for seed in range(worlds if n_items * n_groups < LARGE else worlds // 4):
         questions, tables = draw(seed, n_items, n_groups, people)
         ours = score_many(tables, questions, reference="rival", draws=draws, seed=seed)
-        bare = {name: table.drop(columns=ITEM_SEEN) for name, table in tables.items()}
-        other = score_many(bare, questions, reference="rival", draws=draws, seed=seed)
-        for way, scores, paired in (
-            ("ours", ours["scores"]["model"]["corners"][CORNER], ours["differences"]["model"]["corners"][CORNER]),
-            (BARE, other["scores"]["model"]["unseen"], other["differences"]["model"]["unseen"]),
-        ):
+        ways = {"ours": [ours[part]["model"]["corners"][CORNER] for part in ("scores", "differences")]}
+        if people:
+            bare = {name: table.drop(columns=ITEM_SEEN) for name, table in tables.items()}
+            other = score_many(bare, questions, reference="rival", draws=draws, seed=seed)
+            ways[BARE] = [other[part]["model"]["unseen"] for part in ("scores", "differences")]
+        for way, (scores, paired) in ways.items():
             for metric in SHOWN:
                 for name, part in ((metric, scores), (f"{metric}, paired", paired)):
                     if metric in part:
@@ -116,14 +118,15 @@ def _covered(rows: np.ndarray) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The table of docs/evaluation.md: coverage in percent, in brackets that of `BARE`."""
+    """The table of docs/evaluation.md: coverage in percent and relative width; in brackets the coverage of `BARE`."""
     heads = [name for name in result if isinstance(result[name], dict)]
     lines = ["| figure | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
     for figure in [name for metric in SHOWN for name in (metric, f"{metric}, paired")]:
         shown = []
         for head in heads:
-            cells = [result[head].get(f"{figure} | {way}") for way in ("ours", BARE)]
-            shown.append("–" if None in cells else "{:.1f} ({:.1f})".format(*(100 * cell["covered"] for cell in cells)))
+            ours, bare = (result[head].get(f"{figure} | {way}") for way in ("ours", BARE))
+            text = "–" if ours is None else f"{100 * ours['covered']:.1f} · {ours['width']:.2f}"
+            shown.append(text if bare is None else f"{text} ({100 * bare['covered']:.1f})")
         lines.append(f"| {figure} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
@@ -141,10 +144,8 @@ def main() -> None:
                 continue
             head = f"{name}, {'people' if people else 'shares'}"
             result[head] = measure(n_items, n_groups, people, options.worlds, options.draws)
-            print(
-                head, {key: {k: round(v, 3) for k, v in cell.items()} for key, cell in result[head].items()}, flush=True
-            )
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            print(head, "done", flush=True)
     print(table(result))
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from cuma.metrics.figures import design_text, effect_text, estimate_text, number
+from cuma.metrics.nearness import UNSEEN, nearness_sentence, way_of
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.runs.folder import read_json
 
@@ -52,12 +55,12 @@ def print_scores(folder: Path) -> None:
 def _print_answers(folder: Path, scores: dict[str, Any]) -> None:
     """The figures that matter most, seen and unseen groups; all of them are in scores.json."""
     sides = _shown_sides({side: scores["n"][side] for side in ("seen", "unseen") if side in scores})
-    table = Table("Metric", *(f"{side.capitalize()} groups" for side in sides))
+    new = _print_corners(scores) and any(corner in scores["corners"] for corner in UNSEEN)
+    table = Table("Metric", *(f"{side.capitalize()} groups{', unseen items' if new else ''}" for side in sides))
     for metric in SHOWN:
         if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
             table.add_row(metric, *(estimate_text(scores[side].get(metric, {"value": None})) for side in sides))
     Console().print(table)
-    _print_corners(scores)
     if scores.get("design"):
         typer.echo(design_text(scores["design"]))
     for side in sides:
@@ -90,40 +93,59 @@ def _print_protocol(protocol: dict[str, Any], folder: Path) -> None:
     )
 
 
-def _print_corners(scores: dict[str, Any]) -> None:
-    """Soft EMD by what was new, and the anchors'; nothing where that is not known."""
-    from cuma.reports.corner_table import corner_rows_of
+def _print_corners(scores: dict[str, Any]) -> bool:
+    """Soft EMD by what was new, a row for each corner, and the anchors'; False without corners, where it is not known
+    what was new."""
+    from cuma.reports.corner_table import ANCHOR, corner_rows_of, shown_corners
 
     headings, rows = corner_rows_of(scores)
     if not rows:
-        return
-    _print_table("By what was new (soft EMD; items and groups drawn)", headings, rows)
+        return False
+    anchors = [row for row in rows if row[0].startswith(ANCHOR)]
+    columns = [row for row in rows if row not in anchors]
+    _print_table(
+        "Four corners, by what was new (95 % intervals: items and groups drawn)",
+        ("", *(row[0] for row in columns)),
+        list(zip((name.replace("· ", "·\n") for name in headings[1:]), *(row[1:] for row in columns), strict=True)),
+    )
+    if anchors:
+        texts = [(row[0].removeprefix(ANCHOR), *(text.partition(" [")[0] for text in row[1:])) for row in anchors]
+        _print_table("Soft EMD of anchors, which need no language model", headings, texts)
     for name in scores["corners"]:
-        if name.capitalize() not in headings:
+        if name not in shown_corners(scores["corners"]):
             typer.echo(f"{name.capitalize()}: fewer than {MIN_PEOPLE} people, too few to show.")
     _print_nearness(scores)
+    return True
 
 
 def _print_nearness(scores: dict[str, Any]) -> None:
     """Soft EMD of the unseen items that are near to one of training, and of the others; scores.json has all items."""
-    from cuma.reports.item_table import WAYS, half_columns
+    from cuma.reports.item_table import nearness_columns, nearness_headings
 
-    ways = scores.get("by_nearness", {})
-    for way, halves in ways.items():
-        columns, rows = half_columns(halves)
-        if columns:
-            figures = (estimate_text(halves[half][corner]["soft_emd"]) for half, corner in columns)
-            headings = ("", *(f"{half.capitalize()} · {corner.partition(' · ')[2]}" for half, corner in columns))
-            title = f"Unseen items, near to and far from items of training ({WAYS[way]})"
-            _print_table(title, headings, [*rows, ("Soft EMD ↓", *figures)])
-    if ways and "meaning" not in ways:
-        typer.echo("How near unseen items are by meaning is not known: the recipe’s encoder is not on this machine.")
+    items = scores.get("held_out_items")
+    if not items:
+        return
+    sides = scores.get("by_nearness", {})
+    columns, sizes = nearness_columns(sides)
+    if columns:
+        figures = ("Soft EMD ↓", *(estimate_text(sides[side][corner]["soft_emd"]) for side, corner in columns))
+        heads = nearness_headings(columns)[1:]
+        rows = list(zip(heads, *(row[1:] for row in (*sizes, figures)), strict=True))
+        _print_table("Unseen items, near and far", ("", *(row[0] for row in (*sizes, figures))), rows)
+    typer.echo(nearness_sentence(items))
+    if way_of(items) != "meaning":
+        typer.echo("How near they are by meaning is not known: the recipe’s encoder is not on this machine.")
 
 
 def _print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*headings, title=title, title_justify="left")
-    for cells in rows:
-        table.add_row(*cells)
+    """For 80 columns: headings and the first column wrap, figures with their intervals do not."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(headings[0])
+    for place, heading in enumerate(headings[1:], start=1):
+        width = max(8, *(len(row[place]) for row in rows))
+        table.add_column(fill(heading, width), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
 
 

@@ -15,12 +15,10 @@ from cuma.data.surveys.survey import Question
 from cuma.errors import BackboneError
 from cuma.metrics.corners import ITEM_SEEN
 from cuma.metrics.design import Design
-from cuma.metrics.nearness import errors_by_nearness
+from cuma.metrics.nearness import errors_by_nearness, way_of
 
 Encode = Callable[[Sequence[str]], NDArray[np.float64] | None]
 """From n texts to unit vectors [n, D]; None where there is no encoder here."""
-WAYS = {"words": "words in common (Dice)", "meaning": "sentence encoder (cosine)"}
-"""How near two wordings are is measured in two ways."""
 
 
 def text_encoder(materials: Materials) -> Encode:
@@ -53,8 +51,9 @@ def item_nearness(
         design: of the survey.
 
     Returns:
-        {"held_out_items": [{"id", WAY: {"similarity", "nearest": wording}}], "by_nearness": {WAY: {"near": {"items",
-        "from", "to", CORNER: {"n", "soft_emd"}}, "far": …}}}.
+        {"held_out_items": [{"id", WAY: {"similarity", "nearest": wording}}], "by_nearness": {"near": {"items", "from",
+        "to", CORNER: {"n", "soft_emd"}}, "far": …}}, by the last of `WAYS` that is known; the latter is empty where all
+        are near, or all far.
     """
     if ITEM_SEEN not in predictions:
         return {}
@@ -75,12 +74,11 @@ def item_nearness(
             for way, at in nearest.items()
         }
         items.append({"id": question.id, **beside})
-    by_way = {}
-    for way in similar:
-        similarity = {item["id"]: item[way]["similarity"] for item in items}
-        found = errors_by_nearness({"": predictions}, questions, similarity, design=design)
-        by_way[way] = {
-            half: {**{key: part[key] for key in ("items", "from", "to")}, **part["methods"][""]}
-            for half, part in found.items()
-        }
-    return {"held_out_items": items, "by_nearness": by_way}
+    way = way_of(items)
+    similarity = {item["id"]: item[way]["similarity"] for item in items}
+    found = errors_by_nearness({"": predictions}, questions, similarity, design=design)
+    by_nearness = {
+        side: {**{key: part[key] for key in ("items", "from", "to")}, **part["methods"][""]}
+        for side, part in found.items()
+    }
+    return {"held_out_items": items, "by_nearness": by_nearness}

@@ -150,7 +150,7 @@ class DesignExcess:
     def variance(self, value: float, figures: Figures) -> float:
         """Times the square of Student's t over the normal distribution's."""
         together, alone = (self._variance(value, moved) for moved in figures.units)
-        excess = max(0.0, together - alone) * self.groups / (self.groups - 1)
+        excess = _unbiased(max(0.0, together - alone), self.groups)
         return excess * _wider(self.design.freedom) ** 2
 
     def _variance(self, value: float, replicates: Floats) -> float:
@@ -168,28 +168,56 @@ class ItemExcess:
     items: int
 
     def variance(self, value: float, figures: Figures) -> float:
-        """Times the square of Student's t over the normal distribution's; NaN where it cannot be told."""
+        """NaN where it cannot be told."""
         if min(self.groups, self.items) < 2:
             return float("nan")
-        together, apart = (float(((moved - value) ** 2).sum()) for moved in figures.items)
-        return max(0.0, together - apart) * self.groups / (self.groups - 1) * _wider(self.items - 1) ** 2
+        drawn = _drawn(figures, self.groups)
+        by_item, by_cell = (_unbiased(((moved - value) ** 2).sum(), self.groups) for moved in figures.items)
+        return two_way_variance(by_item, drawn, by_cell) - drawn
+
+
+def two_way_variance(by_item: float, by_group: float, by_cell: float) -> float:
+    """Of a figure whose items and groups are both drawn, from its variances when either is, or cells are, clusters.
+
+    What items and groups both count, the cells' own part, is taken off once (Cameron, Gelbach & Miller 2011). Never
+    less than either alone, which that difference of estimates may be where there are few. Its degrees of freedom are
+    `two_way_freedom`.
+    """
+    return max(by_item + by_group - by_cell, by_item, by_group)
+
+
+def two_way_freedom(items: int, groups: int) -> int:
+    """The fewer of the two, less 1."""
+    return min(items, groups) - 1
 
 
 Excess = DesignExcess | ItemExcess
 
 
 def widened(value: float, deviations: Floats | None, figures: Figures, excesses: Sequence[Excess]) -> Floats | None:
-    """`group_deviations` of a figure, widened by what else is drawn. Groups that do not differ leave what items add."""
+    """`group_deviations` of a figure, widened by what else is drawn, and by Student's t where items are fewer than
+    groups. Groups that do not differ leave what items add."""
     if deviations is None or not excesses:
         return deviations
     groups = excesses[0].groups
-    drawn = float(np.nanvar(figures.groups)) * groups / (groups - 1)
-    added = {type(excess): excess.variance(value, figures) for excess in excesses}
-    if not np.isfinite(sum(added.values())):
+    added = sum(excess.variance(value, figures) for excess in excesses)
+    if not np.isfinite(added):
         return None
+    items = next((excess.items for excess in excesses if isinstance(excess, ItemExcess)), None)
+    freedom = groups - 1 if items is None else two_way_freedom(items, groups)
     if not deviations.any():
-        return np.asarray(np.sqrt(added[ItemExcess]) * NORMAL) if added.get(ItemExcess) else deviations
-    return np.asarray(deviations * np.sqrt(1 + sum(added.values()) / drawn))
+        return deviations if items is None else np.asarray(np.sqrt(added) * NORMAL * _wider(freedom))
+    wider = _wider(freedom) / _wider(groups - 1)
+    return np.asarray(deviations * np.sqrt(1 + added / _drawn(figures, groups)) * wider)
+
+
+def _drawn(figures: Figures, groups: int) -> float:
+    """The variance of a figure when groups are drawn."""
+    return _unbiased(float(np.nanvar(figures.groups)), groups)
+
+
+def _unbiased(variance: float, groups: int) -> float:
+    return float(variance * groups / (groups - 1))
 
 
 def interval(value: float, deviations: Floats | None) -> tuple[float, float] | None:

@@ -34,9 +34,11 @@ COMPARED = (
     "The rows with a minus are differences on the same cells: above 0 the method is worse; p: of no difference, after "
     "Holm’s correction."
 )
+ANCHOR = "Anchor: "
 AVERAGE = "anchor-average"
 """The anchor that the picture marks: everybody's average."""
 DRAWS = 1000
+SIZES = (("questions", "item"), ("groups", "group"))
 
 
 def corner_sentences(shown: Sequence[str], of_shares: bool) -> list[tuple[str, str]]:
@@ -74,16 +76,14 @@ def corner_listing(evidence: Evidence) -> Listing | None:
         return None
     labels = {method.name: method.label for method in evidence.methods}
     sizes = {corner: next(part[corner] for part in parts.values() if corner in part) for corner in shown}
-    rows = _head_rows(sizes)
+    rows = [*size_rows(sizes), *floor_row(sizes)]
     for name, corners in parts.items():
         rows.append((labels[name], *(estimate_text(corners.get(corner, {}).get("soft_emd")) for corner in shown)))
     for name, corners in gaps.items():
         reference = evidence.reference.label if evidence.reference else ""
         entries = [corners.get(corner, {}).get("soft_emd") for corner in shown]
         rows.append((f"{labels[name]} − {reference}", *map(difference_text, entries)))
-    about = "new items" if any(not CORNERS[corner][0] for corner in shown) else "the same cells"
-    sentences = " ".join(f"{name}: {text}" for name, text in corner_sentences(shown, evidence.of_shares))
-    note = f"{sentences} {NOTE} The tables that follow are of {about}." + (f" {COMPARED}" if gaps else "")
+    note = f"{NOTE} {COMPARED}" if gaps else NOTE
     headings = ("", *(corner.capitalize() for corner in shown))
     return Listing("corners", CAPTION, headings, tuple(rows), note)
 
@@ -123,27 +123,42 @@ def corner_rows_of(scores: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tu
     shown = shown_corners(parts)
     if not shown:
         return (), ()
-    rows = _head_rows({corner: parts[corner] for corner in shown})
-    rows.append(("Soft EMD ↓", *(estimate_text(parts[corner]["soft_emd"]) for corner in shown)))
+    sizes = {corner: parts[corner] for corner in shown}
+    figures = ("Soft EMD ↓", *(estimate_text(parts[corner]["soft_emd"]) for corner in shown))
+    rows = [*size_rows(sizes), *floor_row(sizes), figures]
     for anchor in scores.get("anchors", {}).values():
         texts = (estimate_text(anchor["corners"].get(corner, {}).get("soft_emd")) for corner in shown)
-        rows.append((f"Soft EMD of the anchor “{anchor['label']}”", *texts))
+        rows.append((f"{ANCHOR}{anchor['label']}", *texts))
     return ("", *(corner.capitalize() for corner in shown)), tuple(rows)
 
 
-def _head_rows(parts: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """How large each corner is, and its floor where that is known."""
-    rows = [("Cells", *(size_text(part["n"]) for part in parts.values()))]
+def size_rows(parts: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """How large each corner is: its items and groups, its cells, and its people where their number is known."""
+    sizes = [part["n"] for part in parts.values()]
+    rows = [("Items × groups", *map(items_by_groups, sizes))]
+    rows += [("Cells", *(f"{n['cells']:,}" for n in sizes))] if all("cells" in n for n in sizes) else []
+    return rows + (
+        [("People", *(people_text(n["people"]) for n in sizes))] if all("people" in n for n in sizes) else []
+    )
+
+
+def floor_row(parts: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What a perfect model would have; nothing where that is not known."""
     floors = tuple(estimate_text({"value": _value(part, "noise_floor")}) for part in parts.values())
-    return rows if set(floors) == {MISSING} else [*rows, ("Noise floor: a perfect model", *floors)]
+    return [] if set(floors) == {MISSING} else [("Noise floor", *floors)]
+
+
+def items_by_groups(n: Mapping[str, Any]) -> str:
+    """ "9 × 44"."""
+    return f"{n.get('questions', MISSING)} × {n['groups']}"
 
 
 def size_text(n: Mapping[str, Any]) -> str:
-    """ "702: 569 items, 97 groups, 1,204 people"; people where their number is known."""
-    sizes = [(n[key], word) for key, word in (("questions", "item"), ("groups", "group")) if key in n]
-    words = [f"{size:,} {word}{'' if size == 1 else 's'}" for size, word in sizes]
-    words += [f"{people_text(n['people'])} people"] if "people" in n else []
-    return f"{n['cells']:,}: {', '.join(words)}" if "cells" in n else ", ".join(words)
+    """ "9 items × 44 groups: 394 cells, 5,472 people"; people where their number is known."""
+    sizes = " × ".join(f"{n[key]:,} {word}{'' if n[key] == 1 else 's'}" for key, word in SIZES if key in n)
+    more = [f"{n['cells']:,} cell{'' if n['cells'] == 1 else 's'}"] if "cells" in n else []
+    more += [f"{people_text(n['people'])} people"] if "people" in n else []
+    return f"{sizes}: {', '.join(more)}" if more else sizes
 
 
 def _value(part: Mapping[str, Any] | None, metric: str) -> float | None:

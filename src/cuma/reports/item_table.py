@@ -9,42 +9,37 @@ from typing import Any
 import numpy as np
 
 from cuma.metrics.corners import ITEM_SEEN
-from cuma.metrics.figures import MISSING, estimate_text, number
-from cuma.metrics.nearness import UNSEEN, errors_by_nearness
+from cuma.metrics.figures import estimate_text, number
+from cuma.metrics.nearness import NEAR, UNSEEN, WAYS, errors_by_nearness, nearness_sentence, way_of
 from cuma.metrics.scores import score_many
-from cuma.reports.corner_table import shown_corners
+from cuma.reports.corner_table import items_by_groups, shown_corners
 from cuma.reports.side_tables import Listing
 from cuma.runs.evidence import Evidence
 
-WAYS = {"words": "by words", "meaning": "by meaning"}
-WHAT = (
-    "Nearness by words: twice the words that two wordings share, over the words of both (Dice). By meaning: the cosine "
-    "of the sentence encoder’s vectors of the wordings. 1: the same wording."
-)
 ITEMS_NOTE = (
-    f"The most alike item of training stands beside each held-out one, the nearest first. {WHAT} Figures: soft EMD ↓, "
-    "averaged over groups. A method that is no better than the average has learnt nothing for that item."
+    "Beside each unseen item the most alike one of training, the nearest first. By words: twice the words that two "
+    "wordings share, over the words of both (Dice). By meaning: the cosine of the sentence encoder’s vectors of the "
+    "wordings. 1: the same wording. Figures: soft EMD ↓, averaged over groups."
 )
-HALVES_NOTE = (
-    "Soft EMD ↓ of unseen items, halved by how near they are to an item of training. Where the far half is no better "
-    "than the average, the method repeats what it knows of near items, and does not read. Brackets: 95 % intervals, "
-    "items and groups drawn."
+SIDES_NOTE = (
+    "Soft EMD ↓ of unseen items. Where a method is no better than the average on far items, it repeats what it knows of "
+    "near ones, and does not read."
 )
 LONGEST = 60
 
 
 @lru_cache(maxsize=1)
 def item_listings(evidence: Evidence) -> list[Listing]:
-    """Every held-out item, and their near and far halves; none where no item is held out."""
+    """Every held-out item, and the near and the far ones; none where no item is held out."""
     if not evidence.held_out_items or not any(method.corners is not None for method in evidence.methods):
         return []
-    halves = [_halves(evidence, way) for way in WAYS if way in evidence.held_out_items[0]]
-    return [_items(evidence), *(listing for listing in halves if listing is not None)]
+    sides = _near_and_far(evidence)
+    return [_items(evidence), *([sides] if sides else [])]
 
 
 def _items(evidence: Evidence) -> Listing:
     ways = [way for way in WAYS if way in evidence.held_out_items[0]]
-    best = ways[-1]
+    best = way_of(evidence.held_out_items)
     texts = {question["id"]: question["text"] for question in evidence.questions}
     rows = []
     for item in sorted(evidence.held_out_items, key=lambda item: (-item[best]["similarity"], item["id"])):
@@ -60,7 +55,8 @@ def _items(evidence: Evidence) -> Listing:
         )
     labels = (method.label for method in evidence.methods)
     headings = ("Unseen item", "Nearest item of training", *(WAYS[way].capitalize() for way in ways), *labels)
-    return Listing("items", "How near each unseen item is, and the error on it", headings, tuple(rows), ITEMS_NOTE)
+    note = f"{nearness_sentence(evidence.held_out_items)} {ITEMS_NOTE}"
+    return Listing("items", "How near each unseen item is, and the error on it", headings, tuple(rows), note)
 
 
 def _errors(evidence: Evidence, item: str) -> dict[str, float]:
@@ -77,44 +73,45 @@ def _errors(evidence: Evidence, item: str) -> dict[str, float]:
     return errors
 
 
-def _halves(evidence: Evidence, way: str) -> Listing | None:
-    """Every method on the nearer and on the farther half of the unseen items."""
+def _near_and_far(evidence: Evidence) -> Listing | None:
+    """Every method on the near and on the far unseen items; None where there are none of one kind."""
+    way = way_of(evidence.held_out_items)
     similarity = {item["id"]: item[way]["similarity"] for item in evidence.held_out_items}
     tables = {name: table for name, table in evidence.tables.items() if ITEM_SEEN in table}
     found = errors_by_nearness(tables, evidence.questions, similarity, design=evidence.design)
-    labels = {method.name: method.label for method in evidence.methods}
-    columns, rows = half_columns({half: {**part, **_largest(part["methods"])} for half, part in found.items()})
+    columns, rows = nearness_columns({side: {**part, **_largest(part["methods"])} for side, part in found.items()})
     if not columns:
         return None
-    for name, label in labels.items():
-        texts = [
-            estimate_text(found[half]["methods"].get(name, {}).get(corner, {}).get("soft_emd"))
-            for half, corner in columns
-        ]
-        rows.append((label, *texts))
-    headings = ("", *(f"{half.capitalize()} · {corner.partition(' · ')[2]}" for half, corner in columns))
-    return Listing(f"nearness-{way}", f"Near and far unseen items, {WAYS[way]}", headings, tuple(rows), HALVES_NOTE)
+    for method in evidence.methods:
+        errors = {side: part["methods"].get(method.name, {}) for side, part in found.items()}
+        texts = [estimate_text(errors[side].get(corner, {}).get("soft_emd")) for side, corner in columns]
+        rows.append((method.label, *texts))
+    caption = f"Unseen items, near to (a similarity of {NEAR} or more, {WAYS[way]}) and far from items of training"
+    return Listing("nearness", caption, nearness_headings(columns), tuple(rows), SIDES_NOTE)
 
 
-def half_columns(halves: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, ...]]]:
-    """The (half, corner) pairs that may be shown, and the rows that say how large and how near they are.
+def nearness_columns(sides: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, ...]]]:
+    """The (side, corner) pairs that may be shown, and the rows that say how large and how near they are.
 
-    halves: {"near": {"items", "from", "to", CORNER: {"n", …}}, "far": …}, as in scores.json.
+    sides: {"near": {"items", "from", "to", CORNER: {"n", …}}, "far": …}, as in scores.json.
     """
     corners = {
-        half: shown_corners({corner: part[corner] for corner in UNSEEN if corner in part})
-        for half, part in halves.items()
+        side: shown_corners({corner: part[corner] for corner in UNSEEN if corner in part})
+        for side, part in sides.items()
     }
-    columns = [(half, corner) for corner in UNSEEN for half in halves if corner in corners[half]]
+    columns = [(side, corner) for corner in UNSEEN for side in sides if corner in corners[side]]
     if not columns:
         return [], []
-    near = [f"{number(halves[half]['from'], 2)} to {number(halves[half]['to'], 2)}" for half, _ in columns]
-    cells = [_cells(halves[half][corner]["n"]) for half, corner in columns]
-    return columns, [("Nearness", *near), ("Items and groups", *cells)]
+    near = [f"{number(sides[side]['from'], 2)} to {number(sides[side]['to'], 2)}" for side, _ in columns]
+    return columns, [
+        ("Similarity", *near),
+        ("Items × groups", *(items_by_groups(sides[side][c]["n"]) for side, c in columns)),
+    ]
 
 
-def _cells(n: Mapping[str, Any]) -> str:
-    return f"{n.get('questions', MISSING)} × {n['groups']}"
+def nearness_headings(columns: list[tuple[str, str]]) -> tuple[str, ...]:
+    """ "Near · seen groups", … above `nearness_columns`."""
+    return ("", *(f"{side.capitalize()} · {corner.partition(' · ')[2]}" for side, corner in columns))
 
 
 def _largest(methods: Mapping[str, Any]) -> dict[str, Any]:

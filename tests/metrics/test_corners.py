@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import t
+from scipy.stats import binom, t
 
 from cuma.metrics import break_down, compare, score, score_many
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares
@@ -96,33 +96,69 @@ def test_differences_have_corners_with_their_own_correction() -> None:
 SIZES = (0.05, 0.0, 0.0), (0.0, 0.05, 0.0), (0.05, 0.05, 0.0), (0.02, 0.02, 0.1), (0.0, 0.0, 0.1)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "people"), [*((sizes, False) for sizes in SIZES), (SIZES[0], True), (SIZES[3], True)]
-)
-def test_intervals_of_crossed_effects_are_those_of_the_formula(sizes: tuple[float, float, float], people: bool) -> None:
-    """A cell's error is an item's effect plus a group's plus its own: the mean has the variance s²/Q + s²/G + s²/QG."""
-    rng = np.random.default_rng(2)
-    shape = (12, 18)
+def crossed(rng: np.random.Generator, shape: tuple[int, int], sizes: tuple[float, float, float]) -> np.ndarray:
+    """[Q, G]: each cell's error is an item's effect plus a group's plus its own."""
     parts = [size * rng.uniform(-1, 1, each) for size, each in zip(sizes, (shape[0], shape[1], shape), strict=True)]
-    effects = 0.2 + parts[0][:, None] + parts[1] + parts[2]
-    rows = [
+    return np.asarray(0.2 + parts[0][:, None] + parts[1] + parts[2])
+
+
+def cell_rows(effects: np.ndarray, people: bool = False) -> pd.DataFrame:
+    """Predictions that are off by so much in each cell [Q, G]: of shares, or of two people a group."""
+    return pd.DataFrame(
         {"group": f"g{g:02d}", "seen": True, ITEM_SEEN: True, "question_id": f"q{q}", "option_mass": 1.0,
          "probabilities": [0.5 + effect, 0.5 - effect],
          **({"answer": answer, "person": 2 * g + answer} if people else {"shares": [0.5, 0.5]})}
         for (q, g), effect in np.ndenumerate(effects)
         for answer in range(2 if people else 1)
-    ]  # fmt: skip
-    found = score(pd.DataFrame(rows), items(shape[0]), draws=600)["corners"]["seen items · seen groups"]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(12, 18), (5, 40)])
+@pytest.mark.parametrize(
+    ("sizes", "people"), [*((sizes, False) for sizes in SIZES), (SIZES[0], True), (SIZES[3], True)]
+)
+def test_intervals_of_crossed_effects_are_those_of_the_formula(
+    sizes: tuple[float, float, float], people: bool, shape: tuple[int, int]
+) -> None:
+    """The mean has the variance s²/Q + s²/G + s²/QG, and Student's t as many degrees as the fewer of the two less 1."""
+    effects = crossed(np.random.default_rng(2), shape, sizes)
+    found = score(cell_rows(effects, people), items(shape[0]), draws=600)["corners"]["seen items · seen groups"]
     assert found["n"]["cells"] == effects.size
     emd = found["soft_emd"]
     assert emd["value"] == pytest.approx(effects.mean())
-    by_item, by_group = effects.mean(axis=1).var(ddof=1), effects.mean(axis=0).var(ddof=1)
-    own = (effects - effects.mean(axis=1)[:, None] - effects.mean(axis=0) + effects.mean()).var()
-    half = np.hypot(
-        t.ppf(0.975, shape[0] - 1) * np.sqrt(max(0.0, by_item - own / shape[1]) / shape[0]),
-        t.ppf(0.975, shape[1] - 1) * np.sqrt(by_group / shape[1]),
-    )
+    by_item, by_group = (effects.mean(axis=axis).var(ddof=1) / len(effects.mean(axis=axis)) for axis in (1, 0))
+    within = effects.var(axis=0, ddof=1).mean() / effects.size
+    more = shape[1] / (shape[1] - 1)
+    half = t.ppf(0.975, min(shape) - 1) * np.sqrt(max(by_group + (by_item - within) * more, by_group, by_item * more))
     assert (emd["high"] - emd["low"]) / 2 == pytest.approx(half, rel=0.12)
+
+
+def test_the_interval_is_that_of_items_and_groups_drawn_again_by_brute_force() -> None:
+    rng = np.random.default_rng(6)
+    effects = crossed(rng, (30, 40), (0.06, 0.04, 0.02))
+    means = [effects[np.ix_(rng.integers(30, size=30), rng.integers(40, size=40))].mean() for _ in range(4000)]
+    wanted = t.ppf(0.975, 29) * np.std(means)
+    emd = score(cell_rows(effects), items(30), draws=600)["corners"]["seen items · seen groups"]["soft_emd"]
+    assert (emd["high"] - emd["low"]) / 2 == pytest.approx(wanted, rel=0.1)
+    groups_alone = t.ppf(0.975, 39) * effects.mean(axis=0).std(ddof=1) / np.sqrt(40)
+    assert wanted > 1.5 * groups_alone  # else the test could not tell whether items are drawn
+
+
+def test_floor_and_sizes_of_a_corner_by_hand() -> None:
+    """The floor of two options is a binomial share's mean deviation, averaged over a group's items, then groups."""
+    sizes = {"g0": (20, 8), "g1": (30, 12), "g2": (50, 5)}
+    rows = [
+        {"group": group, "seen": False, ITEM_SEEN: False, "question_id": f"q{q}", "n": n, "option_mass": 1.0,
+         "shares": [yes / n, 1 - yes / n], "probabilities": [0.5, 0.5]}
+        for group, (n, yes) in sizes.items()
+        for q in range(2 if group == "g0" else 1)
+    ]  # fmt: skip
+    found = score(pd.DataFrame(rows), items(2), draws=0)["corners"]
+    assert list(found) == ["unseen items · unseen groups"]
+    part = found["unseen items · unseen groups"]
+    assert part["n"] == {"groups": 3, "questions": 2, "cells": 4, "people": 100}
+    floor = np.mean([binom(n, yes / n).expect(lambda k, n=n, yes=yes: abs(k - yes) / n) for n, yes in sizes.values()])
+    assert part["noise_floor"]["value"] == pytest.approx(floor, rel=0.03)
 
 
 def test_every_metric_left_without_an_item_is_that_of_the_other_items() -> None:

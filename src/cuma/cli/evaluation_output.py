@@ -131,7 +131,7 @@ def _print_nearness(scores: dict[str, Any]) -> None:
         figures = ("Soft EMD ↓", *(estimate_text(sides[side][corner]["soft_emd"]) for side, corner in columns))
         heads = nearness_headings(columns)[1:]
         rows = list(zip(heads, *(row[1:] for row in (*sizes, figures)), strict=True))
-        _print_table("Unseen items, near and far", ("", *(row[0] for row in (*sizes, figures))), rows)
+        _print_table("Near and far unseen items", ("", *(row[0] for row in (*sizes, figures))), rows)
     typer.echo(nearness_sentence(items))
     if way_of(items) != "meaning":
         typer.echo("How near they are by meaning is not known: the recipe’s encoder is not on this machine.")

@@ -12,7 +12,7 @@ from cuma.reports.side_tables import Listing
 from cuma.reports.tables import compared_scores
 from cuma.runs.evidence import Evidence
 
-CAPTION = "Soft EMD ↓ by what was new: the four corners"
+CAPTION = "Soft EMD ↓ in the four corners"
 SEEN, NEW, KNOWN, UNSEEN = CORNERS
 WORDS = {
     SEEN: "The question was trained on, and so was the group: {}.",
@@ -26,10 +26,10 @@ OWN = {
 }
 """What was kept back of seen items and seen groups: of published shares, and of people's answers."""
 NOTE = (
-    "An item is a question; a cell is one group’s answers to one item. The noise floor is what a perfect model would "
-    "still show, because so few people were asked. Brackets: 95 % intervals, which count that other items and other "
-    "groups might have been drawn."
+    "An item is a question; a cell is one group’s answers to one item. Brackets: 95 % intervals, which count that "
+    "other items and other groups might have been drawn; with one item or one group there is none."
 )
+FLOOR = "The noise floor is what a perfect model would still show, because so few people were asked."
 COMPARED = (
     "The rows with a minus are differences on the same cells: above 0 the method is worse; p: of no difference, after "
     "Holm’s correction."
@@ -101,9 +101,9 @@ def corner_payload(evidence: Evidence) -> list[dict[str, Any]]:
     panels = []
     for corner in shown:
         rows = [
-            {"method": place, **_rounded(parts[method.name][corner]["soft_emd"])}
+            {"method": place, "text": estimate_text(entry), **_rounded(entry)}
             for place, method in enumerate(evidence.methods)
-            if corner in parts.get(method.name, {})
+            if (entry := parts.get(method.name, {}).get(corner, {}).get("soft_emd"))
         ]
         first = next(part[corner] for part in parts.values() if corner in part)
         floor, average = _value(first, "noise_floor"), _value(parts.get(AVERAGE, {}).get(corner, {}), "soft_emd")

@@ -22,10 +22,10 @@ ITEMS_NOTE = (
     "wordings. 1: the same wording. Figures: soft EMD ↓, averaged over groups."
 )
 SIDES_NOTE = (
-    "Soft EMD ↓ of unseen items. Where a method is no better than the average on far items, it repeats what it knows of "
-    "near ones, and does not read."
+    "Soft EMD ↓. Near: a similarity of {} or more, {}. Where a method is no better than the average on far items, it "
+    "repeats what it knows of near ones, and does not read."
 )
-LONGEST = 60
+LONGEST = 200
 
 
 @lru_cache(maxsize=1)
@@ -56,7 +56,7 @@ def _items(evidence: Evidence) -> Listing:
     labels = (method.label for method in evidence.methods)
     headings = ("Unseen item", "Nearest item of training", *(WAYS[way].capitalize() for way in ways), *labels)
     note = f"{nearness_sentence(evidence.held_out_items)} {ITEMS_NOTE}"
-    return Listing("items", "How near each unseen item is, and the error on it", headings, tuple(rows), note)
+    return Listing("items", "How near each unseen item is", headings, tuple(rows), note)
 
 
 def _errors(evidence: Evidence, item: str) -> dict[str, float]:
@@ -86,8 +86,8 @@ def _near_and_far(evidence: Evidence) -> Listing | None:
         errors = {side: part["methods"].get(method.name, {}) for side, part in found.items()}
         texts = [estimate_text(errors[side].get(corner, {}).get("soft_emd")) for side, corner in columns]
         rows.append((method.label, *texts))
-    caption = f"Unseen items, near to (a similarity of {NEAR} or more, {WAYS[way]}) and far from items of training"
-    return Listing("nearness", caption, nearness_headings(columns), tuple(rows), SIDES_NOTE)
+    note = SIDES_NOTE.format(NEAR, WAYS[way])
+    return Listing("nearness", "Near and far unseen items", nearness_headings(columns), tuple(rows), note)
 
 
 def nearness_columns(sides: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, ...]]]:

@@ -37,9 +37,9 @@ class Column:
     heading: str
     meaning: str
 
-    def filled(self, reference: str = "", of_shares: bool = False) -> Column:
+    def filled(self, reference: str = "", items_drawn: bool = False) -> Column:
         """With the reference's label, and what intervals draw, put in."""
-        words = {"reference": reference, "drawn": DRAWN[of_shares][0], "same": DRAWN[of_shares][1]}
+        words = {"reference": reference, "drawn": DRAWN[items_drawn][0], "same": DRAWN[items_drawn][1]}
         return Column(self.key, self.heading.format(**words), self.meaning.format(**words))
 
 
@@ -47,7 +47,7 @@ DRAWN = {
     False: ("resampling groups", "resampled groups"),
     True: ("resampling questions and groups", "resampled questions and groups"),
 }
-"""What intervals of people's answers, and of shares without people, resample."""
+"""What intervals resample: of people's answers groups; of shares without people, and of new items, both."""
 
 COLUMNS = (
     Column(
@@ -228,7 +228,8 @@ def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) ->
     without = {column.key for column in MORE_COLUMNS} | ({"accuracy", "noise_floor"} if of_shares else set())
     hidden = {key for key in without if table[key].isna().all()}
     hidden |= {"difference", "p_holm"} if reference.empty else set()
-    return tuple(column.filled(label, of_shares) for column in columns if column.key not in hidden)
+    items_drawn = of_shares or bool(table["new"].any())
+    return tuple(column.filled(label, items_drawn) for column in columns if column.key not in hidden)
 
 
 def cell_text(row: pd.Series, key: str) -> str:

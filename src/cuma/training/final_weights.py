@@ -190,7 +190,11 @@ def curve_error(point: CurvePoint) -> float:
 
     NaN if one of them has no value.
     """
-    parts = list(point["corners"].values()) if point.get("corners") else [point[s] for s in ("seen", "unseen") if s in point]
+    parts = (
+        list(point["corners"].values())
+        if point.get("corners")
+        else [point[s] for s in ("seen", "unseen") if s in point]
+    )
     values = [part["soft_emd"] for part in parts]
     return float(np.mean([np.nan if value is None else value for value in values])) if values else math.nan
 

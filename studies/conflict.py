@@ -38,9 +38,10 @@ def conflict_point(model: Any, recipe: Recipe, materials: Materials) -> dict[str
 
     Places: frozen (the weights under the adapter), trained (the adapter, or all experts), each expert (every expert of
     every layer by itself, pairs of groups weighing as much as both use it), router.
-    Figures: different, alike (the mean corrected cosine of those pairs), gap (the first less the second); and of what is
-    left of a gradient when the mean over groups is taken out, not corrected, because there is too little left to divide
-    by: own different, own alike, own gap, and own same, the cosine between thirds of one group, which noise allows at most.
+    Figures: different, alike (the mean corrected cosine of those pairs), gap (the first less the second); and of what
+    is left of a gradient when the mean over groups is taken out, not corrected, because too little is left to divide
+    by: own different, own alike, own gap, and own same, the cosine between thirds of one group, which is the most that
+    noise allows.
     """
     survey = materials.survey
     names = largest_groups(survey, GROUPS)
@@ -71,8 +72,8 @@ def conflict_point(model: Any, recipe: Recipe, materials: Materials) -> dict[str
 
 
 def pairs_of(survey: Survey, names: Sequence[str]) -> dict[str, Any]:
-    """ "different" and "alike" → [G, G] bool (upper triangle): the pairs of groups with the largest and the smallest mean
-    EMD between their training answers, over the items that training has."""
+    """Name ("different", "alike") → [G, G] bool, in the upper triangle: the pairs of groups with the largest, and with
+    the smallest, mean EMD between their training answers, over the items that training has."""
     counts = survey.counts("train", ("seen",))
     shares = {(row.group, row.question_id): row.counts / max(1, row.counts.sum()) for row in counts.itertuples()}
     distance = np.full((len(names), len(names)), np.nan)

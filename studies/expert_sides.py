@@ -69,9 +69,9 @@ def describe_sides(gates: pd.DataFrame, sides: pd.DataFrame, survey: Survey) -> 
     Returns:
         items: item → its two options, how many groups mostly say each, and the experts' gates ([L, E], mean over the
             groups of the side, layers sorted by name) for each.
-        information: {"value", "null", "high", "p"} in nats, mean over items and layers: I(expert; side | item) with groups
-            counting alike, its mean and 95 % quantile when sides are dealt out to other groups (whole groups, so that a
-            group's sides stay together), and the share of deals with at least as much.
+        information: {"value", "null", "high", "p"} in nats, mean over items and layers: I(expert; side | item), groups
+            counting alike; its mean and 95 % quantile when sides are dealt out to other groups (all of a group's sides
+            together); and the share of deals with at least as much.
         one_sided: the items on which (almost) all groups are on one side.
     """
     wide = gates.pivot_table(index="group", columns=["question_id", "layer", "expert"], values="gate")

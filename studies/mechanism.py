@@ -5,9 +5,11 @@
 
 Conflict: a dense LoRA with the persona in the prompt, a dense LoRA that reads the profile's vector, and CuMA, as many
 trainable parameters each, are stopped at several steps of one training and asked how far groups' gradients agree
-(`conflict.py`); CuMA also which of its experts serve which side of an item (`expert_sides.py`). Tiny: one layer, r = 1.
-There a dense adapter has the least room to keep groups apart. Three learning rates each on every split; the one with the
-lowest soft EMD on whole validation groups, at the end of full-length runs and over the splits, is shown on test groups.
+(`conflict.py`); CuMA also which of its experts serve which side of an item (`expert_sides.py`).
+
+Tiny: one layer, experts of rank 1. There a dense adapter has the least room to keep groups apart. Three learning rates
+each on every split; the one with the lowest soft EMD on whole validation groups, at the end of full-length runs and
+over the splits, is shown on test groups.
 """
 
 from __future__ import annotations
@@ -35,26 +37,25 @@ from cuma.training.train import train_run
 
 PERSONA = ("adapter.method=lora", "data.profile_in=prompt", "encoder.fields=false")
 METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "persona": (
-        "LoRA, persona in the prompt",
-        "unseen/gss/cuma",
-        (*PERSONA, "adapter.r=195", "adapter.lora_alpha=195"),
-    ),
-    "vector": ("LoRA that reads the vector", "unseen/gss/dense", ()),
     "cuma": ("CuMA", "unseen/gss/cuma", ()),
-}
+    "vector": ("LoRA that reads the vector", "unseen/gss/dense", ()),
+    "persona": (
+        "LoRA, persona in the prompt", "unseen/gss/cuma", (*PERSONA, "adapter.r=195", "adapter.lora_alpha=195"),
+    ),
+}  # fmt: skip
 """Name → label, recipe and overrides; about 0.75 million trainable parameters each, in two layers."""
 RATE = "2e-3"
 """Of all three: nothing is compared by its error there."""
 LINEAR = ("adapter.router_hidden_dim=null",)
+SMALL, LARGE = ("1e-3", "2e-3", "4e-3"), ("2e-3", "4e-3", "8e-3")
 TINY: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
-    "cuma": ("CuMA, 8 experts of rank 1", "unseen/gss/cuma", (*LINEAR, "adapter.r=1"), ("2e-3", "4e-3", "8e-3")),
-    "vector": ("LoRA that reads the vector, rank 9", "unseen/gss/dense", ("adapter.r=9",), ("1e-3", "2e-3", "4e-3")),
-    "persona": ("LoRA, persona in the prompt, rank 12", "unseen/gss/cuma", (*PERSONA, "adapter.r=12"), ("1e-3", "3e-3", "9e-3")),
-    "vector-1": ("LoRA that reads the vector, rank 1", "unseen/gss/dense", ("adapter.r=1",), ("2e-3", "4e-3", "8e-3")),
-    "persona-1": ("LoRA, persona in the prompt, rank 1", "unseen/gss/cuma", (*PERSONA, "adapter.r=1"), ("2e-3", "4e-3", "8e-3")),
-}  # fmt: skip
-"""Name → label, recipe, overrides and learning rates; lora_alpha is 16 for all, and the last layer alone is adapted."""
+    "cuma": ("CuMA, 8 experts of rank 1", "unseen/gss/cuma", (*LINEAR, "adapter.r=1"), LARGE),
+    "vector": ("LoRA that reads the vector, rank 8", "unseen/gss/dense", ("adapter.r=8",), SMALL),
+    "vector-1": ("the same, rank 1", "unseen/gss/dense", ("adapter.r=1",), LARGE),
+    "persona": ("LoRA, persona in the prompt, rank 12", "unseen/gss/cuma", (*PERSONA, "adapter.r=12"), SMALL),
+    "persona-1": ("the same, rank 1", "unseen/gss/cuma", (*PERSONA, "adapter.r=1"), LARGE),
+}
+"""Name → label, recipe, overrides and learning rates; only the last layer is adapted, and lora_alpha is the rank's."""
 PLACES = {
     "frozen": "the frozen weights under it",
     "trained": "what is trained (adapter, or all experts)",
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--tiny-steps", type=int, default=300)
+    parser.add_argument("--families", choices=TINY, nargs="+", default=list(TINY), help="of the tiny part")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/mechanism"))
     parser.add_argument("--results", type=Path, help="left out: docs/results/mechanism-BENCHMARK.json")
     arguments = parser.parse_args()
@@ -93,6 +95,7 @@ class Study:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.benchmark, self.splits = arguments.benchmark, arguments.splits
+        self.families: list[str] = arguments.families
         self.steps, self.tiny_steps = arguments.steps, arguments.tiny_steps
         name = Path(self.benchmark).name
         self.home = arguments.output_dir / name
@@ -112,29 +115,29 @@ class Study:
         return {method: over_splits(points) for method, points in runs.items()}
 
     def tiny(self) -> dict[str, Any]:
-        """Family → chosen rate, parameters and soft EMD on unseen and seen groups; and CuMA minus each."""
-        tried: dict[str, dict[str, dict[int, Any]]] = {
-            family: {rate: {} for rate in of[3]} for family, of in TINY.items()
-        }
-        for split, family in itertools.product(self.splits, TINY):
+        """Family → chosen rate, parameters and soft EMD on the unseen groups of each split; and CuMA minus each."""
+        tried: dict[str, dict[str, dict[int, Any]]] = {family: {} for family in self.families}
+        for split, family in itertools.product(self.splits, self.families):
             for rate in TINY[family][3]:
-                tried[family][rate][split] = self.tried(family, rate, split)
-        mean = {
-            f: {r: np.mean([x["choice"] for x in of.values()]) for r, of in rates.items()} for f, rates in tried.items()
+                tried[family].setdefault(rate, {})[split] = self.tried(family, rate, split)
+        choice = {
+            family: {rate: float(np.mean([one["choice"] for one in of.values()])) for rate, of in rates.items()}
+            for family, rates in tried.items()
         }
-        chosen = {family: min(errors, key=lambda rate: errors[rate]) for family, errors in mean.items()}
-        rows = {split: {family: tried[family][chosen[family]][split] for family in TINY} for split in self.splits}
+        chosen = {
+            family: min(errors, key=lambda rate, errors=errors: errors[rate]) for family, errors in choice.items()
+        }
+        rows = {split: {f: tried[f][chosen[f]][split] for f in self.families} for split in self.splits}
+        first = rows[self.splits[0]]
         return {
             "chosen": chosen,
-            "parameters": {family: rows[self.splits[0]][family]["parameters"] for family in TINY},
-            "choice": {
-                family: {rate: float(error) for rate, error in errors.items()} for family, errors in mean.items()
-            },
+            "choice": choice,
+            "parameters": {family: first[family]["parameters"] for family in self.families},
             "soft_emd": {
                 family: [float(np.mean(list(row[family]["unseen_groups"].values()))) for row in rows.values()]
-                for family in TINY
+                for family in self.families
             },
-            "cuma_minus": paired_by_group(rows, "cuma", [family for family in TINY if family != "cuma"]),
+            "cuma_minus": paired_by_group(rows, "cuma", [family for family in self.families if family != "cuma"]),
             "groups": len({group for row in rows.values() for group in row["cuma"]["unseen_groups"]}),
         }
 
@@ -147,8 +150,8 @@ class Study:
         )
 
     def materials(self, recipe: Recipe) -> Materials:
-        """The parts that all tiny runs of a split share, with what the frozen layers made of its prompts; one split's at
-        a time."""
+        """The parts that all tiny runs of a split share, with what frozen layers made of its prompts; one split's at a
+        time."""
         split = recipe.data.split_seed
         if self._materials is None or self._materials[0] != split:
             self._materials = (split, Materials.load(tiny_recipe("cuma", RATE, self.benchmark, split, self.tiny_steps)))
@@ -167,8 +170,9 @@ def conflict_recipe(method: str, benchmark: str, split: int, steps: int) -> Reci
 def tiny_recipe(family: str, rate: str, benchmark: str, split: int, steps: int) -> Recipe:
     """A training of the tiny part; the curve's one point, at the end, is of validation groups."""
     _, name, overrides, _ = TINY[family]
+    rank = overrides[-1].removeprefix("adapter.r=")
     own = (f"training.learning_rate={rate}", f"training.max_steps={steps}", f"training.curve_steps=[{steps}]")
-    return _recipe(name, benchmark, split, ("adapter.last_layers=1", "adapter.lora_alpha=16", *overrides, *own))
+    return _recipe(name, benchmark, split, ("adapter.last_layers=1", *overrides, f"adapter.lora_alpha={rank}", *own))
 
 
 def _recipe(name: str, benchmark: str, split: int, overrides: tuple[str, ...]) -> Recipe:
@@ -215,8 +219,9 @@ def errors_at_the_end(recipe: Recipe, folder: Path, materials: Materials) -> dic
 def _group_errors(model: Any, recipe: Recipe, materials: Materials, role: str) -> dict[str, float]:
     """Group → soft EMD of the whole groups with this role, on their own people."""
     survey = materials.survey
-    only = replace(survey, groups=tuple(group for group in survey.groups if group.role == role))
-    only = replace(only, people=survey.people[survey.people["group"].isin([group.id for group in only.groups])])
+    groups = tuple(group for group in survey.groups if group.role == role)
+    people = survey.people[survey.people["group"].isin([group.id for group in groups])]
+    only = replace(survey, groups=groups, people=people)
     predicted = predict_people(model, recipe, replace(materials, survey=only), role, ("seen", role))
     return group_emds(predicted, only.questions)
 
@@ -269,7 +274,8 @@ def tiny_table(found: dict[str, Any]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     tiny = found["tiny"]
-    for family, (label, *_) in TINY.items():
+    for family in tiny["chosen"]:
+        label = TINY[family][0]
         unseen = ", ".join(f"{value:.3f}" for value in tiny["soft_emd"][family])
         test = tiny["cuma_minus"].get(family)
         minus = "" if test is None else estimate_text({**test, "value": test["mean"]}, sign=True)

@@ -24,10 +24,11 @@ from cuma.training import final_weights
 from cuma.training.final_weights import BestPoint, FinalWeights, WeightAverage, curve_error
 from cuma.training.progress import Measure
 from cuma.training.train import _measure, train_run
+from helpers.folders import tiny_materials
 
 SMALL = (
     "adapter.last_layers=1", "training.max_steps=6", "training.save_steps=2", "training.logging_steps=1",
-    "training.per_device_train_batch_size=4", "training.curve_steps=[0, 1, 2, 3, 4, 5, 6]",
+    "training.per_device_train_batch_size=4", "data.max_train=24", "training.curve_steps=[0, 1, 2, 3, 4, 5, 6]",
 )  # fmt: skip
 
 
@@ -36,8 +37,9 @@ def recipe(*overrides: str) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def materials() -> Materials:
-    return Materials.load(recipe())
+def materials(tmp_path_factory: pytest.TempPathFactory) -> Materials:
+    """A tiny random model's."""
+    return tiny_materials(recipe(), tmp_path_factory.mktemp("base"))
 
 
 def weights(model: Any) -> dict[str, np.ndarray]:
@@ -63,7 +65,7 @@ class Curve:
 
 
 def saved(run: Run) -> dict[str, np.ndarray]:
-    return {name: value for name, value in load_file(run.adapter / "adapter_model.safetensors").items()}
+    return dict(load_file(run.adapter / "adapter_model.safetensors"))
 
 
 def same(run: Run, expected: dict[str, np.ndarray]) -> bool:
@@ -206,7 +208,7 @@ def test_a_run_s_adapter_is_the_average_and_its_curve_is_of_it(materials: Materi
 
 
 def test_the_average_is_handed_to_the_next_stage(materials: Materials, tmp_path: Path) -> None:
-    options = ("training.ema_decay=0.5", "pipeline=[sft, dpo]", "dpo.max_steps=1", "data.max_train=40")
+    options = ("training.ema_decay=0.5", "pipeline=[sft, dpo]", "dpo.max_steps=1")
     curve = Curve(*[0.5] * 7)
     run = train_run(recipe(*options, "dpo.learning_rate=1e-9"), tmp_path / "run", materials, curve)
     first = load_file(run.stage("01-sft").adapter / "adapter_model.safetensors")
@@ -232,7 +234,7 @@ def test_a_run_that_stops_early_keeps_its_best_point_and_says_so(materials: Mate
 
 @pytest.mark.parametrize("die_at", [2, 4, 5])
 def test_an_interrupted_run_ends_with_the_same_weights(die_at: int, materials: Materials, tmp_path: Path) -> None:
-    """With both options: the best point's average. The checkpoints are at steps 2 and 4; point 5 is the one that stops."""
+    """With both options: the best point's average. Checkpoints are at steps 2 and 4; point 5 is the one that stops."""
     both = recipe("training.early_stopping_patience=2", "training.ema_decay=0.9")
     curve = Curve(*ERRORS)
     whole = train_run(both, tmp_path / "whole", materials, curve)

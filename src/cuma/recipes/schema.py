@@ -142,8 +142,8 @@ class TrainingSection(_Steps):
     """Probability with which each profile field is left out of a training row, in every stage, so that half a profile,
     or none, gets a sensible answer too."""
     item_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the items that each pass over the rows leaves out whole, drawn anew for each, in sft on survey answers or
-    shares, so that what all groups share cannot learn single items by heart. Needs max_steps."""
+    """Share of the items that each pass over the rows leaves out whole, drawn anew for each, so that what all groups
+    share cannot learn single items by heart. In sft, on survey answers or shares; needs max_steps."""
     weight_decay: NonNegative = 0.01
     """AdamW's decoupled weight decay."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
@@ -151,8 +151,8 @@ class TrainingSection(_Steps):
     the later ones back within tens of steps, and a short run leaves its plateau sooner."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Each stage's adapter, which learning curves measure and the next stage starts from, is an exponential moving
-    average of the trained weights that forgets like this; 0: the last weights themselves. It warms up: after n steps the
-    decay is at most n / (n + 9), so that a short run's average is not its beginning."""
+    average of the trained weights that forgets like this; 0: the last weights. It warms up: after n steps the decay is
+    at most n / (n + 9), so that a short run's average is not its beginning."""
     early_stopping_patience: Count | None = None
     """SFT stops after so many points of the learning curve (curve_steps) without a lower soft EMD, and its adapter is
     that of the best point, stopped or not; null: the last one."""

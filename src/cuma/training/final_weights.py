@@ -200,8 +200,8 @@ def curve_error(point: CurvePoint) -> float:
 
 
 def _warm_average(decay: float) -> Callable[..., None]:
-    """For AveragedModel: average ← d · average + (1 − d) · weights, d = min(decay, n / (n + 9)) at the n-th weights; the
-    first are copied.
+    """For AveragedModel: average ← d · average + (1 − d) · weights, d = min(decay, n / (n + 9)) at the n-th weights.
+    The first ones are copied.
 
     The warm-up is TensorFlow's (tf.train.ExponentialMovingAverage, num_updates): without it a short run's average is
     mostly the weights that it began with.

@@ -29,8 +29,8 @@ def in_passes(cells: Callable[[], Dataset], recipe: Recipe) -> Dataset:
 def without_items(first: Dataset, cells: Callable[[], Dataset], recipe: Recipe) -> Dataset:
     """Pass behind pass, each in an order of its own, without item_dropout of the items: as many as max_steps take.
 
-    Of n items floor(share · n + u) are left out, u uniform in [0, 1) and drawn for each pass, so that the share holds on
-    average however few items there are; one is always kept. All is drawn with the recipe's seed.
+    Of n items floor(share · n + u) are left out, u uniform in [0, 1) and drawn for each pass, so that the share holds
+    on average however few items there are; one is always kept. All is drawn with the recipe's seed.
 
     Args:
         first: the rows of the first pass, with a column question_id.

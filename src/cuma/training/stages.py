@@ -101,7 +101,7 @@ def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
 
 
 def require_rows(stage: str, recipe: Recipe, materials: Materials) -> None:
-    """Raises `BenchmarkError` if there is nothing that a stage could train on, or no items to leave out. Reads no rows."""
+    """Raises `BenchmarkError` if a stage has nothing to train on, or no items to leave out. Reads no rows."""
     own = _own_rows(stage, recipe, materials)
     if own is not None and stage == "sft" and recipe.training.item_dropout:
         raise BenchmarkError(

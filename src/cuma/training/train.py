@@ -164,8 +164,8 @@ def _measure(recipe: Recipe, materials: Materials, curve: Any) -> Measure | None
         why = why if curve is not None else "train_run was given none (curve=…)"
         if patience is not None:
             raise RecipeError(
-                f"training.early_stopping_patience is {patience}, and there is no learning curve to stop by: {why}. Set "
-                "it to null, or train where there is one."
+                f"training.early_stopping_patience is {patience}, and there is no learning curve to stop by: {why}. "
+                "Set it to null, or train where there is one."
             )
         if world.is_main_process:
             logger.warning("No learning curve (training.curve_steps): %s.", why)

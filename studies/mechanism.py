@@ -58,12 +58,12 @@ TINY: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
 """Name → label, recipe, overrides and learning rates; only the last layer is adapted, and lora_alpha is the rank's."""
 PLACES = {
     "frozen": "the frozen weights under it",
-    "trained": "what is trained (adapter, or all experts)",
+    "trained": "the adapter, or all experts",
     "each expert": "each expert by itself, by use",
     "router": "the router",
 }
 
-SHOWN = ("different", "alike", "gap", "own different", "own alike", "own same")
+SHOWN = ("own different", "own alike", "own gap", "own same")
 """Figures of the conflict table."""
 
 
@@ -252,14 +252,16 @@ def page(found: dict[str, Any]) -> str:
 
 
 def conflict_table(found: dict[str, Any]) -> str:
-    """Rows: method, place and step; columns: the figures."""
+    """Rows: method, place and step; columns: the figures of groups' own gradients (`conflict_point`)."""
     lines = [
-        "| gradients in | step | loss | different | alike | gap | own: different | own: alike | own: same |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| gradients in | step | loss | most different | most alike | difference | the same group |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for method, places in found["conflict"].items():
         for place, steps in places.items():
             for step, figures in steps.items():
+                if figures[SHOWN[0]]["value"] is None:  # one expert has a router with nothing to learn
+                    continue
                 losses = [found["runs"][f"split-{split}/{method}"]["points"][step]["loss"] for split in found["splits"]]
                 loss = "–" if None in losses else f"{np.mean(losses):.2f}"
                 cells = [estimate_text(figures[name], 2, sign=True) for name in SHOWN]

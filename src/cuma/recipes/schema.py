@@ -144,11 +144,21 @@ class TrainingSection(_Steps):
     profile_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability with which each profile field is left out of a training row, in every stage, so that half a profile,
     or none, gets a sensible answer too."""
+    item_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the items that each pass over the rows leaves out whole, drawn anew for each, so that what all groups
+    share cannot learn single items by heart. In sft, on survey answers or shares; needs max_steps."""
     weight_decay: NonNegative = 0.01
     """AdamW's decoupled weight decay."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """How slowly AdamW's mean of squared gradients forgets. At 0.95 the large gradients of the first steps stop holding
     the later ones back within tens of steps, and a short run leaves its plateau sooner."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Each stage's adapter, which learning curves measure and the next stage starts from, is an exponential moving
+    average of the trained weights that forgets like this; 0: the last weights. It warms up: after n steps the decay is
+    at most n / (n + 9), so that a short run's average is not its beginning."""
+    early_stopping_patience: Count | None = None
+    """SFT stops after so many points of the learning curve (curve_steps) without a lower soft EMD, and its adapter is
+    that of the best point, stopped or not; null: the last one."""
     max_grad_norm: NonNegative = 1.0
     """Gradients are clipped to this norm; 0: not at all."""
     logging_steps: Count = 10
@@ -288,6 +298,9 @@ TRACKING = ("report_to", "run_name")
 """Keys of the section training that say who else gets the log. A run that is continued may be told otherwise."""
 ADDED: dict[tuple[str, str], Any] = {
     ("training", "adam_beta2"): 0.999,
+    ("training", "item_dropout"): 0.0,
+    ("training", "ema_decay"): 0.0,
+    ("training", "early_stopping_patience"): None,
     ("backbone", "chat_template"): None,
     ("data", "language"): "",
     ("data", "option_orders"): "rotations",

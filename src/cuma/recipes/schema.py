@@ -67,9 +67,10 @@ class DataSection:
     """In SFT people count with their survey weights, where the survey has some."""
     shuffle_profiles: bool = False
     """The control: one fixed permutation of the groups' embeddings, in training and evaluation."""
-    option_orders: Literal["rotations", "natural"] = "rotations"
+    option_orders: Literal["rotations", "natural", "fixed"] = "rotations"
     """Orders in which options are shown, in training and evaluation. "rotations": each option under each letter once.
-    "natural": scales in their own order and reversed, two prompts whatever their length; names in rotations."""
+    "natural": scales in their own order and reversed, two prompts whatever their length; names in rotations.
+    "fixed": every question once, as it is written; a preference for a letter is then not averaged out."""
     exemplars: NonNegativeInt = 0
     """Few-shot, for the untouched model: answers of so many training people of the same group, as turns before the
     question. Groups that were held out have no training people and are not predicted."""

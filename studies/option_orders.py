@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--anes", type=Path, required=True, help="counted by studies/anes_thermometers.py")
     parser.add_argument("--orders", choices=ORDERS, nargs="+", default=list(ORDERS))
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/option-orders"))
     arguments = parser.parse_args()
     torch.set_float32_matmul_precision("medium")
@@ -65,7 +65,7 @@ def main() -> None:
 def order_recipe(orders: str, folder: Path, steps: int) -> Recipe:
     """One training, which differs from the others in its orders and its length alone."""
     own = (f"data.benchmark={folder}", f"data.option_orders={orders}", f"training.max_steps={steps}")
-    points = [0, *(steps * part // 14 for part in range(1, 15))]
+    points = [steps * part // 20 for part in range(21)]
     return load_recipe("questions/cuma", (*own, f"training.curve_steps={points}"))
 
 

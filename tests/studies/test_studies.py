@@ -38,6 +38,13 @@ def test_the_table_of_statistics_is_the_result_s_and_its_means_are_those_of_its_
     assert again == pytest.approx(found["soft_emd"]["mrp"]["by_split"][0], abs=1e-3)
 
 
+def test_every_command_of_studies_and_bench_answers_to_help() -> None:
+    files = [file for folder in ("studies", "bench") for file in (ROOT / folder).glob("*.py")]
+    started = [file for file in files if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")]
+    assert len(started) > 15
+    assert [file.name for file in started if "parse_args()" not in file.read_text(encoding="utf-8")] == []
+
+
 def test_two_processes_keep_each_others_runs(ledger: Any, tmp_path: Path) -> None:
     file = tmp_path / "study.json"
     one, other = ledger(file, "make it"), ledger(file, "make it")

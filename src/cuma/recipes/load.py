@@ -136,7 +136,9 @@ def _require_known(key: Any, section: str, source: Path | str, extra: tuple[str,
     elsewhere = [f"{other}.{key}" for other in SECTIONS if key in _keys(other)]  # the right word in the wrong place
     hint = next((f"Did you mean {name!r}? " for name in elsewhere + close), "")
     available = _listed([dot + name for name in known])
-    raise RecipeError(f"unknown key '{dot}{key}' in {source}. {hint}Available: {available}.")
+    raise RecipeError(
+        f"unknown key '{dot}{key}' in {source}. {hint}Available: {available}. `cuma list keys` explains all of them."
+    )
 
 
 def build_recipe(tree: Mapping[str, Any], source: str) -> Recipe:

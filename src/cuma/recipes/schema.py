@@ -53,9 +53,9 @@ class DataSection:
     """Whose answers, and where the model learns who is asked."""
 
     benchmark: Text = "gss"
-    """gss, gss-all, wvs, or a folder that `cuma data build` wrote. Of a folder, sft takes the survey's answers, or
-    groups' shares where only those are known, or the rows of the task sft where there is neither or training.loss is
-    letter; dpo and grpo take the task's own rows where there are any."""
+    """A name that `cuma list benchmarks` shows, or a folder that `cuma data build` wrote. Of a folder, sft takes the
+    survey's answers, or groups' shares where only those are known, or the rows of the task sft where there is neither
+    or training.loss is letter; dpo and grpo take the task's own rows where there are any."""
     split_seed: NonNegativeInt = 0
     """Seed of the split into seen, validation and test groups, and of people into parts."""
     language: str = ""

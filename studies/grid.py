@@ -25,7 +25,8 @@ from ledger import Ledger
 from tables import METRICS, anchors, interval, measured, paired_by_group
 
 from cuma.answering.materials import Materials
-from cuma.evaluation.evaluate import curve_point, evaluate_run
+from cuma.evaluation.curve import curve_point
+from cuma.evaluation.evaluate import evaluate_run
 from cuma.metrics.figures import estimate_text, p_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
@@ -148,7 +149,7 @@ class Study:
     def on_validation_groups(self, recipe: Recipe, folder: Path) -> dict[str, Any]:
         """Train and measure on whole groups that nobody was trained on."""
         materials = self.materials(recipe)
-        watch = partial(curve_point, part="validation", roles=("seen", "validation"))
+        watch = partial(curve_point, cells=None)
         run = train_run(recipe, folder, materials, watch)
         return dict(next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)["unseen"])
 

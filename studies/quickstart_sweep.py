@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cuma.answering.materials import Materials
-from cuma.evaluation.evaluate import curve_point
+from cuma.evaluation.curve import curve_point
 from cuma.recipes.load import load_recipe
 from cuma.runs.folder import write_json
 from cuma.runs.machine import hardware, versions
@@ -27,7 +27,6 @@ LEARNING_RATES = {
     "semantic": ("1e-3", "2e-3", "4e-3"),
 }
 """Method → what is tried: three values each, placed where the method learns."""
-ROLES = ("seen", "validation")
 
 
 def main() -> None:
@@ -44,7 +43,7 @@ def main() -> None:
         for rate in rates:
             recipe = load_recipe(name, (f"training.learning_rate={rate}", f"training.curve_steps=[{end}]"))
             materials = materials or Materials.load(recipe)
-            watch = partial(curve_point, part="validation", roles=ROLES)
+            watch = partial(curve_point, cells=None)
             run = train_run(recipe, home / benchmark / f"{method}-{rate}", materials, watch)
             point = next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)
             trials.append(

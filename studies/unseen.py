@@ -23,7 +23,8 @@ from tables import METRICS, anchors, averaged, interval, measured, paired_by_gro
 
 from cuma.answering.materials import Materials
 from cuma.data.surveys.gss import load_gss_all
-from cuma.evaluation.evaluate import curve_point, evaluate_run
+from cuma.evaluation.curve import curve_point
+from cuma.evaluation.evaluate import evaluate_run
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.training.train import train_run
@@ -92,7 +93,7 @@ def on_validation_groups(ledger: Ledger, family: str, rate: str, split: int, hom
 
     def measure() -> dict[str, Any]:
         materials = Materials.load(recipe)
-        watch = partial(curve_point, part="validation", roles=("seen", "validation"))
+        watch = partial(curve_point, cells=None)
         run = train_run(recipe, home / place, materials, watch)
         return dict(next(row["curve"] for row in run.stages()[0].read_log() if "curve" in row)["unseen"])
 

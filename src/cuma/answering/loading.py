@@ -17,6 +17,7 @@ from peft import PeftConfig
 from peft.utils import CONFIG_NAME
 
 from cuma.answering.adapter_files import load_adapter
+from cuma.data.surveys.survey import OptionOrders
 from cuma.errors import AdapterError, CumaError, RunError, UnsupportedError
 from cuma.models.backbones import BACKBONES, Backbone, load_backbone
 from cuma.models.chat_template import is_plain
@@ -56,6 +57,8 @@ class Source:
     """Where the profile goes, as `data.profile_in` of a recipe says it."""
     padding_side: str = "left"
     """As in the run's evaluation."""
+    option_orders: OptionOrders = "rotations"
+    """In which orders it is asked survey questions, as `data.option_orders` of a recipe says it."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """What the run recorded of its people: `population` of run.json; empty for an adapter alone."""
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -147,6 +150,7 @@ class Source:
             recipe.backbone,
             recipe.data.profile_in,
             recipe.evaluation.padding_side,
+            recipe.data.option_orders,
             run.info.get("population", {}),
             run.info,
             _barred(run.path, recipe) or (cls.of_adapter(Path(elsewhere["folder"])).barred if elsewhere else ""),

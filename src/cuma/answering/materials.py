@@ -13,7 +13,7 @@ from torch import Tensor
 from cuma.answering.loading import frozen_backbone
 from cuma.data.catalog import is_folder, load_benchmark
 from cuma.data.corpus import Corpus
-from cuma.data.surveys.survey import Survey
+from cuma.data.surveys.survey import OptionOrders, Survey
 from cuma.errors import BenchmarkError
 from cuma.models.backbones import BACKBONES, Backbone
 from cuma.models.trunk import FrozenTrunk
@@ -107,17 +107,20 @@ def load_survey(recipe: Recipe) -> tuple[Survey, Corpus | None]:
     Raises:
         BenchmarkError: it is not there.
     """
-    return survey_of(recipe.data.benchmark, recipe.data.split_seed, recipe.data.language)
+    data = recipe.data
+    return survey_of(data.benchmark, data.split_seed, data.language, data.option_orders)
 
 
-def survey_of(benchmark: str, seed: int = 0, language: str = "") -> tuple[Survey, Corpus | None]:
+def survey_of(
+    benchmark: str, seed: int = 0, language: str = "", option_orders: OptionOrders = "rotations"
+) -> tuple[Survey, Corpus | None]:
     """A benchmark by name, split by `seed`, or a built folder, whose split is its own. Raises as `load_survey`."""
     if not is_folder(benchmark):
         if language:
             raise BenchmarkError(f"{benchmark} has its questions in English only: leave data.language out.")
-        return load_benchmark(benchmark, seed=seed), None
-    corpus = Corpus.open(benchmark)
-    return corpus.survey(language), corpus
+        return load_benchmark(benchmark, seed=seed).shown(option_orders), None
+    corpus = Corpus.open(benchmark, option_orders)
+    return corpus.survey(language).shown(option_orders), corpus
 
 
 def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
@@ -139,7 +142,7 @@ def _names(recipe: Recipe) -> tuple[Any, ...]:
     backbone, encoder = recipe.backbone, recipe.encoder
     return (
         replace(backbone, keep_frozen_layers=False),
-        (recipe.data.benchmark, recipe.data.split_seed, recipe.data.language),
+        (recipe.data.benchmark, recipe.data.split_seed, recipe.data.language, recipe.data.option_orders),
         (encoder.model_name_or_path, encoder.revision, encoder.template, encoder.fields),
     )
 

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from cuma.answering.materials import Materials
 from cuma.evaluation.anchors import ANCHORS, anchor_predictions
-from cuma.evaluation.evaluate import curve_point, evaluate_run
+from cuma.evaluation.curve import curve_point
+from cuma.evaluation.evaluate import evaluate_run
 from cuma.evaluation.evaluation_files import write_evaluation
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe

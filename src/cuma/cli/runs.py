@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from cuma.answering.materials import Materials
-    from cuma.recipes.schema import Recipe
+    pass
 
 
 class Benchmark(StrEnum):
@@ -56,23 +54,13 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     folder = output_dir or Path("runs", loaded.name)
+    from cuma.evaluation.curve import curve_point
     from cuma.training.train import train_run  # after the recipe is known to be sound: this takes seconds
 
     resume = {"true": True, "false": False}.get(resume_from_checkpoint.lower(), Path(resume_from_checkpoint))
-    train_run(loaded, folder, curve=_curve, resume_from_checkpoint=resume)
+    train_run(loaded, folder, curve=curve_point, resume_from_checkpoint=resume)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         typer.echo(f"{folder}  Next: cuma evaluate {folder}")
-
-
-def _curve(recipe: Recipe, materials: Materials) -> Callable[[Any], dict[str, Any]] | None:
-    """What measures the learning curve on test people's survey answers, or groups' shares; None if there are none."""
-    from cuma.evaluation.asking import TEST_ROLES
-    from cuma.evaluation.evaluate import curve_point
-
-    known = any(counts.sum() for counts in materials.survey.counts("test", TEST_ROLES)["counts"])
-    if not known and materials.corpus is not None:
-        known = materials.corpus.shares() is not None
-    return curve_point(recipe, materials) if known else None
 
 
 def report(

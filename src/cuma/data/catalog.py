@@ -28,6 +28,7 @@ class Packaged:
 PACKAGED = {
     "gss": Packaged("cuma.data.surveys.gss:load_gss", to_build="cuma.data.surveys.gss:load_gss_items"),
     "gss-all": Packaged("cuma.data.surveys.gss:load_gss_all"),
+    "us": Packaged("cuma.data.surveys.us:load_us", to_build="cuma.data.surveys.us:load_us"),
     "wvs": Packaged("cuma.data.surveys.wvs:load_wvs", to_build="cuma.data.surveys.wvs:load_wvs"),
 }
 FROM_FILES = {

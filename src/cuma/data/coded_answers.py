@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from cuma.data.surveys.survey import NO_ANSWER, Question
+from cuma.data.surveys.survey import ITEM_ROLES, NO_ANSWER, Question
 from cuma.errors import BenchmarkError, suggestion
 
 OWN = "own"
@@ -32,13 +34,19 @@ def coded_people(folder: Path, card: dict[str, Any], language: str) -> tuple[tup
         tables.append(table.assign(split=path.stem))
     people = pd.concat(tables, ignore_index=True)
     if language != OWN:
-        return _questions(folder, language, bool(known)), people
+        return with_card_roles(_questions(folder, language, bool(known)), card), people
     if "language" not in people:
         raise BenchmarkError(
             f"data.language is {OWN!r}, and {folder} does not know who was asked in which. Give a column the role "
             "language in the questionnaire."
         )
-    return _each_in_their_own(folder, known, people)
+    return _each_in_their_own(folder, card, known, people)
+
+
+def with_card_roles(questions: Iterable[Question], card: Mapping[str, Any]) -> tuple[Question, ...]:
+    """The questions with the roles that they were built with; all are seen where the card does not tell."""
+    roles = card.get(ITEM_ROLES, {})
+    return tuple(replace(question, role=roles.get(question.id, "seen")) for question in questions)
 
 
 def _questions(folder: Path, language: str, several: bool) -> tuple[Question, ...]:
@@ -50,15 +58,15 @@ def _questions(folder: Path, language: str, several: bool) -> tuple[Question, ..
 
 
 def _each_in_their_own(
-    folder: Path, languages: list[str], people: pd.DataFrame
+    folder: Path, card: Mapping[str, Any], languages: list[str], people: pd.DataFrame
 ) -> tuple[tuple[Question, ...], pd.DataFrame]:
     """Who was asked in no known language counts with the first, in which the questionnaire is written."""
     questions: list[Question] = []
     asked_in = people["language"].where(people["language"].isin(languages), languages[0])
     columns: dict[str, Any] = {}
     for language in languages:
-        for question in _questions(folder, language, True):
-            own = Question(f"{question.id} ({language})", question.text, question.options, question.ordinal)
+        for question in with_card_roles(_questions(folder, language, True), card):
+            own = replace(question, id=f"{question.id} ({language})")
             columns[own.id] = np.where(asked_in == language, people[question.id], NO_ANSWER)
             questions.append(own)
     return tuple(questions), pd.concat([people, pd.DataFrame(columns, index=people.index)], axis=1)

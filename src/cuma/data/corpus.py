@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from datasets import Dataset, DatasetDict, load_from_disk
 
 from cuma.data.builders.person_splits import UNSEEN
 from cuma.data.builders.share_splits import CORNERS, QUESTION_SPLIT
-from cuma.data.coded_answers import coded_people
+from cuma.data.coded_answers import coded_people, with_card_roles
 from cuma.data.folder_design import CARD, read_folder_design
-from cuma.data.surveys.survey import ALL, IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, Question, Role, Survey
+from cuma.data.surveys.survey import ALL, IN_TWO_WAYS, NO_ANSWER, WEIGHT, Group, OptionOrders, Question, Role, Survey
 from cuma.errors import BenchmarkError
 from cuma.metrics.corners import ITEM_SEEN
 from cuma.metrics.shares import N
@@ -47,16 +47,18 @@ class Corpus:
 
     path: Path
     card: dict[str, Any]
+    option_orders: OptionOrders = "rotations"
+    """How the questions of `shares` show their options."""
 
     @classmethod
-    def open(cls, folder: str | Path) -> Corpus:
+    def open(cls, folder: str | Path, option_orders: OptionOrders = "rotations") -> Corpus:
         """Raises `BenchmarkError` if the folder was not built."""
         path = Path(folder).expanduser()
         try:
             card = json.loads((path / CARD).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise BenchmarkError(f"{folder} holds no benchmark. Make one with `cuma data build`.") from error
-        return cls(path, card)
+        return cls(path, card, option_orders)
 
     def rows(self, task: str) -> DatasetDict | None:
         """Split → rows of a task; None if the folder does not have it."""
@@ -102,7 +104,7 @@ class Corpus:
         both = table["group"].isin(set(table["group"][table["seen"]])) & ~table["seen"]
         table["group"] = table["group"].where(~both, table["group"].map(HELD_OUT.format))
         table = table.drop_duplicates(["group", "question_id"], ignore_index=True)
-        asked = {question.id: question for question in _questions(rows)}
+        asked = {question.id: replace(question, option_orders=self.option_orders) for question in _questions(rows)}
         return Shares(tuple(asked[name] for name in table["question_id"].unique()), table)
 
     def survey(self, language: str = "") -> Survey:
@@ -124,7 +126,7 @@ class Corpus:
                 raise BenchmarkError(f"{self.path} has no languages to choose from: leave data.language out.")
             rows = self.rows("survey")
             table = _people(rows or next(filter(None, map(self.rows, self.card["tasks"]))))
-            questions = _questions(rows)
+            questions = with_card_roles(_questions(rows), self.card)
             people = table.drop_duplicates("person_id", ignore_index=True)
             weight = [WEIGHT] if rows is not None and WEIGHT in next(iter(rows.values())).column_names else []
             answers = {question.id: _answers(table, question.id, people["person_id"]) for question in questions}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.answering.materials import Materials, profile_in_prompt
-from cuma.data.corpus import Shares
-from cuma.data.surveys.cells import askable, share_cells
+from cuma.answering.materials import Materials
 from cuma.data.surveys.partial import keep_fields
 from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, distinct, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
-from cuma.evaluation.predict import for_people, merge_gates, predict_cells
+from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
 from cuma.metrics import score
-from cuma.metrics.corners import side_rows
 from cuma.models.chat_template import is_plain
 from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run, write_json
 from cuma.runs.writer_lock import writing
 
-CURVE_CELLS = 500
-"""Of shares, so many cells at most make the learning curve."""
 FIELD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of each profile's fields at which `evaluate_partial` measures."""
 
@@ -174,55 +168,3 @@ def predict_people(
     """
     cells, _ = predict(model, recipe, materials, part, roles, every_order=True)
     return for_people(cells, materials.survey, part)
-
-
-def curve_point(
-    recipe: Recipe, materials: Materials, part: str = "test", roles: tuple[str, ...] = TEST_ROLES
-) -> Callable[[Any], dict[str, Any]]:
-    """A measure for the learning curve: EMD and spread on people of `part`, one order of the letters per cell.
-
-    Nothing is chosen by the test people's curve; it shows when each method gets where. Choices (learning rates) are
-    made with part="validation" and the validation groups. Where only shares of groups are known, the curve is of
-    `CURVE_CELLS` of their cells, drawn with the recipe's seed.
-    """
-    shares = None if materials.survey.questions else _curve_shares(recipe, materials, part)
-
-    def measure(model: Any) -> dict[str, Any]:
-        if shares is not None:
-            scores = _share_scores(model, recipe, materials, shares)
-        else:
-            cells, _ = predict(model, recipe, materials, part, roles, every_order=False)
-            survey = materials.survey
-            scores = score(for_people(cells, survey, part), survey.questions, draws=0, design=survey.design)
-        return {
-            side: {metric: scores[side][metric]["value"] for metric in ("soft_emd", "spread")}
-            for side in ("seen", "unseen")
-            if side in scores
-        }
-
-    return measure
-
-
-def _curve_shares(recipe: Recipe, materials: Materials, part: str) -> Shares | None:
-    """The cells of the learning curve; None if there are none."""
-    corpus = materials.corpus
-    shares = None if corpus is None else corpus.shares() if part == "test" else corpus.training_shares(part)
-    if shares is None:
-        return None
-    questions = tuple(askable(shares.questions))
-    table = side_rows(shares.table)
-    table = table[table["question_id"].isin([question.id for question in questions])]
-    drawn = table.sample(min(CURVE_CELLS, len(table)), random_state=recipe.seed)
-    return Shares(questions, drawn.sort_index().reset_index(drop=True))
-
-
-def _share_scores(model: Any, recipe: Recipe, materials: Materials, shares: Shares) -> dict[str, Any]:
-    """Scores without intervals, one order of the letters per cell."""
-    rows = share_cells(shares, profile_in_prompt=profile_in_prompt(recipe), counts=False)
-    asking = asking_of(model, recipe, materials, materials.survey)
-    if asking.table is not None:
-        asking = replace(asking, table=asking.table.covering(rows["profile"]))
-    with materials.kept_trunk(recipe, model):
-        cells, _ = predict_cells(asking, rows, every_order=False)
-    table = shares.table.drop(columns="profile").merge(cells, on=["group", "question_id"], validate="one_to_one")
-    return score(table, shares.questions, draws=0)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from cuma.answering.letters import answer_logits, survey_loss
 from cuma.answering.materials import Materials, profile_in_prompt
-from cuma.data.surveys.prompts import letter_orders, survey_messages
+from cuma.data.surveys.prompts import question_orders, survey_messages
 from cuma.data.surveys.survey import NO_ANSWER, Survey
 from cuma.errors import BenchmarkError, UnsupportedError
 from cuma.evaluation.asking import asking_of, load_model
@@ -108,7 +108,7 @@ def _batches(survey: Survey, group: str, seed: int, in_prompt: bool) -> list[lis
             question = questions[place]
             answers = people.loc[people[question.id] != NO_ANSWER, question.id]
             if len(answers):
-                orders = letter_orders(len(question.options))
+                orders = question_orders(question)
                 order = orders[(number + place) % len(orders)]
                 counts = np.bincount(answers, minlength=len(order))
                 rows.append(

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -21,7 +21,7 @@ import numpy as np
 
 from cuma.answering.answerer import Answerer
 from cuma.answering.letters import SurveyTokens, mean_over_orders
-from cuma.data.surveys.prompts import letter_orders, survey_messages
+from cuma.data.surveys.prompts import question_orders, survey_messages
 from cuma.data.surveys.survey import Question
 from cuma.errors import RunError
 from cuma.evaluation.answer_log import AnswerLog
@@ -57,7 +57,7 @@ class PollRows(Sequence[Row]):
 
     def __init__(self, questions: Sequence[Question], profiles: Sequence[Profile], in_prompt: bool) -> None:
         self._questions, self._profiles, self._in_prompt = questions, profiles, in_prompt
-        self._orders = [letter_orders(len(question.options)) for question in questions]
+        self._orders = [question_orders(question) for question in questions]
         self.starts = np.cumsum([0, *(len(orders) * len(profiles) for orders in self._orders)])
         """[Q+1]: where each question's rows start."""
 
@@ -116,7 +116,9 @@ class Poll:
         asked again."""
         answerer, profiles = self.answerer, list(self._distinct)
         table = None if answerer.encoder is None else ProfileTable(answerer.encoder, profiles)
-        rows = PollRows(self.questions, profiles, answerer.profile_in_prompt)
+        orders = answerer.source.option_orders
+        questions = [replace(question, option_orders=orders) for question in self.questions]
+        rows = PollRows(questions, profiles, answerer.profile_in_prompt)
         answerer.activate()
         asking = LocalModel(answerer.model, self._tokens, table, self.batch_size)
         keeps = answerer.source.backbone.keep_frozen_layers and not answerer.profile_in_prompt

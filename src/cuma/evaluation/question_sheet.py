@@ -134,4 +134,4 @@ def _shares_sheet(recipe: Recipe, name: str, shares: Shares, training: Shares | 
         write_parquet(folder / ANCHORS_FILE, said)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
 
-    return Sheet(name, rows, write, repeats=not in_prompt)
+    return Sheet(name, rows, write, repeats=True)

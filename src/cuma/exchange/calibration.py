@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cuma.answering.answerer import Answerer
 from cuma.answering.letters import SurveyTokens
-from cuma.data.surveys.prompts import letter_orders, survey_messages
+from cuma.data.surveys.prompts import letter_orders, question_orders, survey_messages
 from cuma.data.surveys.survey import Question
 from cuma.errors import ConversationError, ExportError
 from cuma.models.chat_template import conversation_tokens
@@ -76,8 +76,9 @@ def rows_of(answerer: Answerer, tasks: Sequence[Task], profile: Profile) -> list
             rows.append(_conversation(answerer, number, task, profile))
             continue
         persona = profile.sentence if answerer.profile_in_prompt else None
-        for order in letter_orders(len(task.question.options)):
-            prompt = tokens.prompt(survey_messages(task.question, order, persona))
+        question = replace(task.question, option_orders=answerer.source.option_orders)
+        for order in question_orders(question):
+            prompt = tokens.prompt(survey_messages(question, order, persona))
             rows.append(TaskTokens(number, tuple(prompt), 1, order, task.question.ordinal))
     return rows
 

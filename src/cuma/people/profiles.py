@@ -210,7 +210,9 @@ _CHURCH = {
     "never": "never takes part in church activities", "sometimes": "sometimes takes part in church activities",
     "at least monthly": "takes part in church activities at least monthly",
 }  # fmt: skip
-_PARTY = re.compile(r"(strong |weak )?(democrat|republican|independent)", re.IGNORECASE)
+_PARTY = re.compile(
+    r"(strong |weak )?(democrat|republican|independent)|independent leaning (democratic|republican)", re.IGNORECASE
+)
 _ADJECTIVE = re.compile(r"[^\W\d_][^\W\d_'’-]*([ -][^\W\d_]+)?")
 """One or two words: short enough to stand before the noun. Anything longer follows it."""
 _VOWEL_SOUND = re.compile(r"(8|11|18)(?!\d)|8\d(?!\d)|[aeio]|u(?!ni|rug|kr|ga|s)|h(our|eir|onest)", re.IGNORECASE)

@@ -67,6 +67,9 @@ class DataSection:
     """In SFT people count with their survey weights, where the survey has some."""
     shuffle_profiles: bool = False
     """The control: one fixed permutation of the groups' embeddings, in training and evaluation."""
+    option_orders: Literal["rotations", "natural"] = "rotations"
+    """Orders in which options are shown, in training and evaluation. "rotations": each option under each letter once.
+    "natural": scales in their own order and reversed, two prompts whatever their length; names in rotations."""
     exemplars: NonNegativeInt = 0
     """Few-shot, for the untouched model: answers of so many training people of the same group, as turns before the
     question. Groups that were held out have no training people and are not predicted."""
@@ -287,6 +290,7 @@ ADDED: dict[tuple[str, str], Any] = {
     ("training", "adam_beta2"): 0.999,
     ("backbone", "chat_template"): None,
     ("data", "language"): "",
+    ("data", "option_orders"): "rotations",
 }
 """Keys that recipes did not always have, with the value that was used before. At it they leave the digest as it was, so
 that runs and evaluations made before are known again."""

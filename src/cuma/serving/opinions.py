@@ -13,7 +13,7 @@ import torch
 
 from cuma.answering.answerer import Answerer
 from cuma.answering.letters import Shares, SurveyTokens, answer_logits, mean_over_orders, option_shares
-from cuma.data.surveys.prompts import letter_orders, survey_messages
+from cuma.data.surveys.prompts import question_orders, survey_messages
 from cuma.data.surveys.survey import Question
 from cuma.people.profiles import Profile
 
@@ -44,9 +44,12 @@ class OpinionBatch:
         options: Sequence[str],
         people: Sequence[Profile],
         *,
+        ordinal: bool = False,
         routing: bool = False,
     ) -> None:
-        """Raises:
+        """ordinal: the options are steps on a scale.
+
+        Raises:
         ProfileError: somebody is described to a model that reads no profile.
         BenchmarkError: the tokenizer does not write letters as one token.
         """
@@ -55,8 +58,8 @@ class OpinionBatch:
         self.tokens = SurveyTokens(answerer.tokenizer, answerer.source.padding_side)
         self.tokens.letters(len(options))
         self.people = len(people)
-        self.orders = letter_orders(len(options))
-        question = Question("opinions", text, tuple(options), ordinal=False)
+        question = Question("opinions", text, tuple(options), ordinal, option_orders=answerer.source.option_orders)
+        self.orders = question_orders(question)
         texts = [person.sentence if answerer.profile_in_prompt else None for person in people]
         self.prompts = [
             self.tokens.prompt(survey_messages(question, order, persona)) for persona in texts for order in self.orders

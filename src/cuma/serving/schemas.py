@@ -130,6 +130,7 @@ class Generating(Strict):
     )  # fmt: skip
     model: Annotated[Text, Field(max_length=256)] | None = Field(None, description="Left out: the first of /v1/models.")
     profile: ProfileInput = None
+    ordinal: bool = Field(False, description="The options are steps on a scale, in its order.")
     routing: bool = Field(False, description="Also tell which experts spoke, by layer.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
@@ -228,6 +229,7 @@ class OpinionsRequest(Strict):
     options: Annotated[list[Annotated[Text, Field(min_length=1)]], Field(min_length=2, max_length=len(LETTERS))]
     profiles: Annotated[list[ProfileInput], Field(min_length=1)] | None = None
     population: Annotated[list[Member], Field(min_length=1)] | None = None
+    ordinal: bool = Field(False, description="The options are steps on a scale, in its order.")
     routing: bool = Field(False, description="Also tell which experts spoke, by layer.")
 
     @property

@@ -99,7 +99,12 @@ class Service:
             )
         people = [profile_of(member.profile) for member in members]
         asking = OpinionBatch(
-            self.answerer(request.model), request.question, request.options, people, routing=request.routing
+            self.answerer(request.model),
+            request.question,
+            request.options,
+            people,
+            ordinal=request.ordinal,
+            routing=request.routing,
         )
         self._check_length(asking.answerer, asking.longest, 1)
         return asking

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -17,35 +19,61 @@ from cuma.errors import RecipeError, suggestion
 from cuma.runs.folder import Stage
 
 CurvePoint = dict[str, Any]
-"""{"seen": {"soft_emd", "spread"}, "unseen": {…}}"""
+"""{"seen": {"soft_emd", "spread"}, "unseen": {…}, "corners": {corner: {"soft_emd", "spread"}}}"""
 Measure = Callable[[Any], CurvePoint]
 """Model → point; must leave weights, mode and random state as they are."""
 TRACKERS = sorted(INTEGRATION_TO_CALLBACK.keys() - {"flyte"})
 """transformers' names. Flyte reports only from inside a task of its own, and is not looked for by transformers."""
 
 
+class Stopwatch:
+    """Seconds of training so far, the starts before this one included; what the curve takes is not training."""
+
+    def __init__(self, stage: Stage) -> None:
+        """stage: whose log, as far as this start goes on from it, says how long training has taken."""
+        self._before = max((float(row.get("seconds", 0.0)) for row in stage.read_log()), default=0.0)
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return round(self._before + time.monotonic() - self._started, 2)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Time in here does not count."""
+        paused = time.monotonic()
+        try:
+            yield
+        finally:
+            self._started += time.monotonic() - paused
+
+
 class LogToStage(TrainerCallback):
     """Appends the trainer's log rows to the stage's metrics.jsonl."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, watch: Stopwatch) -> None:
         self.stage = stage
+        self.watch = watch
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """One row for each report of the trainer; its closing summary (train_runtime, …) is in run.json."""
         if logs and state.is_world_process_zero and "train_runtime" not in logs:
-            self.stage.log({"step": state.global_step, **logs})
+            self.stage.log({"step": state.global_step, "seconds": self.watch.seconds, **logs})
 
 
 class LearningCurve(TrainerCallback):
     """Measures the model at given steps and logs the point."""
 
-    def __init__(self, stage: Stage, steps: tuple[int, ...], measure: Measure) -> None:
+    def __init__(self, stage: Stage, steps: tuple[int, ...], measure: Measure, watch: Stopwatch) -> None:
         """Args:
         stage: whose log gets the points.
         steps: when to measure; 0 is before the first step.
         measure: takes a point.
+        watch: says how long training has taken; stops meanwhile.
         """
         self.stage = stage
+        self.watch = watch
         self.steps = steps
         self.measure = measure
 
@@ -61,10 +89,11 @@ class LearningCurve(TrainerCallback):
 
     def _point(self, step: int, model: Any) -> None:
         if step in self.steps:
-            was_training = model.training
+            was_training, seconds = model.training, self.watch.seconds
             model.eval()
             try:
-                self.stage.log({"step": step, "curve": self.measure(model)})
+                with self.watch.stopped():
+                    self.stage.log({"step": step, "seconds": seconds, "curve": self.measure(model)})
             finally:
                 model.train(was_training)
 

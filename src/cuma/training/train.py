@@ -33,6 +33,7 @@ from cuma.training.progress import (
     LogToStage,
     Measure,
     ProgressBar,
+    Stopwatch,
     check_trackers,
     keep_beside_the_log,
 )
@@ -154,7 +155,8 @@ def _measure(recipe: Recipe, materials: Materials, curve: Any) -> Measure | None
         return None
     measure: Measure | None = curve(recipe, materials) if world.num_processes == 1 else None
     if measure is None and world.is_main_process:
-        why = "nobody's survey answers are held out" if world.num_processes == 1 else "it is measured in one process"
+        alone = world.num_processes == 1
+        why = "no survey answers are held out for validation" if alone else "it is measured in one process"
         logger.warning("No learning curve (training.curve_steps): %s.", why)
     return measure
 
@@ -226,15 +228,16 @@ def _train_stage(
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     keep_beside_the_log(trainer, stage)
-    if measure is not None and kind == "sft":
-        trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure))
-    trainer.add_callback(LogToStage(stage))
-    trainer.add_callback(ProgressBar(f"{run.info['label']}: {kind}"))
     world = processes()
     with world.main_process_first():
         checkpoint = _checkpoint(stage, resume_from_checkpoint, may_remove=world.is_main_process)
     if world.is_main_process:
         stage.rewind(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
+    watch = Stopwatch(stage)
+    if measure is not None and kind == "sft":
+        trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure, watch))
+    trainer.add_callback(LogToStage(stage, watch))
+    trainer.add_callback(ProgressBar(f"{run.info['label']}: {kind}"))
     started = time.monotonic()
     with materials.kept_trunk(recipe, model):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

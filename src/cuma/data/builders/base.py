@@ -73,7 +73,7 @@ class Options:
     holdout_share: float = 0.0
     """For shares of groups: so many of the groups, drawn, go there too."""
     holdout_items: float | None = None
-    """For shares of groups: so many of the items are test items only; None: `share_splits.HELD_ITEMS`."""
+    """So many of the items are test items only. None: of shares `share_splits.HELD_ITEMS`, of a survey its own."""
     group_by: tuple[str, ...] = ()
     """For gss: the profile fields that make a group; empty: all."""
     rows: int = 50_000

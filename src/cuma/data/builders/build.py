@@ -28,11 +28,15 @@ def build(name: str, source: Path | None, output: Path, options: Options) -> dic
     if name != "own" and (options.questionnaire or options.all_test):
         raise BenchmarkError(f"--questionnaire and --all-test are for own data, not for {name}. Leave them out.")
     built = _builder(name, source)(options)
-    if (options.holdout_share or options.holdout_items is not None) and "distribution" not in built.tasks:
+    if options.holdout_share and "distribution" not in built.tasks:
         raise BenchmarkError(
-            f"--holdout-items, and a share of the groups in --holdout-groups, are for shares of whole groups (task "
-            f"distribution); these data have {', '.join(built.tasks)}. Leave them out, or name the groups as "
-            "--holdout-groups FIELD=VALUE."
+            "A share of the groups in --holdout-groups is for shares of whole groups (task distribution); these data "
+            f"have {', '.join(built.tasks)}. Name the groups as --holdout-groups FIELD=VALUE."
+        )
+    if options.holdout_items is not None and not built.tasks.keys() & {"survey", "distribution"}:
+        raise BenchmarkError(
+            "--holdout-items is for answers to questions (tasks survey and distribution); these data have "
+            f"{', '.join(built.tasks)}. Leave it out."
         )
     return write(built, output, options)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cuma.data.builders.base import message
-from cuma.data.surveys.prompts import LETTERS, letter_orders, survey_messages
+from cuma.data.surveys.prompts import LETTERS, question_orders, survey_messages
 from cuma.data.surveys.survey import Question
 
 
@@ -23,7 +23,7 @@ def in_letters(
         row: has `answer`, an index into the question's options, and the columns of `cuma.data.builders.base.WHO`.
         rng: draws the order and the other letter.
     """
-    orders = letter_orders(len(question.options))
+    orders = question_orders(question)
     order = orders[rng.integers(len(orders))]
     own = order.index(row["answer"])
     other = (own + 1 + int(rng.integers(len(order) - 1))) % len(order)

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from cuma.data.builders import own_survey
 from cuma.data.builders.any_file import any_rows
 from cuma.data.builders.base import ANSWER_CODES, SPLITS, TASKS, Built, Ledger, Options, Task, who
+from cuma.data.builders.held_items import OF_ROW, is_kept, note_near_repeats, role_facts, with_roles
 from cuma.data.builders.own_columns import HOW, checked_mapping, is_read, renamed_columns, task_of, used_columns
 from cuma.data.builders.own_items import FileItem, settle_items
 from cuma.data.builders.own_people import Row, in_common, settle_people, without_column_codes
@@ -28,6 +29,7 @@ from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw
 from cuma.data.builders.reading import existing, no_rows
 from cuma.data.builders.respondent_file import is_respondent_format
 from cuma.data.builders.share_splits import QUESTION_SPLIT, split_shares
+from cuma.data.surveys.survey import ITEM_ROLES, Question
 from cuma.errors import BenchmarkError, suggestion
 from cuma.people.profiles import Profile
 
@@ -78,13 +80,17 @@ def build(source: Path, options: Options) -> Built:
         by_split, facts = _split_cells(rows, options, ledger)
     else:
         by_split = _split(rows, options)
+    if understood.task == "survey":
+        by_split, facts = _without_held(by_split, options, ledger)
     if understood.task == "dpo":
         prompts = {split: [_prompt_text(row) for row in its] for split, its in by_split.items()}
         by_split, left_out = without_shared_prompts(by_split, prompts)
         ledger.drop("prompt is in an evaluation split too", sum(left_out.values()))
     ledger.rows_kept = sum(map(len, by_split.values()))
-    untrained = set() if facts else _questions(rows) - _questions(by_split.get("train", []))
-    ledger.note("question that nobody answers in the training split", len(untrained))
+    held = {name for name, role in facts.get(ITEM_ROLES, {}).items() if role != "seen"}
+    untrained = _questions(rows) - _questions(by_split.get("train", [])) - held
+    if understood.task != "distribution":
+        ledger.note("question that nobody answers in the training split", len(untrained))
     features = _features(understood.task, rows)
     tasks = {split: _dataset(features, by_split[split]) for split in SPLITS if by_split.get(split)}
     return Built(
@@ -136,6 +142,25 @@ def _split_cells(rows: list[Row], options: Options, ledger: Ledger) -> tuple[dic
         item = split.item_split[row.values["question_id"]]
         by_split.setdefault(where, []).append(replace(row, values={**row.values, QUESTION_SPLIT: item}))
     return by_split, split.facts
+
+
+def _without_held(
+    by_split: dict[str, list[Row]], options: Options, ledger: Ledger
+) -> tuple[dict[str, list[Row]], dict[str, Any]]:
+    """The answers less those to held-out questions where they do not belong; and what the card says of that."""
+    values = {row.values["question_id"]: row.values for its in by_split.values() for row in its}
+    questions = [
+        Question(name, of["question"], tuple(of["options"]), of["ordinal"]) for name, of in sorted(values.items())
+    ]
+    asked = {question.id: question for question in with_roles(questions, options)}
+    kept = {
+        split: [row for row in its if is_kept(asked[row.values["question_id"]], split)]
+        for split, its in by_split.items()
+    }
+    ledger.drop(OF_ROW, sum(map(len, by_split.values())) - sum(map(len, kept.values())))
+    if options.holdout_items:
+        note_near_repeats(list(asked.values()), ledger)
+    return kept, role_facts(asked.values(), options)
 
 
 def _missing_splits(by_split: Mapping[str, list[Row]], options: Options) -> list[str]:

@@ -16,6 +16,7 @@ from datasets import Dataset, Features, Value
 
 from cuma.data.builders.answer_table import Wide, read_answers, wide_items
 from cuma.data.builders.base import SPLITS, TASKS, WHO, Built, Ledger, Options
+from cuma.data.builders.held_items import OF_ROW, note_near_repeats, role_facts, with_roles, without_held
 from cuma.data.builders.own_people import NOT_KNOWN
 from cuma.data.builders.own_rows import WEIGHT
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out
@@ -25,7 +26,7 @@ from cuma.data.builders.questionnaire_rules import check_columns
 from cuma.data.builders.reading import no_rows
 from cuma.data.builders.respondent_file import open_respondents, read_cells
 from cuma.data.builders.respondents import SurveyPeople, design_table, group_fields, read_respondents
-from cuma.data.surveys.survey import ALL, NO_ANSWER
+from cuma.data.surveys.survey import ALL, NO_ANSWER, Question
 from cuma.errors import BenchmarkError
 
 
@@ -89,8 +90,19 @@ def build(source: Path, options: Options) -> Built:
     kept = int((survey.answers[stays] != NO_ANSWER).sum())
     if not kept:
         raise no_rows(source, ledger)
-    ledger.keep(kept)
     split[~stays] = ""
+    questions = with_roles(_asked(items, survey.questionnaire.languages[0]), options)
+    survey.answers, lost = without_held(survey.answers, split, questions, NO_ANSWER)
+    ledger.drop(OF_ROW, lost)
+    if options.holdout_items:
+        note_near_repeats(questions, ledger)
+    silent = stays & ~(survey.answers != NO_ANSWER).any(axis=1)
+    ledger.note(
+        "respondent of the training or validation split who answered held-out questions alone, left out",
+        int(silent.sum()),
+    )
+    split[silent] = ""
+    ledger.keep(kept - lost)
     tables = _Tables(survey, split)
     return Built(
         name="own",
@@ -99,7 +111,7 @@ def build(source: Path, options: Options) -> Built:
         sources=(source, options.questionnaire),
         licence=survey.questionnaire.licence,
         citation=survey.questionnaire.citation,
-        facts=_facts(survey, split, options, all_test),
+        facts=_facts(survey, split, options, all_test) | role_facts(questions, options),
         tables={
             "answers": tables.answers(),
             "questions": {"questions": _questions(items, survey.questionnaire.languages[0])},
@@ -249,6 +261,10 @@ class _Tables:
         data |= self.who(people)
         schema = self.features.arrow_schema
         return Dataset(pa.Table.from_arrays([data[name] for name in schema.names], schema=schema))
+
+
+def _asked(items: list[Wide], language: str) -> list[Question]:
+    return [Question(item.id, item.texts[language], item.options[language], item.ordinal) for item in items]
 
 
 def _questions(items: list[Wide], language: str) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from cuma.data.builders.base import SPLITS, TASKS, Built, Ledger, Options, Task, who
+from cuma.data.builders.held_items import OF_PERSON, is_kept, note_near_repeats, role_facts, with_roles
 from cuma.data.builders.letter_conversations import in_letters
 from cuma.data.builders.person_splits import UNSEEN, check_holdout, draw, held_out
 from cuma.data.catalog import PACKAGED, function_named
@@ -24,18 +26,32 @@ def build(name: str, options: Options) -> Built:
     """
     load = function_named(PACKAGED[name].to_build or PACKAGED[name].survey)
     holdout = partial(held_out, holdout=options.holdout) if options.holdout else None
-    how: dict[str, Any] = {"group_by": options.group_by} if options.group_by else {}
-    if how and "group_by" not in signature(load).parameters:
-        raise BenchmarkError(f"--group-by is not for {name}: its groups are made of one field alone.")
+    takes, how = signature(load).parameters, dict[str, Any]()
+    if options.group_by:
+        if "group_by" not in takes:
+            raise BenchmarkError(f"--group-by is not for {name}, whose groups are made of the same fields always.")
+        how["group_by"] = options.group_by
+    own_roles = "held_items" in takes
+    if own_roles and options.holdout_items is not None:
+        how["held_items"] = options.holdout_items
     survey = load(options.seed, holdout=holdout, **how)
+    if not own_roles:
+        survey = replace(survey, questions=with_roles(survey.questions, options))
     check_holdout(options.holdout, (group.profile for group in survey.groups))
     ledger = Ledger(rows_read=survey.card["rows_read"])
     for reason, times in survey.card["dropped"].items():
         ledger.drop(reason, times)
+    for what, times in survey.card.get("noted", {}).items():
+        ledger.note(what, times)
     people = _sampled(survey, options, ledger)
     ledger.keep(len(people))
     tasks = survey_tasks(survey, people, options)
-    facts = {key: survey.card[key] for key in ("source", "data_version", "rule")}
+    answers = (people[[question.id for question in survey.questions]] != NO_ANSWER).to_numpy().sum()
+    ledger.drop(OF_PERSON, int(answers) - sum(map(len, tasks["survey"].values())))
+    if options.holdout_items:
+        note_near_repeats(survey.questions, ledger)
+    facts = {key: survey.card[key] for key in ("source", "data_version", "rule", "years") if key in survey.card}
+    facts |= role_facts(survey.questions, options)
     return Built(name, tasks, ledger, (), survey.card["licence"], survey.card["citation"], facts)
 
 
@@ -49,7 +65,8 @@ def _sampled(survey: Survey, options: Options, ledger: Ledger) -> Any:
 
 
 def survey_tasks(survey: Survey, people: Any, options: Options) -> dict[Task, dict[str, Dataset]]:
-    """survey, sft and dpo rows of some of the survey's people; at most `options.rows` of the last two a split."""
+    """survey, sft and dpo rows of some of the survey's people, less answers to held-out questions where they do not
+    belong; at most `options.rows` of the last two a split."""
     groups = {group.id: group for group in survey.groups}
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for question in survey.questions:
@@ -57,7 +74,8 @@ def survey_tasks(survey: Survey, people: Any, options: Options) -> dict[Task, di
         columns = (answered["person"], answered["group"], answered["part"], answered[question.id])
         for person, group, part, answer in zip(*columns, strict=True):
             split = UNSEEN if groups[group].role == "test" else part
-            rows[split].append(_answer(survey.name, question, groups[group], int(person), int(answer)))
+            if is_kept(question, split):
+                rows[split].append(_answer(survey.name, question, groups[group], int(person), int(answer)))
     by_id = {question.id: question for question in survey.questions}
     tasks: dict[Task, dict[str, Dataset]] = {"survey": {}, "sft": {}, "dpo": {}}
     for split, its in rows.items():

@@ -24,6 +24,8 @@ from cuma.people.profiles import Profile
 
 HELD_CELLS = 0.1
 """Share of the cells of seen items and seen groups that are kept out of training for the test."""
+VALIDATION_CELLS = 0.05
+"""Share of them that are kept out to choose by."""
 QUESTION_SPLIT = "question_split"
 """The column that says where an item is, whichever split its row is in."""
 CORNERS = "corners"
@@ -63,9 +65,7 @@ def split_shares(
     unseen = _held_out_groups(profiles, options)
     trained = [cell for cell in cells if item_split[cell[0]] == "train" and cell[1] not in unseen]
     kept_out = _held_out_cells(trained, options.seed)
-    splits = tuple(
-        UNSEEN if cell[1] in unseen else "test" if cell in kept_out else item_split[cell[0]] for cell in cells
-    )
+    splits = tuple(UNSEEN if cell[1] in unseen else kept_out.get(cell, item_split[cell[0]]) for cell in cells)
     sizes = Counter(family_of.values())
     near = sum(size for size in sizes.values() if size > 1)
     ledger.note("question with near-repeats, kept in one split with them", near)
@@ -101,16 +101,17 @@ def _held_out_groups(profiles: Mapping[str, Iterable[Profile]], options: Options
     return held
 
 
-def _held_out_cells(trained: Collection[Cell], seed: int) -> set[Cell]:
-    """Cells by lot, never the last of an item or of a group: both must stay seen."""
+def _held_out_cells(trained: Collection[Cell], seed: int) -> dict[Cell, str]:
+    """Cells by lot → "test" or "validation", never the last of an item or of a group: both must stay seen."""
     items = Counter(question for question, _ in trained)
     groups = Counter(group for _, group in trained)
-    wanted, held = round(HELD_CELLS * len(trained)), set[Cell]()
+    test, held = round(HELD_CELLS * len(trained)), dict[Cell, str]()
+    wanted = test + round(VALIDATION_CELLS * len(trained))
     for question, group in sorted(trained, key=lambda cell: (lot("\0".join(cell), seed, "cell"), cell)):
         if len(held) == wanted:
             break
         if items[question] > 1 and groups[group] > 1:
-            held.add((question, group))
+            held[question, group] = "test" if len(held) < test else "validation"
             items[question] -= 1
             groups[group] -= 1
     return held

@@ -13,6 +13,7 @@ from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
 from cuma.data.builders.base import MESSAGES, SPLITS, TASKS, WHO, Built, Ledger, Options, Task, message
+from cuma.data.builders.held_items import OF_PERSON, role_facts, with_roles, without_held
 from cuma.data.builders.person_splits import UNSEEN, check_holdout, draw, held_out
 from cuma.data.builders.reading import existing
 from cuma.data.builders.wvb_codes import FIELDS, PROFILE_COLUMNS
@@ -20,6 +21,7 @@ from cuma.data.builders.wvb_reading import Respondents, probe_people, read
 from cuma.data.builders.wvb_scales import Metadata, Scale, read_metadata
 from cuma.data.surveys.prompts import LETTERS, NO_PERSONA
 from cuma.data.surveys.splits import lot
+from cuma.data.surveys.survey import NO_ANSWER, Question
 from cuma.people.profiles import Profile
 
 LICENCE = (
@@ -73,12 +75,17 @@ def build(source: Path, options: Options) -> Built:
     ledger.drop("person not in the sample", int((~leaves & ~drawn).sum()))
     people, profile_of = people.only(drawn), profile_of[drawn]
     ledger.keep(len(people.ids))
+    asked = [Question(scale.id, scale.text, scale.options, scale.ordinal) for scale in metadata.scales]
+    questions = with_roles(asked, options)
+    people.answers, lost = without_held(people.answers, people.split, questions, NO_ANSWER)
+    ledger.drop(OF_PERSON, lost)
     known = _Known(metadata, people, profiles, profile_of)
     facts = {
         "splits": _splits(people),
         "questions": len(metadata.scales),
         "forms": list(FORMS),
         "as_released": options.as_released,
+        **role_facts(questions, options),
         "probe_people": {"named": len(probe), "left_out_of_training": int(leaves.sum())},
     }
     return Built(

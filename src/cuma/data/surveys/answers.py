@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cuma.data.surveys.partial import full_profile
-from cuma.data.surveys.prompts import LETTERS, letter_orders, survey_messages
+from cuma.data.surveys.prompts import LETTERS, question_orders, survey_messages
 from cuma.data.surveys.survey import NO_ANSWER, WEIGHT, Group, Survey
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
@@ -66,7 +66,7 @@ def survey_answers(
     people = survey.people[(survey.people["part"] == part) & survey.people["group"].isin(list(groups))]
     rows: list[dict[str, Any]] = []
     for question in survey.with_roles(roles):
-        orders = letter_orders(len(question.options))
+        orders = question_orders(question)
         answered = people[people[question.id] != NO_ANSWER]
         drawn = rng.integers(len(orders), size=len(answered))
         weights = answered[WEIGHT] if weighted else np.ones(len(answered))

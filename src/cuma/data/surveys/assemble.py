@@ -38,7 +38,7 @@ def assemble(
     seed: int,
     card: dict,
     train_cap: int | None = None,
-    unseen: Collection[str] = (),
+    roles: Mapping[str, Role] | None = None,
     trained_only: Collection[str] = (),
     shares: Mapping[Part, float] = SHARES,
 ) -> Survey:
@@ -48,7 +48,7 @@ def assemble(
     profiles: every group's label → its profile; sizes: how many groups each role gets.
     key: the survey's own identity of a person, which orders the numbering and is then left behind.
     train_cap: at most so many training people a group; the others are dropped and counted.
-    unseen: groups that are the test groups, in place of drawn ones; `sizes` is then about the others.
+    roles: of groups whose role is not drawn; `sizes` is then about the others.
     trained_only: seen groups whose people are all training people; `sizes` is about the others.
     shares: how the people of the other seen groups are divided.
     """
@@ -57,13 +57,9 @@ def assemble(
     sieve.keep((sieve.rows[ids] != NO_ANSWER).any(axis=1), f"answered none of the {len(ids)} questions")
     people = sieve.rows.sort_values(["group", *key])[["group", *ids]].reset_index(drop=True)
     people.insert(0, "person", people.index.to_numpy("int64"))
-    drawn = [label for label in profiles if label not in unseen and label not in trained_only]
-    roles: dict[str, Role] = {
-        **split_groups(drawn, sizes, seed),
-        **dict.fromkeys(unseen, "test"),
-        **dict.fromkeys(trained_only, "seen"),
-    }
-    roles = {label: roles[label] for label in sorted(roles)}
+    settled: dict[str, Role] = {**(roles or {}), **dict.fromkeys(trained_only, "seen")}
+    drawn = split_groups([label for label in profiles if label not in settled], sizes, seed)
+    roles = dict(sorted({**drawn, **settled}.items()))
     people.insert(2, "part", split_people(people, roles, seed, shares))
     people["part"] = people["part"].mask(people["group"].isin(trained_only), "train")
     if train_cap is not None:

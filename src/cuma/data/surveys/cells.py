@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cuma.data.surveys.exemplars import Exemplars
 from cuma.data.surveys.partial import full_profile
-from cuma.data.surveys.prompts import LETTERS, letter_orders, survey_messages
+from cuma.data.surveys.prompts import LETTERS, question_orders, survey_messages
 from cuma.data.surveys.survey import Group, Question, Survey
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
@@ -116,7 +116,7 @@ def cell_rows(
     turns: put before the question.
     """
     rows: list[dict[str, Any]] = []
-    for order in letter_orders(len(question.options)):
+    for order in question_orders(question):
         profile = profile_of()
         system, asked = survey_messages(question, order, profile.sentence if profile_in_prompt else None)
         row = {

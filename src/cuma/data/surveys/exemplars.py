@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cuma.data.surveys.prompts import LETTERS, Message, letter_orders, survey_messages
+from cuma.data.surveys.prompts import LETTERS, Message, question_orders, survey_messages
 from cuma.data.surveys.splits import group_stream
 from cuma.data.surveys.survey import NO_ANSWER, Survey
 from cuma.errors import BenchmarkError
@@ -45,7 +45,7 @@ class Exemplars:
         turns: list[Message] = []
         for place in rng.choice(len(said), size=self.count, replace=False):
             name, answer = said[place]
-            orders = letter_orders(len(questions[name].options))
+            orders = question_orders(questions[name])
             order = orders[rng.integers(len(orders))]
             turns.append(survey_messages(questions[name], order)[-1])
             turns.append({"role": "assistant", "content": LETTERS[order.index(int(answer))]})

@@ -152,7 +152,7 @@ def load_gss(
         key=["year", "id"],  # id alone repeats across years
         seed=seed,
         card=card,
-        unseen=unseen,
+        roles=dict.fromkeys(unseen, "test"),
         trained_only=trained_only,
         shares=shares,
     )

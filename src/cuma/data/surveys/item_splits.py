@@ -20,9 +20,12 @@ _ROLES: dict[str, Role] = {"train": "seen", "validation": "validation", "test": 
 def split_questions(questions: Sequence[Question], share: float, seed: int) -> tuple[Question, ...]:
     """The questions with their roles: about `share` of them are test items, `VALIDATION_ITEMS` validation items.
 
-    Near-repeats have one role. A function of ids, wordings, options and the seed, never of the order of questions.
+    Near-repeats have one role: by `Question.family` where it is known, else by the wordings. A function of ids,
+    wordings, options and the seed, never of the order of questions.
     """
-    family_of, _ = item_families({question.id: (question.text, question.options) for question in questions})
+    known = {question.id: f"known {question.family}" for question in questions if question.family}
+    others = {question.id: (question.text, question.options) for question in questions if not question.family}
+    family_of = known | (item_families(others)[0] if others else {})
     split_of = item_splits(family_of, share, seed)
     return tuple(replace(question, role=_ROLES[split_of[question.id]]) for question in questions)
 

@@ -59,16 +59,29 @@ def letter_orders(n_options: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple((start + place) % n_options for place in range(n_options)) for start in range(n_options))
 
 
+def question_orders(question: Question) -> tuple[tuple[int, ...], ...]:
+    """The orders in which a question is asked, as its `option_orders` says.
+
+    "rotations": `letter_orders`. "natural": a scale in its own order and reversed, for a rotated one ("Warm, Very warm,
+    Very cold, …") is in nobody's questionnaire; names, which have no order of their own, in all rotations still.
+    Reversing too puts every option as often on one side of the middle as on the other.
+    """
+    orders = letter_orders(len(question.options))
+    if question.option_orders == "rotations" or not question.ordinal or len(question.options) == 2:
+        return orders
+    return orders[0], orders[0][::-1]
+
+
 def survey_messages(question: Question, order: Sequence[int], persona: str | None = None) -> list[Message]:
     """The conversation up to the answer; the assistant then says just a letter of `LETTERS`.
 
-    order: a permutation of the options' indices, as from `letter_orders`.
+    order: a permutation of the options' indices, as from `question_orders`.
     persona: a profile's sentence, which becomes the system message; with None or "" the prompt does not say who asks.
     """
     if sorted(order) != list(range(len(question.options))):
         raise BenchmarkError(
             f"{question.id}: the order {list(order)} is not a permutation of its {len(question.options)} options. "
-            "Take one from letter_orders."
+            "Take one from question_orders."
         )
     shown = [f"{LETTERS[place]}. {question.options[option]}" for place, option in enumerate(order)]
     return [

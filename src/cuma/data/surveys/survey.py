@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.design import Design
@@ -18,6 +19,8 @@ Role = Literal["seen", "validation", "test"]
 likewise."""
 Part = Literal["train", "validation", "test"]
 """What a person is for. People of a held-out group are all in the part of the group's role."""
+OptionOrders = Literal["rotations", "natural"]
+"""Options are shown in every rotation, or, where they are steps on a scale, in their own order and reversed."""
 ROLES: tuple[Role, ...] = get_args(Role)
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -27,6 +30,8 @@ WEIGHT = "weight"
 """The optional column of survey weights."""
 ALL = "all"
 """What a built folder's card says of `answers` where its coded tables, and not its survey rows, hold every answer."""
+ITEM_ROLES = "item_roles"
+"""The entry of a built folder's card that says of every item what it is for. Without it all items are seen."""
 IN_TWO_WAYS = "The question {!r} is asked in two ways. Give each way a question_id of its own."
 OWN_COLUMNS = ("person", "group", "part", WEIGHT)
 """Columns of `Survey.people` that no question can be called by."""
@@ -46,6 +51,10 @@ class Question:
     """Whether the options are steps on a scale; if not, they are mere names."""
     role: Role = "seen"
     """What the item is for, as of a group: it is trained on, or held out whole."""
+    option_orders: OptionOrders = "rotations"
+    """In which orders its options are shown (`cuma.data.surveys.prompts.question_orders`)."""
+    family: str = ""
+    """Shared by items that ask the same thing, where that is known by hand; "": the wordings tell."""
 
 
 @dataclass(frozen=True)
@@ -115,27 +124,42 @@ class Survey:
         check_names("part", [part], PARTS)
         check_names("role", roles, ROLES)
         people = self.people[self.people["part"] == part]
-        by_group = dict(iter(people.groupby("group")))
-        rows = []
-        for group in self.groups:
-            if group.role not in roles:
-                continue
-            members = by_group.get(group.id, people.iloc[:0])
-            for question in self.with_roles(roles):
-                answered = members[members[question.id] != NO_ANSWER]
-                weights = answered[WEIGHT] if weighted else None
-                counts = np.bincount(answered[question.id], weights, minlength=len(question.options))
-                rows.append((group.id, question.id, counts))
+        labels = [group.id for group in self.groups if group.role in roles]
+        place = people["group"].map({label: number for number, label in enumerate(labels)})
+        weights = people[WEIGHT] if weighted else None
+        questions = self.with_roles(roles)
+        tables = [
+            _counted(place, people[question.id], len(labels), len(question.options), weights) for question in questions
+        ]
+        rows = [
+            (label, question.id, table[number])
+            for number, label in enumerate(labels)
+            for question, table in zip(questions, tables, strict=True)
+        ]
         return pd.DataFrame(rows, columns=["group", "question_id", "counts"])
 
     def with_roles(self, roles: Collection[str]) -> tuple[Question, ...]:
         """The questions with one of `roles`."""
         return tuple(question for question in self.questions if question.role in roles)
 
+    def shown(self, option_orders: OptionOrders) -> Survey:
+        """The survey with its options shown in other orders."""
+        return replace(self, questions=tuple(replace(one, option_orders=option_orders) for one in self.questions))
+
     def require_weights(self) -> None:
         """Raises `BenchmarkError` if the survey has no weights."""
         if not self.weighted:
             raise BenchmarkError(f"{self.name} has no survey weights. Set data.survey_weights to false.")
+
+
+def _counted(
+    place: pd.Series, answers: pd.Series, groups: int, options: int, weights: pd.Series | None
+) -> NDArray[np.int64] | NDArray[np.float64]:
+    """[G, m]: how many people of each group gave each answer. place: of the people's groups, NaN in none of them."""
+    there = (place.notna() & (answers != NO_ANSWER)).to_numpy()
+    cells = place[there].astype("int64") * options + answers[there]
+    counted = np.bincount(cells, None if weights is None else weights[there], minlength=groups * options)
+    return counted.reshape(groups, options)
 
 
 def check_names(kind: str, names: Collection[str], known: Collection[str]) -> None:

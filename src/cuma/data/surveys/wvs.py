@@ -87,7 +87,16 @@ def load_wvs(seed: int = 0, *, holdout: Callable[[Profile], bool] | None = None)
     unseen = [label for label, profile in profiles.items() if holdout is not None and holdout(profile)]
     sizes = role_sizes(len(profiles) - len(unseen), ROLE_SIZES, test=holdout is None)
     return assemble(
-        "wvs", sieve, QUESTIONS, profiles, sizes, key=["uid"], seed=seed, card=card, train_cap=TRAIN_CAP, unseen=unseen
+        "wvs",
+        sieve,
+        QUESTIONS,
+        profiles,
+        sizes,
+        key=["uid"],
+        seed=seed,
+        card=card,
+        train_cap=TRAIN_CAP,
+        roles=dict.fromkeys(unseen, "test"),
     )
 
 

@@ -101,6 +101,11 @@ def _print_corners(scores: dict[str, Any]) -> None:
     for cells in rows:
         table.add_row(*cells)
     Console().print(table)
+    for anchor in scores.get("anchors", {}).values():
+        if "absent" in anchor:
+            typer.echo(f"Anchor “{anchor['label']}”: not here, for {anchor['absent']}.")
+        elif anchor["left_out"]:
+            typer.echo(f"Anchor “{anchor['label']}”: {anchor['left_out']:,} training cells left out, too many to fit.")
 
 
 def print_differences(result: dict[str, Any]) -> None:

@@ -185,7 +185,9 @@ def known_of_survey(survey: Survey, profile_embeds: Floats | None = None, encode
             raise BenchmarkError(
                 f"{survey.name}: no training person answered {question.id}, so no anchor can be fitted."
             )
-    places = [[k for k, one in enumerate(ones) if one.role in ASKED_ROLES] for ones in (survey.groups, survey.questions)]
+    places = [
+        [k for k, one in enumerate(ones) if one.role in ASKED_ROLES] for ones in (survey.groups, survey.questions)
+    ]
     asked = np.array([(group, question) for question in places[1] for group in places[0]], dtype=np.int64)
     return Known(
         survey.name, survey.questions, survey.groups, training,
@@ -208,7 +210,7 @@ def known_of_shares(
     groups: dict[str, Group] = {}
     for role, part in [*parts, ("test", asked)]:
         for question in part.questions:
-            questions.setdefault(question.id, Question(question.id, question.text, question.options, question.ordinal, role))
+            questions.setdefault(question.id, replace(question, role=role))
         for group, profile in zip(part.table["group"], part.table["profile"], strict=True):
             groups.setdefault(group, Group(group, Profile.parse(profile), role))
     items, who = tuple(questions[k] for k in sorted(questions)), tuple(groups[k] for k in sorted(groups))

@@ -41,6 +41,8 @@ class Anchor:
     predict: Callable[[Known], Said]
     needs: str = ""
     """"encoder", "people" (the number behind each share), "held-out items", or nothing."""
+    most: int = 1_000_000
+    """Trained questions up to which it stands beside every evaluation: a regression for each question takes its time."""
 
 
 def _uniform(known: Known) -> Said:
@@ -103,7 +105,9 @@ def absent(known: Known, name: str) -> str:
         return "the data do not say how many people a share is of"
     if needs == "held-out items" and all(question in known.trained for question in known.asked[1]):
         return "no item is held out"
-    return "" if len(known.training) or name == "uniform" else "nothing was trained on"
+    if len(known.trained) > ANCHORS[name].most:
+        return f"one regression for each of {len(known.trained)} questions takes too long beside every evaluation"
+    return "" if len(known.training) or name in ("uniform", "average") else "nothing was trained on"
 
 
 def beside(
@@ -157,23 +161,27 @@ ANCHORS: dict[str, Anchor] = {
         "logistic regression",
         "An additive logistic regression on the fields of the profile, fitted to the training people's answers.",
         question_anchors.logistic,
+        most=12,
     ),
     "pairs": Anchor(
         "logistic regression on pairs",
         "A logistic regression on the fields of the profile and on every pair of them.",
         question_anchors.logistic_on_pairs,
+        most=12,
     ),
     "process": Anchor(
         "Gaussian process",
         "A Gaussian process on the fields of the profile, fitted to the training people's answers.",
         question_anchors.process,
         "people",
+        most=100,
     ),
     "mrp": Anchor(
         "multilevel regression (MRP)",
         "Multilevel regression and post-stratification: effects of the profile's fields and of pairs of them, pooled.",
         question_anchors.mrp,
         "people",
+        most=100,
     ),
     "ridge": Anchor(
         "ridge regression",

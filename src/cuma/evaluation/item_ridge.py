@@ -16,18 +16,15 @@ from cuma.evaluation.option_scales import Scale, said_of, scales
 from cuma.evaluation.text_process import TEXT, TO_FIT, texts_of
 
 PENALTIES = tuple(float(value) for value in np.logspace(-2, 3, 11))
-TO_CHOOSE = 1500
+TO_CHOOSE = 1000
 """Cells of one kind of options at most that a penalty is tried on."""
 
 
 def ridge_on_items(known: Known) -> Said:
     """One penalty, chosen on the cells to choose by, of all corners that they have."""
     penalty = best(known, PENALTIES, lambda trial, one: said_of(trial, _fit(trial, one, TO_CHOOSE)[0], TEXT).shares)
-    return said_of(known, *_with_source(_fit(known, penalty, TO_FIT)))
-
-
-def _with_source(fit: tuple[list[Floats | None], int]) -> tuple[list[Floats | None], str, int]:
-    return fit[0], TEXT, fit[1]
+    shares, left_out = _fit(known, penalty, TO_FIT)
+    return said_of(known, shares, TEXT, left_out)
 
 
 def _fit(known: Known, penalty: float, most: int) -> tuple[list[Floats | None], int]:
@@ -45,9 +42,7 @@ def _fit(known: Known, penalty: float, most: int) -> tuple[list[Floats | None], 
     return shares, left_out
 
 
-def _answers(
-    scale: Scale, asked: Ints, groups: Floats, items: Floats, penalty: float
-) -> list[tuple[int, Floats]]:
+def _answers(scale: Scale, asked: Ints, groups: Floats, items: Floats, penalty: float) -> list[tuple[int, Floats]]:
     """Asked places and what is said of them. groups: [G, G] products of φ; items: [Q, D] embeddings."""
     known, cells = scale.known, scale.cells
     if not len(asked):

@@ -65,7 +65,11 @@ def position(known: Known, question: int) -> tuple[Floats, str]:
     size = len(known.questions[question].options)
     scales = [k for k in known.trained if known.questions[k].ordinal]
     alike = [k for k in scales if len(known.questions[k].options) == size] or scales
-    return (np.mean([recut(average(known, k)[0], size) for k in alike], axis=0), LIKE) if alike else average(known, question)
+    return (
+        (np.mean([recut(average(known, k)[0], size) for k in alike], axis=0), LIKE)
+        if alike
+        else average(known, question)
+    )
 
 
 def said_of(known: Known, shares: list[Floats | None], new: str, left_out: int = 0) -> Said:
@@ -73,7 +77,9 @@ def said_of(known: Known, shares: list[Floats | None], new: str, left_out: int =
     without = {int(k) for k, answer in zip(known.asked[1], shares, strict=True) if answer is None}
     averages = {k: average(known, k) for k in without}
     items = {int(k): averages[k][1] if k in averages else OWN if k in known.trained else new for k in known.asked[1]}
-    answers = [averages[int(k)][0] if answer is None else answer for k, answer in zip(known.asked[1], shares, strict=True)]
+    answers = [
+        averages[int(k)][0] if answer is None else answer for k, answer in zip(known.asked[1], shares, strict=True)
+    ]
     return Said(answers, dict(sorted(Counter(items.values()).items())), left_out)
 
 

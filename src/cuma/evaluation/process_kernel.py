@@ -81,7 +81,9 @@ class Kernel:
 
         bounds = list(zip(centre - reach, centre + reach, strict=True))
         options = {"maxiter": _STEPS, "ftol": 1e-6}
-        return np.asarray(optimize.minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x)
+        return np.asarray(
+            optimize.minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+        )
 
     def between(self, theta: Floats, first: Places, second: Places) -> Floats:
         """[N, M]: the covariance of two lists of cells, but for noise."""

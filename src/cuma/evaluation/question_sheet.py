@@ -6,7 +6,7 @@ asked alike, as rows with lettered options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,10 @@ from cuma.answering.materials import profile_in_prompt
 from cuma.data.corpus import Corpus, Shares
 from cuma.data.surveys.cells import askable, cell_rows, unsteered_rows
 from cuma.data.surveys.prompts import LETTERS
-from cuma.data.surveys.survey import Survey
-from cuma.errors import BenchmarkError
+from cuma.data.surveys.survey import Question, Survey
+from cuma.errors import BackboneError, BenchmarkError
+from cuma.evaluation.anchor_data import Encoder, Known, known_of_shares, known_of_survey
+from cuma.evaluation.anchors import beside
 from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
 from cuma.evaluation.choices import choice_rows, choices_of, write_choices
 from cuma.evaluation.evaluation_files import (
@@ -34,7 +36,8 @@ from cuma.evaluation.evaluation_files import (
 )
 from cuma.evaluation.kinds import kind_of
 from cuma.evaluation.predict import merge_orders
-from cuma.evaluation.share_anchors import anchor_scores, anchor_shares
+from cuma.metrics.design import Design
+from cuma.people.encoder import ProfileEncoder
 from cuma.people.profiles import Profile
 from cuma.recipes.schema import Recipe
 from cuma.runs.anchor_file import NAME as ANCHORS_FILE
@@ -74,7 +77,7 @@ def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
         )
     shares = corpus.shares()
     if shares is not None:
-        return _shares_sheet(recipe, survey.name, shares, corpus.training_shares())
+        return _shares_sheet(recipe, survey.name, shares, corpus)
     choices = choices_of(corpus)
     return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False)
 
@@ -88,16 +91,42 @@ def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
     ) -> None:
         predictions = people_rows(rows, predicted, len(cells), survey)
         scores = survey_scores(predictions, survey, protocol)
+        if any(question.role != "seen" for question in survey.questions):
+            encode = _encoder(recipe)
+            embeds = None if encode is None else encode([group.profile for group in survey.groups])
+            known = known_of_survey(survey, embeds, encode)
+            _write_anchors(folder, known, predictions, scores, survey.questions, survey.design)
         write_answers(folder, predictions, scores, routing, seen_groups(survey), survey.design)
 
     return Sheet(survey.name, rows, write, repeats=True)
 
 
-def _shares_sheet(recipe: Recipe, name: str, shares: Shares, training: Shares | None) -> Sheet:
+def _write_anchors(
+    folder: Path,
+    known: Known,
+    predictions: pd.DataFrame,
+    scores: dict[str, Any],
+    questions: Sequence[Question],
+    design: Design | None = None,
+) -> None:
+    """What anchors say beside a model, in a file and in its scores."""
+    rows, scores["anchors"] = beside(known, predictions, questions, design)
+    write_parquet(folder / ANCHORS_FILE, rows)
+
+
+def _encoder(recipe: Recipe) -> Encoder | None:
+    """The recipe's frozen sentence encoder, for anchors that read; None where it is not here, which scores.json says."""
+    try:
+        return ProfileEncoder.from_pretrained(recipe.encoder.model_name_or_path, revision=recipe.encoder.revision)
+    except BackboneError:
+        return None
+
+
+def _shares_sheet(recipe: Recipe, name: str, shares: Shares, corpus: Corpus) -> Sheet:
     """Every question in every letter order, for every group whose shares of it are known.
 
     A model that is not told who asks is asked every question once, and its answer stands for all groups. Anchors stand
-    beside the model's predictions: they know what was trained on, and cost nothing.
+    beside the model's predictions: they know what was trained on.
     """
     in_prompt = profile_in_prompt(recipe)
     questions = {question.id: question for question in askable(shares.questions)}
@@ -129,9 +158,9 @@ def _shares_sheet(recipe: Recipe, name: str, shares: Shares, training: Shares | 
         facts = {**protocol, "questions_with_too_many_options": left_out}
         asked = tuple(questions.values())
         scores = all_scores(predictions, name, asked, False, facts)
-        said, sources = anchor_shares(training, Shares(asked, table))
-        scores["anchors"] = anchor_scores(said, sources, predictions, asked)
-        write_parquet(folder / ANCHORS_FILE, said)
+        told = (corpus.training_shares(), corpus.training_shares("validation"), Shares(asked, table))
+        known = known_of_shares(name, *told, _encoder(recipe))
+        _write_anchors(folder, known, predictions, scores, asked)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
 
     return Sheet(name, rows, write, repeats=True)

@@ -18,7 +18,7 @@ from cuma.evaluation.process_kernel import Kernel
 
 TO_LEARN = 800
 """Cells at most from which the kernel's sizes are learnt."""
-TO_FIT = 6000
+TO_FIT = 4000
 """Cells of one kind of options at most that predictions are conditioned on: time grows with their cube."""
 TEXT = "wordings like the item's"
 """What a new item is predicted from."""
@@ -85,5 +85,7 @@ def _to_learn(known: Known, cells: Cells) -> NDArray[np.bool_]:
     kept = np.zeros(len(cells), dtype=bool)
     for item in chosen:
         rows = np.flatnonzero(cells.question == item)
-        kept[rows[by_lot(known.names(cells.where(cells.question == item)), min(1.0, of_each / len(rows)), "learn")]] = True
+        kept[rows[by_lot(known.names(cells.where(cells.question == item)), min(1.0, of_each / len(rows)), "learn")]] = (
+            True
+        )
     return kept if len(cells) > TO_LEARN else np.ones(len(cells), dtype=bool)

@@ -60,10 +60,15 @@ def corner_rows_of(scores: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tu
     floors = tuple(estimate_text({"value": _value(parts[corner], "noise_floor")}) for corner in shown)
     if set(floors) != {MISSING}:
         rows.append(("Noise floor", *floors))
-    for anchor in scores.get("anchors", {}).values():
+    for anchor in told_anchors(scores):
         texts = (estimate_text(anchor["corners"].get(corner, {}).get("soft_emd")) for corner in shown)
         rows.append((f"Soft EMD of the anchor “{anchor['label']}”", *texts))
     return ("", *(corner.capitalize() for corner in shown)), tuple(rows)
+
+
+def told_anchors(scores: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The anchors of one scores.json that say something."""
+    return [anchor for anchor in scores.get("anchors", {}).values() if "absent" not in anchor]
 
 
 def _size(part: Mapping[str, Any] | None) -> str:

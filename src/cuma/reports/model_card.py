@@ -16,7 +16,7 @@ from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
-from cuma.reports.corner_table import NOTE, corner_rows_of
+from cuma.reports.corner_table import NOTE, corner_rows_of, told_anchors
 from cuma.reports.group_rows import group_rows
 from cuma.reports.method_and_data import design_sentence
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
@@ -151,7 +151,7 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "of_shares": evidence.of_shares,
         "drawn": DRAWN[evidence.of_shares][0],
         "design_sentence": design_sentence(evidence),
-        "anchors": [*_anchors(run, recipe, scores, sides), *_share_anchors(scores, sides)],
+        "anchors": _anchors(run, recipe, scores, sides),
         "corners": corner_rows_of(scores),
         "corner_note": NOTE.format("new items"),
     }
@@ -165,12 +165,6 @@ def _trained_on(population: dict[str, Any]) -> str:
             f"Published shares of {groups} groups, {population['shares']:,} cells (one group’s answers to one question)"
         )
     return f"{f'fewer than {MIN_PEOPLE}' if people is None else people_text(people)} people in {groups} groups"
-
-
-def _share_anchors(scores: dict[str, Any], sides: list[Any]) -> list[ResultRow]:
-    """Soft EMD of the anchors that stand beside an evaluation on shares."""
-    anchors = scores.get("anchors", {})
-    return [_figures(anchor, "soft_emd", sides, anchor["label"]) for anchor in anchors.values()]
 
 
 def _heading(side: str, sizes: dict[str, Any]) -> str:
@@ -200,7 +194,8 @@ def _figure(entry: dict[str, Any], metric: str) -> str:
 
 
 def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any]) -> list[ResultRow]:
-    """Soft EMD of the anchors whose runs lie beside this one and answered for the same people."""
+    """Soft EMD of the anchors whose runs lie beside this one and answered for the same people, and of those that stand
+    in its own scores."""
     rows = []
     for file in sorted(run.path.resolve().parent.glob("*/run.json")):
         other = Run.open(file.parent)
@@ -211,7 +206,9 @@ def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any])
         same = (data.benchmark, data.split_seed) == (recipe.data.benchmark, recipe.data.split_seed)
         if same and all(theirs["n"].get(side, scores["n"][side]) == scores["n"][side] for side in sides):
             rows.append(_figures(theirs, "soft_emd", sides, other.info["label"]))
-    return rows
+    there = {row.name for row in rows}
+    own = [anchor for anchor in told_anchors(scores) if anchor["label"] not in there]
+    return rows + [_figures(anchor, "soft_emd", sides, anchor["label"]) for anchor in own]
 
 
 def _plain(value: Any) -> str:

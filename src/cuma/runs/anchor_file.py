@@ -1,4 +1,4 @@
-"""anchors.parquet: what anchors say where only shares of groups are known, beside the predictions of an evaluation."""
+"""anchors.parquet: what anchors say, beside the predictions of an evaluation."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def anchor_tables(folder: Path, predictions: pd.DataFrame) -> dict[str, pd.DataF
 def predictions_of(said: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """What one anchor says, of the cells that a model was asked about. An anchor has no letters and hears of nobody."""
     cells = predictions.drop(columns=["probabilities", "option_mass", "unsteered"], errors="ignore")
-    table = cells.merge(said.drop(columns="anchor"), on=["group", "question_id"], validate="one_to_one")
+    table = cells.merge(said.drop(columns="anchor"), on=["group", "question_id"], validate="many_to_one")
     return table.assign(option_mass=1.0)

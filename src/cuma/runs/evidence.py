@@ -128,7 +128,8 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     for name, score in zip(names, scores, strict=True):
         if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
             raise RunError(f"Runs {names[0]!r} and {name!r} answered different questions. Report them separately.")
-    methods += share_anchors(next((folder for folder in folders if (folder / ANCHORS_FILE).is_file()), None))
+    beside = anchors_beside(next((folder for folder in folders if (folder / ANCHORS_FILE).is_file()), None))
+    methods += [anchor for anchor in beside if anchor.name not in names]
     methods.sort(key=lambda method: ROLES.index(method.role))
     people = _people(methods)
     design = next(filter(None, map(read_design, folders)), None)
@@ -251,8 +252,8 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
     )
 
 
-def share_anchors(folder: Path | None) -> list[Method]:
-    """The anchors that an evaluation on shares left beside its predictions; none where it left none.
+def anchors_beside(folder: Path | None) -> list[Method]:
+    """The anchors that an evaluation left beside its predictions; none where it left none.
 
     folder: of the evaluation; None: there is none.
     """

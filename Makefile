@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep stages study unseen bench test browser soak load check
+.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions bench test browser soak load check
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ study: install ## Every method on five splits, tuned alike (about 12 hours; gss 
 
 unseen: install ## What helps on groups that nobody was trained on? (about 2 hours)
 	$(BIN)/python studies/unseen.py $(ARGS)
+
+questions: install ## Many questions, every method at equal size (about ten hours; ARGS="--anes FILE"; cut: "--splits 0 --steps 100")
+	$(BIN)/python -W ignore studies/questions.py $(ARGS)
 
 bench: install ## What a mixture costs beside one LoRA: layers, training, decoding (about 15 minutes)
 	$(BIN)/python -W ignore -m bench $(ARGS)

@@ -47,7 +47,10 @@ FIELDS = {
     }),
     "ethnicity": ("V201549x", {1: "White", 2: "Black", 3: "Hispanic", 4: "Asian American"}),
     "sex": ("V201600", {1: "Male", 2: "Female"}),
-    "education": ("V201511x", dict.fromkeys((1, 2, 3), "no college degree") | dict.fromkeys((4, 5), "a college degree")),
+    "education": ("V201511x", {
+        1: "no college degree", 2: "no college degree", 3: "no college degree",
+        4: "a college degree", 5: "a college degree",
+    }),
 }  # fmt: skip
 """Profile field → variable and its codes; other codes are absence."""
 

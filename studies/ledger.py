@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,15 @@ class Ledger:
         if self.runs.get(name, {}).get("recipe") != made_by:
             here = hardware()
             machine = here["gpu"] or here["cpu"]
-            measured = {"recipe": made_by, "machine": machine, **measure()}
+            measured = {"recipe": made_by, "machine": machine, "commit": commit(), **measure()}
             with FileLock(self.file.with_suffix(".lock")):
                 self._read()  # what others have added
                 self.runs[name] = measured
                 self.machines[machine] = {"hardware": here, "versions": versions()}
                 self.write()
-            print(name, measured.get("unseen", measured), flush=True)
-        return {key: value for key, value in self.runs[name].items() if key not in ("recipe", "machine")}
+            figures = {key: value for key, value in measured.items() if isinstance(value, int | float)}
+            print(name, measured.get("unseen", figures), flush=True)
+        return {key: value for key, value in self.runs[name].items() if key not in ("recipe", "machine", "commit")}
 
     def write(self, **table: Any) -> None:
         """The file as it stands: the runs so far, what each was made on, and the table when all are there."""
@@ -60,3 +62,9 @@ class Ledger:
         if self.file.exists():
             found = json.loads(self.file.read_text())
             self.runs, self.machines = found["runs"], found["machines"]
+
+
+def commit() -> str:
+    """Of the code that measures, short; "" outside a checkout."""
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()

@@ -10,7 +10,7 @@ from scipy.stats import kstest
 
 from cuma.data.builders.base import TASKS, Built, Ledger, Options, who
 from cuma.data.builders.built_folder import write
-from cuma.data.sparsity import Answers
+from cuma.data.sparsity import MISSING, Answers
 from cuma.errors import BenchmarkError
 from cuma.metrics import chance_diversity
 from cuma.metrics.design import Design
@@ -209,3 +209,17 @@ def test_the_page_says_whether_the_design_is_in_its_figures(tmp_path):
         result = measure(answers, permutations=19)
         assert sentence in render(result, "mine")
         assert (result["design"] is not None) == known
+
+
+def test_groups_without_a_question_in_common_are_not_put_in_clusters() -> None:
+    """How far two surveys' people lie apart is not known, and must not become two clusters."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(6), 60)
+    coded = np.where((group < 3)[:, None] == [True, False], rng.integers(2, size=(360, 2)), MISSING)
+    coded[(group % 3 == 0), :] = np.where(coded[group % 3 == 0] != MISSING, 0, MISSING)
+    questions = tuple(Item(name, f"{name}?", ("Yes", "No"), False) for name in ("one", "two"))
+    found = measure(Answers(questions, tuple("ABCDEF"), group, coded, None), permutations=50)
+    assert found["differ"]
+    assert found["pairs_without_a_question"] == 9
+    assert found["clusters"] is None
+    assert "9 pairs of groups answered no question in common, so that no clusters are told." in found["summary"]

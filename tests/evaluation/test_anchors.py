@@ -15,7 +15,8 @@ from scipy.special import expit
 from cuma.data.catalog import load_benchmark
 from cuma.data.surveys import Group, Question, Survey
 from cuma.errors import BenchmarkError, ProfileError
-from cuma.evaluation.anchors import ANCHORS, anchor_predictions, one_hot_profiles
+from cuma.evaluation.anchor_data import one_hot_fields
+from cuma.evaluation.anchors import ANCHORS, anchor_predictions
 from cuma.metrics import score_many
 from cuma.people.profiles import Profile
 
@@ -49,7 +50,7 @@ def additive_world(seed: int = 0, people: int = 120) -> tuple[Survey, np.ndarray
     table.insert(0, "person", np.arange(len(table)))
     table.loc[rng.random(len(table)) < 0.1, "often"] = -1
     survey = Survey("additive", QUESTIONS, tuple(groups), table, card={})
-    return survey, one_hot_profiles(survey) @ rng.normal(size=(one_hot_profiles(survey).shape[1], 16))
+    return survey, one_hot_fields(survey.groups) @ rng.normal(size=(one_hot_fields(survey.groups).shape[1], 16))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +190,7 @@ def test_a_profile_of_unseen_values_only_gets_the_intercept():
     for name in ("logistic", "pairs", "process", "mrp"):
         said = said_by_group(anchor_predictions(name, survey), "more")
         assert said["country 8"] == pytest.approx(said["country 9"])
-    assert not one_hot_profiles(survey)[8:].any()
+    assert not one_hot_fields(survey.groups)[8:].any()
 
 
 def test_row_order_of_people_does_not_matter(world, tables):

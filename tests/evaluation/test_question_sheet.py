@@ -99,7 +99,8 @@ def test_all_four_corners_are_asked_and_nothing_that_was_trained_on(opinions: Pa
     assert table.groupby(["item_seen", "seen"]).size().to_dict() == {
         (False, False): 2, (False, True): 6, (True, False): 16, (True, True): 5,
     }  # fmt: skip
-    assert not set(splits["validation"]["question_id"]) & set(table["question_id"])
+    chosen_by = set(zip(splits["validation"]["question_id"], splits["validation"]["group"], strict=True))
+    assert not chosen_by & set(zip(table["question_id"], table["group"], strict=True))
 
 
 def test_a_server_that_knows_the_shares_is_found_perfect_and_goes_on_after_a_failure(

@@ -18,7 +18,9 @@ from cuma import CumaConfig
 from cuma.answering.adapter_files import save_adapter, take_off
 from cuma.answering.answerer import Answerer, Answerers
 from cuma.answering.materials import Materials
+from cuma.data.surveys.survey import Question
 from cuma.evaluation.evaluate import evaluate_run
+from cuma.evaluation.poll import PollRows
 from cuma.people.profiles import Profile
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
@@ -127,3 +129,17 @@ def test_people_do_not_depend_on_who_is_asked_with_them() -> None:
 
         for together, person in zip(asked(people), people, strict=True):
             np.testing.assert_allclose(together, asked([person])[0], atol=1e-5)
+
+
+def test_a_scale_is_shown_as_the_model_was_trained_to_see_it() -> None:
+    answerer = tiny_answerer()
+    natural = replace(answerer, source=replace(answerer.source, option_orders="natural"))
+    scale = ["Cold", "Cool", "Warm", "Hot"]
+    shown = {
+        (orders, ordinal): len(OpinionBatch(one, "Tea?", scale, [Profile()], ordinal=ordinal).prompts)
+        for orders, one in (("rotations", answerer), ("natural", natural))
+        for ordinal in (True, False)
+    }
+    assert shown == {("rotations", True): 4, ("rotations", False): 4, ("natural", True): 2, ("natural", False): 4}
+    rows = PollRows([Question("tea", "Tea?", tuple(scale), True, option_orders="natural")], [Profile()], False)
+    assert [row["order"] for row in rows] == [[0, 1, 2, 3], [3, 2, 1, 0]]

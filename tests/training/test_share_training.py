@@ -199,7 +199,7 @@ def test_one_command_trains_on_shares_and_everything_behind_it_works(opinions: P
     assert population["shares"] > 15
     assert set(population["groups"]) == {"Egypt", "France", "Great Britain", "Mexico"}
     curve = [row["curve"] for row in Run.open(run).stages()[0].read_log() if "curve" in row]
-    assert set(curve[0]) == {"seen", "unseen"}
+    assert set(curve[0]["corners"]) == {"seen items · seen groups", "unseen items · seen groups"}  # of validation
     (folder,) = Run.open(run).evaluations()
     scores = read_json(folder / "scores.json")
     assert len(scores["corners"]) == 4

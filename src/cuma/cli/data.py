@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cuma.cli.shell import EXIT_ERROR
 from cuma.data.catalog import BUILDABLE
+
+if TYPE_CHECKING:
+    from cuma.data.surveys.survey import Question
 
 Codes = Annotated[
     Literal["from_zero", "from_one", "options"] | None,
@@ -20,6 +24,14 @@ Columns = Annotated[
 ]
 
 
+HeldItems = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=0.8,
+        help="So many of the questions are new in the test. Left out: 0.1 of shares, 0.2 of us, none otherwise.",
+    ),
+]
 Questions = Annotated[
     Path | None,
     typer.Option("--questionnaire", metavar="YAML", help="Own data with one row a respondent: what its columns are."),
@@ -72,7 +84,7 @@ def build_data(
     name: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"One of {', '.join(BUILDABLE)}.")],
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     source: Annotated[
-        Path | None, typer.Option(help="The file or folder that you obtained; gss and wvs need none.")
+        Path | None, typer.Option(help="The file or folder that you obtained; gss, us and wvs need none.")
     ] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, help="So many people, or conversations, from all groups.")
@@ -86,10 +98,7 @@ def build_data(
             help="Keep out for zero-shot tests, as country=Japan; of shares, also a share of the groups, as 0.1.",
         ),
     ] = None,
-    holdout_items: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.8, help="Shares: so many of the questions are new in the test. Left out: 0.1."),
-    ] = None,
+    holdout_items: HeldItems = None,
     group_by: Annotated[str, typer.Option(help="gss, opinionqa: the fields that make a group, as ethnicity,sex.")] = "",
     column: Columns = None,
     answer_codes: Codes = None,
@@ -124,6 +133,8 @@ def build_data(
 
 def _show_card(card: dict[str, Any], output: Path) -> None:
     """What was read, lost and written."""
+    from cuma.data.surveys.item_splits import roles_sentence
+
     typer.echo(f"Licence: {card['licence']}")
     typer.echo(f"{card['rows_read']:,} {card.get('unit', 'rows')} read, {card['rows_kept']:,} used")
     for what in ("dropped", "noted"):
@@ -137,6 +148,8 @@ def _show_card(card: dict[str, Any], output: Path) -> None:
     for warning in card.get("warnings", ()):
         typer.echo(f"Warning: {warning}")
     shares = "corners" in card
+    if "items" in card:
+        typer.echo(roles_sentence(card["items"]))
     for split, sizes in card["splits"].items():
         people = "" if shares else f"{sizes['people']:,} people, "
         answers = "cells" if shares else "answers"
@@ -151,6 +164,8 @@ def check_data(
     column: Columns = None,
     answer_codes: Codes = None,
     questionnaire: Questions = None,
+    holdout_items: HeldItems = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of --holdout-items.")] = 0,
 ) -> None:
     """Show what each row of your own data becomes: person, questions, options and codes, and what is lost and why."""
     from rich.console import Console
@@ -159,12 +174,15 @@ def check_data(
     from cuma.data.builders.check import page, summary
     from cuma.data.builders.own import understand
     from cuma.data.builders.reading import existing
+    from cuma.data.surveys.survey import Question
 
     if questionnaire is not None:
-        from cuma.data.builders.own_survey import read_survey
+        from cuma.data.builders.own_survey import asked_questions, read_survey
         from cuma.data.builders.questionnaire_check import survey_page
 
-        Console().print(survey_page(file, read_survey(file, questionnaire)))
+        survey = read_survey(file, questionnaire)
+        Console().print(survey_page(file, survey))
+        _show_held(asked_questions(survey), holdout_items, seed)
         typer.echo(f"Next: cuma data build own --source {file} --questionnaire {questionnaire} --output data/mine")
         return
     if published := global_opinions.check(existing(file)):
@@ -175,10 +193,26 @@ def check_data(
         for reason, times in {**ledger.dropped, **ledger.noted}.items():
             typer.echo(f"  {times:>9,}  {reason}")
         return
-    facts = summary(understand(file, _pairs(column), answer_codes or ""))
+    understood = understand(file, _pairs(column), answer_codes or "")
+    facts = summary(understood)
     Console().print(page(file, facts))
+    _show_held([Question(one.id, one.text, one.labels, one.ordinal) for one in understood.items], holdout_items, seed)
     if not facts["rows_usable"]:
         raise typer.Exit(EXIT_ERROR)
+
+
+def _show_held(questions: Sequence[Question], share: float | None, seed: int) -> None:
+    """Which questions `cuma data build --holdout-items` would hold out."""
+    from cuma.data.builders.base import Options
+    from cuma.data.builders.held_items import held_lines
+    from cuma.errors import BenchmarkError
+
+    if share is None:
+        return
+    if not questions:
+        raise BenchmarkError("--holdout-items is for answers to questions, and this file has none. Leave it out.")
+    for line in held_lines(questions, Options(seed=seed, holdout_items=share)):
+        typer.echo(line)
 
 
 def measure_sparsity(

@@ -101,11 +101,14 @@ def _print_corners(scores: dict[str, Any]) -> None:
     for cells in rows:
         table.add_row(*cells)
     Console().print(table)
+    absent: dict[str, list[str]] = {}
     for anchor in scores.get("anchors", {}).values():
         if "absent" in anchor:
-            typer.echo(f"Anchor “{anchor['label']}”: not here, for {anchor['absent']}.")
-        elif anchor["left_out"]:
+            absent.setdefault(anchor["absent"], []).append(anchor["label"])
+        elif anchor.get("left_out"):
             typer.echo(f"Anchor “{anchor['label']}”: {anchor['left_out']:,} training cells left out, too many to fit.")
+    for reason, labels in absent.items():
+        typer.echo(f"No anchor “{'”, “'.join(labels)}”: {reason}")
 
 
 def print_differences(result: dict[str, Any]) -> None:

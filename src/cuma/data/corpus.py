@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ class Corpus:
             questions = with_card_roles(_questions(rows), self.card)
             people = table.drop_duplicates("person_id", ignore_index=True)
             weight = [WEIGHT] if rows is not None and WEIGHT in next(iter(rows.values())).column_names else []
-            answers = {question.id: _answers(table, question.id, people["person_id"]) for question in questions}
+            answers = _answers(table, [question.id for question in questions], people["person_id"])
         columns: dict[str, Any] = {"person": people.index.to_numpy("int64"), "group": people["label"]}
         columns |= {"part": people["split"].replace(UNSEEN, "test"), **{name: people[name] for name in weight}}
         groups = tuple(
@@ -185,16 +185,27 @@ def _shares(split: str, rows: Dataset, corners: bool) -> pd.DataFrame:
 def _questions(splits: Mapping[str, Dataset] | None) -> tuple[Question, ...]:
     found: dict[str, Question] = {}
     for rows in (splits or {}).values():
-        for row in rows.select_columns(["question_id", "question", "options", "ordinal"]):
-            asked = Question(row["question_id"], row["question"], tuple(row["options"]), row["ordinal"])
+        table = rows.select_columns(["question_id", "question", "options", "ordinal"]).to_pandas()
+        table["options"] = table["options"].map(tuple)
+        for name, text, options, ordinal in table.drop_duplicates().itertuples(index=False):
+            asked = Question(name, text, options, bool(ordinal))
             if found.setdefault(asked.id, asked) != asked:
                 raise BenchmarkError(IN_TWO_WAYS.format(asked.id))
     return tuple(found.values())
 
 
-def _answers(table: pd.DataFrame, question: str, people: pd.Series) -> np.ndarray:
-    own = table[table["question_id"] == question].drop_duplicates("person_id").set_index("person_id")["answer"]
-    return own.reindex(people).fillna(NO_ANSWER).to_numpy("int64")
+def _answers(table: pd.DataFrame, questions: Sequence[str], people: pd.Series) -> dict[str, np.ndarray]:
+    """Question → each person's first answer."""
+    if not questions:
+        return {}
+    first = table.drop_duplicates(["person_id", "question_id"])
+    coded = np.full((len(people), len(questions)), NO_ANSWER, dtype="int64")
+    row, column = (
+        pd.Index(people).get_indexer(first["person_id"]),
+        pd.Index(questions).get_indexer(first["question_id"]),
+    )
+    coded[row, column] = first["answer"]
+    return {question: coded[:, place] for place, question in enumerate(questions)}
 
 
 def shared_profile(profiles: pd.Series) -> Profile:

@@ -27,7 +27,7 @@ def mean_emd(known: Known, shares: Sequence[Floats], cells: Cells) -> float:
     """Mean soft EMD between the shares and what the cells' people answered, over cells."""
     errors = []
     for place in np.unique(cells.question):
-        rows = np.flatnonzero(cells.question == place)
+        rows = np.flatnonzero(cells.question == place).tolist()
         predicted, people = (np.stack([values[row] for row in rows]) for values in (shares, cells.shares))
         there = np.isfinite(predicted).all(axis=1)
         errors.append(emd(predicted[there], people[there], known.questions[place].ordinal))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cuma.data.corpus import Shares
 from cuma.data.surveys.splits import lot
@@ -28,9 +28,9 @@ ASKED_ROLES = ("seen", "test")
 
 
 class Encoder(Protocol):
-    """Texts → vectors [B, D], as `ProfileEncoder`."""
+    """Sentences → vectors [B, D], as `ProfileEncoder`."""
 
-    def __call__(self, profiles: list[str], /) -> object: ...
+    def __call__(self, profiles: list[str], /) -> ArrayLike: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +107,8 @@ class Known:
     profile_embeds: Floats | None = None
     """[G, D]: what a router reads of each group, if anybody needs it."""
     texts: Texts | None = None
+    no_encoder: str = ""
+    """Why there are no texts, and how to get what is missing."""
 
     def __post_init__(self) -> None:
         embeds = self.profile_embeds
@@ -117,6 +119,13 @@ class Known:
                 f"Anchors expected finite profile embeddings [{len(self.groups)}, D], one row for each group of "
                 f"the survey, got shape {embeds.shape}. Encode the profiles of survey.groups, in their order."
             )
+
+    def read(self, encode: Encoder, profile_embeds: ArrayLike | None = None) -> Known:
+        """The same with the words' embeddings. profile_embeds: [G, D], left out: those of the profiles' sentences."""
+        sentences, wordings = [one.profile.sentence for one in self.groups], [one.text for one in self.questions]
+        texts = Texts(*(np.asarray(encode(words), dtype=np.float64) for words in (sentences, wordings)))
+        embeds = texts.profiles if profile_embeds is None else np.asarray(profile_embeds, dtype=np.float64)
+        return replace(self, texts=texts, profile_embeds=embeds)
 
     @cached_property
     def trained(self) -> Ints:
@@ -173,11 +182,10 @@ def by_lot(names: list[str], share: float, what: str) -> NDArray[np.bool_]:
     return np.array([one in chosen for one in lots], dtype=bool)
 
 
-def known_of_survey(survey: Survey, profile_embeds: Floats | None = None, encode: Encoder | None = None) -> Known:
+def known_of_survey(survey: Survey) -> Known:
     """What is known of a survey: its training people's answers.
 
-    profile_embeds: [groups, D] in the order of `survey.groups`. Raises `BenchmarkError` for a question that is to be
-    trained on and that no training person answered, `ProfileError` for embeddings that do not fit.
+    Raises `BenchmarkError` for a question that is to be trained on and that no training person answered.
     """
     training = _cells(survey.counts("train", ["seen"]), survey.groups, survey.questions)
     for place, question in enumerate(survey.questions):
@@ -185,22 +193,17 @@ def known_of_survey(survey: Survey, profile_embeds: Floats | None = None, encode
             raise BenchmarkError(
                 f"{survey.name}: no training person answered {question.id}, so no anchor can be fitted."
             )
-    places = [
-        [k for k, one in enumerate(ones) if one.role in ASKED_ROLES] for ones in (survey.groups, survey.questions)
-    ]
-    asked = np.array([(group, question) for question in places[1] for group in places[0]], dtype=np.int64)
+    who = [k for k, group in enumerate(survey.groups) if group.role in ASKED_ROLES]
+    what = [k for k, question in enumerate(survey.questions) if question.role in ASKED_ROLES]
+    asked = np.array([(group, question) for question in what for group in who], dtype=np.int64).reshape(-1, 2)
     return Known(
         survey.name, survey.questions, survey.groups, training,
         choosing=_cells(survey.counts("validation", ["seen", "validation"]), survey.groups, survey.questions),
         asked=(asked[:, 0], asked[:, 1]), counted=True, pooled=True,
-        profile_embeds=None if profile_embeds is None else np.asarray(profile_embeds, dtype=np.float64),
-        texts=_texts(encode, survey.groups, survey.questions),
     )  # fmt: skip
 
 
-def known_of_shares(
-    name: str, training: Shares | None, choosing: Shares | None, asked: Shares, encode: Encoder | None = None
-) -> Known:
+def known_of_shares(name: str, training: Shares | None, choosing: Shares | None, asked: Shares) -> Known:
     """What is known where shares of groups are trained on. Shares count as answers of `n` people, if every training
     cell says how many those are."""
     counted = training is not None and training.counted
@@ -216,11 +219,9 @@ def known_of_shares(
     items, who = tuple(questions[k] for k in sorted(questions)), tuple(groups[k] for k in sorted(groups))
     of = {role: _cells(_counts(part.table, counted), who, items) for role, part in parts}
     nothing = Cells(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), ())
-    texts = _texts(encode, who, items)
     return Known(
         name, items, who, of.get("seen", nothing), of.get("validation", nothing),
         asked=_places(asked.table, who, items), counted=counted, pooled=False,
-        profile_embeds=None if texts is None else texts.profiles, texts=texts,
     )  # fmt: skip
 
 
@@ -245,13 +246,6 @@ def _places(table: pd.DataFrame, groups: Iterable[Group], questions: Iterable[Qu
     pairs = [(who[group], what[item]) for group, item in zip(table["group"], table["question_id"], strict=True)]
     both = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
-
-
-def _texts(encode: Encoder | None, groups: Iterable[Group], questions: Iterable[Question]) -> Texts | None:
-    if encode is None:
-        return None
-    sentences, wordings = [group.profile.sentence for group in groups], [question.text for question in questions]
-    return Texts(*(np.asarray(encode(words), dtype=np.float64) for words in (sentences, wordings)))
 
 
 def one_hot_fields(groups: Iterable[Group]) -> Floats:

@@ -7,11 +7,12 @@ a group's own training answers score, and how far statistics go, without any tex
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from cuma.data.surveys.survey import NO_ANSWER, Survey
 from cuma.errors import BenchmarkError, suggestion
@@ -42,7 +43,7 @@ class Anchor:
     needs: str = ""
     """"encoder", "people" (the number behind each share), "held-out items", or nothing."""
     most: int = 1_000_000
-    """Trained questions up to which it stands beside every evaluation: a regression for each question takes its time."""
+    """Trained questions up to which it stands beside an evaluation: a regression for each question takes its time."""
 
 
 def _uniform(known: Known) -> Said:
@@ -65,7 +66,11 @@ def anchor_predictions(
     """
     if name not in ANCHORS:
         raise BenchmarkError(f"Unknown anchor {name!r}. {suggestion(name, ANCHORS)}")
-    known = known_of_survey(survey, embeddings, encode)
+    known = known_of_survey(survey)
+    if encode is not None:
+        known = known.read(encode, embeddings)
+    elif embeddings is not None:
+        known = replace(known, profile_embeds=np.asarray(embeddings, dtype=np.float64))
     return _for_people(_rows(known, name, ANCHORS[name].predict(known)), survey)
 
 
@@ -100,29 +105,49 @@ def absent(known: Known, name: str) -> str:
     """Why an anchor cannot say anything here; "" if it can."""
     needs = ANCHORS[name].needs
     if needs == "encoder" and known.texts is None:
-        return "no sentence encoder is here"
+        return f"the sentence encoder is missing: {known.no_encoder}"
     if needs == "people" and not known.counted:
         return "the data do not say how many people a share is of"
-    if needs == "held-out items" and all(question in known.trained for question in known.asked[1]):
+    if needs == "held-out items" and np.isin(known.asked[1], known.trained).all():
         return "no item is held out"
     if len(known.trained) > ANCHORS[name].most:
         return f"one regression for each of {len(known.trained)} questions takes too long beside every evaluation"
     return "" if len(known.training) or name in ("uniform", "average") else "nothing was trained on"
 
 
+def all_told(known: Known) -> dict[str, Said]:
+    """What each anchor says that can say something here."""
+    names = [name for name in ANCHORS if not absent(known, name)]
+    with tqdm(names, desc="Anchors", unit="anchor") as bar:
+        return {name: ANCHORS[name].predict(known) for name in bar}
+
+
 def beside(
-    known: Known, predictions: pd.DataFrame, questions: Sequence[Any], design: Design | None = None
+    known: Known,
+    told: Mapping[str, Said],
+    predictions: pd.DataFrame,
+    questions: Sequence[Any],
+    design: Design | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Every anchor beside a model's predictions: what anchors.parquet holds, and what scores.json does:
 
     {anchor: {"label", "description", "items": {source: n}, "left_out": training cells, side: {"soft_emd"}, "corners":
-    {corner: {"soft_emd"}}}}, or {"label", "description", "absent": why}.
+    {corner: {"soft_emd"}}}}, or {"label", "description", "absent": why}. Of a side or a corner of which an anchor says
+    something of a part only, nothing is kept: the figure would be of other cells than the model's.
     """
-    told = {name: anchor.predict(known) for name, anchor in ANCHORS.items() if not absent(known, name)}
-    rows = pd.concat([_rows(known, name, said) for name, said in told.items()], ignore_index=True)
-    tables = {str(name): predictions_of(part, predictions) for name, part in rows.groupby("anchor", sort=False)}
+    rows = {name: _rows(known, name, said) for name, said in told.items()}
+    tables = {name: _whole_parts(predictions_of(part, predictions), predictions) for name, part in rows.items()}
     scores = score_many(tables, questions, design=design)["scores"]
-    return rows, {name: _entry(name, known, told.get(name), scores.get(name, {})) for name in ANCHORS}
+    cells = {name: table[["group", "question_id"]].drop_duplicates() for name, table in tables.items()}
+    kept = pd.concat([rows[name].merge(cells[name]) for name in told], ignore_index=True)
+    return kept, {name: _entry(name, known, told.get(name), scores.get(name, {})) for name in ANCHORS}
+
+
+def _whole_parts(table: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows of those parts, new or old items × groups, of which the table has all rows that the predictions have."""
+    by = [column for column in (ITEM_SEEN, "seen") if column in predictions]
+    wanted = table.join(predictions.groupby(by).size().rename("rows"), on=by)["rows"]
+    return table[table.groupby(by)["group"].transform("size").to_numpy() == wanted.to_numpy()]
 
 
 def _entry(name: str, known: Known, said: Said | None, scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +216,7 @@ ANCHORS: dict[str, Anchor] = {
     ),
     "low_rank": Anchor(
         "low-rank completion",
-        "A low-rank completion of the table of groups and items; new groups through their fields, new items the average.",
+        "A low-rank completion of the table groups × items; new groups through their fields, new items the average.",
         low_rank,
     ),
     "ridge_items": Anchor(

@@ -2,8 +2,8 @@
 
 All ordinal questions are one kind: with as many options, first lies on first; otherwise an option is a stretch of the
 line from 0 to 1, with people spread evenly on it, and the line is cut anew. Ordinal questions with the same words in
-another order, such as reversed scales, lie word on word. Nominal questions are of one kind only if their options have the
-same words.
+another order, such as reversed scales, lie word on word. Nominal questions are of one kind only if their options have
+the same words.
 """
 
 from __future__ import annotations

@@ -106,6 +106,11 @@ class Poll:
     def _tokens(self) -> SurveyTokens:
         return SurveyTokens(self.answerer.tokenizer, self.answerer.source.padding_side)
 
+    @property
+    def _shown(self) -> list[Question]:
+        """The questions, with their options in the orders that the model was trained to see."""
+        return [replace(one, option_orders=self.answerer.source.option_orders) for one in self.questions]
+
     @cached_property
     def _distinct(self) -> dict[Profile, int]:
         """Each distinct profile's place."""
@@ -116,9 +121,7 @@ class Poll:
         asked again."""
         answerer, profiles = self.answerer, list(self._distinct)
         table = None if answerer.encoder is None else ProfileTable(answerer.encoder, profiles)
-        orders = answerer.source.option_orders
-        questions = [replace(question, option_orders=orders) for question in self.questions]
-        rows = PollRows(questions, profiles, answerer.profile_in_prompt)
+        rows = PollRows(self._shown, profiles, answerer.profile_in_prompt)
         answerer.activate()
         asking = LocalModel(answerer.model, self._tokens, table, self.batch_size)
         keeps = answerer.source.backbone.keep_frozen_layers and not answerer.profile_in_prompt
@@ -132,7 +135,7 @@ class Poll:
 
     def key(self) -> str:
         """A keyed hash of all that an answer depends on; nobody can guess from it who was asked."""
-        asked = [[question.text, question.options] for question in self.questions]
+        asked = [[question.text, question.options, question_orders(question)] for question in self._shown]
         people = [profile.fields for profile in self._distinct]
         text = json.dumps([asked, people, self.batch_size, _identity(self.answerer)], default=str)
         folder = cache_folder() / "polls"

@@ -6,8 +6,8 @@ asked alike, as rows with lettered options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from cuma.data.corpus import Corpus, Shares
 from cuma.data.surveys.cells import askable, cell_rows, unsteered_rows
 from cuma.data.surveys.prompts import LETTERS
 from cuma.data.surveys.survey import Question, Survey
-from cuma.errors import BackboneError, BenchmarkError
-from cuma.evaluation.anchor_data import Encoder, Known, known_of_shares, known_of_survey
-from cuma.evaluation.anchors import beside
+from cuma.errors import BenchmarkError, MissingModelError
+from cuma.evaluation.anchor_data import Known, Said, known_of_shares, known_of_survey
+from cuma.evaluation.anchors import all_told, beside
 from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
 from cuma.evaluation.choices import choice_rows, choices_of, write_choices
 from cuma.evaluation.evaluation_files import (
@@ -42,6 +42,9 @@ from cuma.people.profiles import Profile
 from cuma.recipes.schema import Recipe
 from cuma.runs.anchor_file import NAME as ANCHORS_FILE
 
+KEPT = "anchors"
+"""Under this `Materials.kept` has what anchors know and say."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
@@ -59,11 +62,17 @@ class Sheet:
     """Whether a mixture's gates are recorded."""
 
 
-def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
-    """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people."""
+def sheet_of(
+    recipe: Recipe, survey: Survey, corpus: Corpus | None, kept: MutableMapping[str, Any] | None = None
+) -> Sheet:
+    """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people.
+
+    kept: of `Materials`: what anchors say here is worked out once and stays there.
+    """
+    kept = {} if kept is None else kept
     kind = kind_of(survey, corpus)
     if kind == "answers":
-        return _people_sheet(recipe, survey)
+        return _people_sheet(recipe, survey, kept)
     if kind is None or corpus is None:
         raise BenchmarkError(
             f"{recipe.data.benchmark} has nothing that an evaluation compares with: no survey answers, shares of "
@@ -77,12 +86,12 @@ def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
         )
     shares = corpus.shares()
     if shares is not None:
-        return _shares_sheet(recipe, survey.name, shares, corpus)
+        return _shares_sheet(recipe, survey.name, shares, corpus, kept)
     choices = choices_of(corpus)
     return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False)
 
 
-def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
+def _people_sheet(recipe: Recipe, survey: Survey, kept: MutableMapping[str, Any]) -> Sheet:
     cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
     rows = cells + (unsteered_rows(survey.with_roles(TEST_ROLES)) if steers(recipe) else [])
 
@@ -92,37 +101,46 @@ def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
         predictions = people_rows(rows, predicted, len(cells), survey)
         scores = survey_scores(predictions, survey, protocol)
         if any(question.role != "seen" for question in survey.questions):
-            encode = _encoder(recipe)
-            embeds = None if encode is None else encode([group.profile for group in survey.groups])
-            known = known_of_survey(survey, embeds, encode)
-            _write_anchors(folder, known, predictions, scores, survey.questions, survey.design)
+            if KEPT not in kept:
+                kept[KEPT] = _told(known_of_survey(survey), recipe)
+            _write_anchors(folder, kept[KEPT], predictions, scores, survey.questions, survey.design)
         write_answers(folder, predictions, scores, routing, seen_groups(survey), survey.design)
 
     return Sheet(survey.name, rows, write, repeats=True)
 
 
+def _told(known: Known, recipe: Recipe) -> tuple[Known, dict[str, Said]]:
+    """What is known, read with the recipe's encoder, and what all anchors say of it. An encoder that is not here leaves
+    out the anchors that read, and scores.json says so."""
+    encoder = recipe.encoder
+    try:
+        encode = ProfileEncoder.from_pretrained(
+            encoder.model_name_or_path, revision=encoder.revision, template=encoder.template
+        )
+    except MissingModelError as error:
+        known = replace(known, no_encoder=str(error))
+    else:
+        seen = [group.profile for group in known.groups if group.role == "seen"]
+        fields = encoder.fields and any(profile.fields for profile in seen)
+        as_routed = encode.with_fields(seen) if fields else encode
+        known = known.read(encode, as_routed([group.profile for group in known.groups]))
+    return known, all_told(known)
+
+
 def _write_anchors(
     folder: Path,
-    known: Known,
+    told: tuple[Known, dict[str, Said]],
     predictions: pd.DataFrame,
     scores: dict[str, Any],
     questions: Sequence[Question],
     design: Design | None = None,
 ) -> None:
     """What anchors say beside a model, in a file and in its scores."""
-    rows, scores["anchors"] = beside(known, predictions, questions, design)
+    rows, scores["anchors"] = beside(*told, predictions, questions, design)
     write_parquet(folder / ANCHORS_FILE, rows)
 
 
-def _encoder(recipe: Recipe) -> Encoder | None:
-    """The recipe's frozen sentence encoder, for anchors that read; None where it is not here, which scores.json says."""
-    try:
-        return ProfileEncoder.from_pretrained(recipe.encoder.model_name_or_path, revision=recipe.encoder.revision)
-    except BackboneError:
-        return None
-
-
-def _shares_sheet(recipe: Recipe, name: str, shares: Shares, corpus: Corpus) -> Sheet:
+def _shares_sheet(recipe: Recipe, name: str, shares: Shares, corpus: Corpus, kept: MutableMapping[str, Any]) -> Sheet:
     """Every question in every letter order, for every group whose shares of it are known.
 
     A model that is not told who asks is asked every question once, and its answer stands for all groups. Anchors stand
@@ -158,9 +176,10 @@ def _shares_sheet(recipe: Recipe, name: str, shares: Shares, corpus: Corpus) -> 
         facts = {**protocol, "questions_with_too_many_options": left_out}
         asked = tuple(questions.values())
         scores = all_scores(predictions, name, asked, False, facts)
-        told = (corpus.training_shares(), corpus.training_shares("validation"), Shares(asked, table))
-        known = known_of_shares(name, *told, _encoder(recipe))
-        _write_anchors(folder, known, predictions, scores, asked)
+        if KEPT not in kept:
+            trained = (corpus.training_shares(), corpus.training_shares("validation"))
+            kept[KEPT] = _told(known_of_shares(name, *trained, Shares(asked, table)), recipe)
+        _write_anchors(folder, kept[KEPT], predictions, scores, asked)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
 
     return Sheet(name, rows, write, repeats=True)

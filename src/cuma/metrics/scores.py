@@ -12,7 +12,7 @@ import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares, diversity
-from cuma.metrics.corners import CORNERS, corner_rows, side_rows
+from cuma.metrics.corners import CORNERS, corner_rows, has_new_items, side_rows
 from cuma.metrics.design import Design
 from cuma.metrics.inference import (
     DesignExcess,
@@ -90,7 +90,8 @@ def score_many(
     """
     if reference is not None and reference not in methods:
         raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
-    parts = {name: _read_parts(table, questions, design) for name, table in methods.items()}
+    new_items = any(map(has_new_items, methods.values()))
+    parts = {name: _read_parts(table, questions, design, new_items) for name, table in methods.items()}
     head = {"questions": [{**asdict(item), "options": list(item.options)} for item in map(Item.of, questions)]}
     scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
     rivals = [name for name in methods if reference is not None and name != reference]
@@ -130,9 +131,11 @@ def _put(result: dict[str, Any], part: str, metrics: Mapping[str, Any], sizes: M
         result["n"][part] = sizes
 
 
-def _read_parts(predictions: pd.DataFrame, questions: Questions, design: Design | None) -> dict[str, tuple[Any, Any]]:
+def _read_parts(
+    predictions: pd.DataFrame, questions: Questions, design: Design | None, new_items: bool
+) -> dict[str, tuple[Any, Any]]:
     """`read_any` of the sides, and of each corner that has rows."""
-    parts = read_any(side_rows(predictions), questions, design)
+    parts = read_any(side_rows(predictions, new_items), questions, design)
     for corner, rows in corner_rows(predictions).items():
         for read in read_any(rows, questions, design).values():
             parts[corner] = read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def _column(metric: str, of_shares: bool = False) -> Column:
     return next(column for column in COLUMNS if column.key == metric).filled(of_shares=of_shares)
 
 
-def _figures(scores: dict[str, Any], metric: str, sides: list[Any], name: str | None = None) -> ResultRow:
+def _figures(scores: Mapping[str, Any], metric: str, sides: list[Any], name: str | None = None) -> ResultRow:
     return ResultRow(
         name or _column(metric).heading,
         tuple(_figure(scores.get(side, {}).get(metric, UNKNOWN), metric) for side in sides),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from plotly.offline import get_plotlyjs
 from scipy.stats import false_discovery_control
 from tqdm import tqdm
 
+from cuma.data.folder_design import CARD
 from cuma.data.sparsity import MISSING, Answers, read_answers
+from cuma.data.surveys.item_splits import roles_sentence
 from cuma.errors import BenchmarkError
 from cuma.metrics.group_distances import (
     PermutationTest,
@@ -53,6 +56,9 @@ def sparsity(folder: Path, output: Path, permutations: int = 1000, seed: int = 0
         RunError: `output` cannot be written.
     """
     result = measure(read_answers(folder), permutations, seed)
+    card = Path(folder) / CARD
+    if card.exists() and (items := json.loads(card.read_text(encoding="utf-8")).get("items")):
+        result["summary"].append(roles_sentence(items))
     write_json(Path(output) / "sparsity.json", result)
     write_text(Path(output) / "sparsity.html", render(result, Path(folder).resolve().name))
     return result
@@ -188,9 +194,9 @@ def _result(
     mean = np.where(never, np.nan, np.nansum(beyond, axis=0) / np.maximum(times, 1))
     cluster, order, silhouette = clusters(distance)
     differ = None if overall is None else overall <= LEVEL
-    if differ is False:
-        cluster, silhouette = np.zeros(size, dtype=np.int64), float("nan")
     upper = np.triu_indices(size, 1)
+    if differ is False or never[upper].any():  # the distance of groups that were never compared is made up
+        cluster, silhouette = np.zeros(size, dtype=np.int64), float("nan")
     joint, m = _joint(answers)
     squares = joint[upper][np.isfinite(joint[upper])]
     sizes = None if answers.shares is not None else np.bincount(answers.group, minlength=size).tolist()
@@ -203,6 +209,7 @@ def _result(
         "differ": differ,
         "p": overall,
         "questions_that_divide": dividing,
+        "pairs_without_a_question": int(never[upper].sum()),
         "jsd": _number(np.nanmean(mean[upper])),
         "jsd_matrix": _matrix(mean),
         "m": m,
@@ -274,7 +281,10 @@ def _summary(result: dict[str, Any]) -> list[str]:
 
 def _cluster_words(result: dict[str, Any]) -> list[str]:
     if result["clusters"] is None:
-        return []
+        never = result["pairs_without_a_question"]
+        return [f"{never:,} pairs of groups answered no question in common, so that no clusters are told."] * bool(
+            never
+        )
     count, silhouette = len(set(result["clusters"])), result["silhouette"]
     weak = ": weak, so that the groups lie on a slope rather than in clusters" if silhouette < WEAK else ""
     return [f"The groups fall into {count} clusters (silhouette {silhouette:.2f}, at most 1{weak})."]

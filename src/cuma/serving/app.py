@@ -115,7 +115,7 @@ def _described(answerer: Answerer, created: int, max_tokens: int) -> dict[str, A
             "field_values": population.get("profile_fields", {}),
             "people": population.get("profiles", []),
             "questions": [
-                {"text": question["text"], "options": list(question["options"])}
+                {key: question[key] for key in ("text", "options", "ordinal")}
                 for question in population.get("questions", [])
             ],
             "experts": config.num_experts if config else 0,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cuma.data.builders.base import Ledger, Options
 from cuma.data.builders.person_splits import UNSEEN
-from cuma.data.builders.share_splits import CORNERS, HELD_CELLS, ShareSplit, split_shares
+from cuma.data.builders.share_splits import CORNERS, HELD_CELLS, VALIDATION_CELLS, ShareSplit, split_shares
 from cuma.data.surveys.item_families import item_families
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
@@ -41,7 +41,12 @@ def test_every_corner_has_cells_and_the_card_counts_them() -> None:
     assert len(unseen) == 5
     trained = sum(where == "train" for where in made.splits)
     held = facts[CORNERS]["seen items · seen groups"]
-    assert held == pytest.approx(HELD_CELLS * (trained + held), abs=1)
+    chosen_by = sum(
+        where == "validation" and made.item_split[item] == "train"
+        for (item, _), where in zip(made.cells, made.splits, strict=True)
+    )
+    assert held == pytest.approx(HELD_CELLS * (trained + held + chosen_by), abs=1)
+    assert chosen_by == pytest.approx(VALIDATION_CELLS * (trained + held + chosen_by), abs=1)
 
 
 def test_named_groups_are_held_out_and_a_misspelt_one_is_told() -> None:
@@ -87,8 +92,8 @@ def test_nothing_of_the_test_leaks(items: int, groups: int, share: float, held: 
         assert len({made.item_split[other] for other in made.item_split if family[other] == family[item]}) == 1
     for (item, group), name in where.items():
         part = made.item_split[item]
-        assert name in (part, UNSEEN) or (name, part) == ("test", "train")
-        if name == "test" and part == "train":
+        assert name in (part, UNSEEN) or (name, part) in (("test", "train"), ("validation", "train"))
+        if name in ("test", "validation") and part == "train":
             assert item in seen_items
             assert group in seen_groups
         if part != "train":

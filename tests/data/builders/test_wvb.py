@@ -18,6 +18,7 @@ from cuma import Profile
 from cuma.data.builders.base import Built, Ledger, Options
 from cuma.data.builders.built_folder import write
 from cuma.data.builders.delimited import UNCLOSED
+from cuma.data.builders.held_items import OF_PERSON
 from cuma.data.builders.wvb import FORMS, build
 from cuma.data.builders.wvb_codes import PROFILE_COLUMNS
 from cuma.data.builders.wvb_reading import batches, released_splits
@@ -287,6 +288,21 @@ def test_whoever_has_a_held_out_value_is_unseen(folder: Path, field: str, value:
         assert (row["profile"][field].casefold() == value.casefold()) == (row["split"] == "unseen")
     with pytest.raises(BenchmarkError, match="nobody has that value of 'country'"):
         build(folder, Options(holdout=(("country", "Atlantis"),)))
+
+
+def test_held_out_questions_are_in_no_training_table(folder: Path) -> None:
+    built = build(raw(folder, [person(place) for place in range(60)]), Options(holdout_items=0.3))
+    role = built.facts["item_roles"]
+    held = [name for name, its in role.items() if its != "seen"]
+    assert set(role.values()) == {"seen", "validation", "test"}
+    coded = {split: table.to_pandas() for split, table in built.tables["answers"].items()}
+    assert (coded["train"][held] < 0).all(axis=None)
+    assert (coded["test"][held] >= 0).any(axis=0).all()
+    assert not set(built.tasks["survey"]["train"]["question_id"]) & set(held)
+    before = build(folder, Options())
+    lost = sum((before.tables["answers"][split].to_pandas()[list(role)] >= 0).to_numpy().sum() for split in coded)
+    lost -= sum((table[list(role)] >= 0).to_numpy().sum() for table in coded.values())
+    assert built.ledger.dropped[OF_PERSON] == lost > 0
 
 
 def test_a_sample_has_its_share_of_every_country(folder: Path) -> None:

@@ -50,3 +50,20 @@ def test_cells_hold_the_items_of_their_roles(survey: Survey) -> None:
     assert of[("seen",)] == set(ids) - {ids[2], ids[4]}
     assert of[("seen", "validation")] == set(ids) - {ids[4]}
     assert of[("seen", "test")] == set(ids) - {ids[2]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_families_told_by_hand_come_before_the_words(seed: int) -> None:
+    told = [replace(q, family="ours" if number in (0, 3, 5) else q.id) for number, q in enumerate(QUESTIONS)]
+    role = {question.id: question.role for question in split_questions(told, 0.3, seed)}
+    assert role["What0"] == role["How1"] == role["How2"]
+    some = [replace(q, family="ours") if number in (0, 3) else q for number, q in enumerate(QUESTIONS)]
+    role = {question.id: question.role for question in split_questions(some, 0.3, seed)}
+    assert role["What0"] == role["How1"]
+    assert all(role[f"What{number}"] == role[f"How{number}"] for number in range(2, len(SUBJECTS)))
+
+
+def test_sisters_by_words_may_part_where_the_families_are_told() -> None:
+    told = [replace(question, family=question.id) for question in QUESTIONS]
+    roles = [{q.id: q.role for q in split_questions(told, 0.3, seed)} for seed in range(6)]
+    assert any(role[f"What{n}"] != role[f"How{n}"] for role in roles for n in range(len(SUBJECTS)))

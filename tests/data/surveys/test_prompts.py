@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from cuma.answering.materials import load_survey
 from cuma.data.catalog import PACKAGED, load_benchmark
-from cuma.data.surveys import LETTERS, Question, letter_orders, survey_messages
+from cuma.data.surveys import LETTERS, Question, letter_orders, question_orders, survey_messages
+from cuma.data.surveys.cells import survey_cells
 from cuma.data.surveys.prompts import parse_letter, told_who_asks
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
+from cuma.recipes.load import load_recipe
 
 QUESTION = Question("q", "Which one?", ("red", "green", "blue"), ordinal=False)
 ASKED = [{"role": "user", "content": "May one lie?"}]
@@ -27,6 +31,31 @@ def test_orders_show_every_option_once_at_every_position(n_options: int) -> None
     assert len(orders) == n_options
     for line in [*orders, *zip(*orders, strict=True)]:
         assert sorted(line) == list(range(n_options))
+
+
+@pytest.mark.parametrize(
+    ("options", "ordinal", "shown", "orders"),
+    [
+        (5, True, "natural", ((0, 1, 2, 3, 4), (4, 3, 2, 1, 0))),
+        (2, True, "natural", ((0, 1), (1, 0))),
+        (3, False, "natural", letter_orders(3)),
+        (4, True, "rotations", letter_orders(4)),
+    ],
+)
+def test_a_scale_is_shown_in_its_own_order_and_reversed_on_request(
+    options: int, ordinal: bool, shown: Any, orders: tuple[tuple[int, ...], ...]
+) -> None:
+    question = Question("q", "How much?", tuple("abcdefg"[:options]), ordinal, option_orders=shown)
+    assert question_orders(question) == orders
+
+
+def test_a_survey_shows_its_options_as_the_recipe_says() -> None:
+    natural = load_recipe("quickstart/wvs/cuma", ("data.option_orders=natural",))
+    survey, _ = load_survey(natural)
+    assert all(len(question_orders(question)) == 2 for question in survey.questions if question.ordinal)
+    rotated, _ = load_survey(load_recipe("quickstart/wvs/cuma"))
+    cells = [len(survey_cells(one, "train", ["seen"], profile_in_prompt=False)) for one in (survey, rotated)]
+    assert cells[0] < cells[1]
 
 
 @pytest.mark.parametrize("n_options", [0, 1, len(LETTERS) + 1])

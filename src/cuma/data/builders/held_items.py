@@ -7,14 +7,14 @@ too, by which one chooses; "test" and "unseen" keep all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cuma.data.builders.base import Ledger, Options
-from cuma.data.surveys.item_splits import split_questions
+from cuma.data.surveys.item_splits import roles_sentence, split_questions
 from cuma.data.surveys.survey import ITEM_ROLES, ROLES, Question, Role
 from cuma.errors import BenchmarkError
 
@@ -25,16 +25,21 @@ OF_ROW, OF_PERSON = f"answer {_LEFT_OUT}", f"answer: {_LEFT_OUT}"
 """Reasons of a ledger whose rows are answers, or people."""
 
 
-def with_roles(questions: Sequence[Question], options: Options) -> tuple[Question, ...]:
+def with_roles(questions: Sequence[Question], options: Options, ledger: Ledger) -> tuple[Question, ...]:
     """The questions with the roles that `--holdout-items` gives them, or as they are without it.
 
-    Raises `BenchmarkError` where nobody is to train at all.
+    The ledger notes it where nothing can be held out. Raises `BenchmarkError` where nobody is to train at all.
     """
-    if options.holdout_items is None:
+    if not options.holdout_items:
         return tuple(questions)
     if options.all_test:
         raise BenchmarkError("--all-test keeps everybody out of training already. Leave --holdout-items out.")
-    return split_questions(questions, options.holdout_items, options.seed)
+    asked = split_questions(questions, options.holdout_items, options.seed)
+    beyond = sum(question.role == "test" for question in asked) - max(1, round(options.holdout_items * len(asked)))
+    ledger.note("question held out beyond the share, for its near-repeats stay together", max(0, beyond))
+    if all(question.role == "seen" for question in asked):
+        ledger.note("question that cannot be held out, for all are near-repeats of one another", len(asked))
+    return asked
 
 
 def is_kept(question: Question, split: str) -> bool:
@@ -62,15 +67,10 @@ def role_facts(questions: Iterable[Question], options: Options) -> dict[str, Any
     return {**share, "items": {role: sizes[role] for role in ROLES}, ITEM_ROLES: roles}
 
 
-def note_near_repeats(questions: Sequence[Question], ledger: Ledger) -> None:
-    """Note it where nothing could be held out, because all questions are near-repeats of one another."""
-    if all(question.role == "seen" for question in questions):
-        ledger.note("question that cannot be held out, for all are near-repeats of one another", len(questions))
-
-
-def roles_sentence(items: Mapping[str, int]) -> str:
-    """For a terminal: "50 questions: 35 are trained on, 5 are held out to choose by, 10 for the test"."""
-    return (
-        f"{sum(items.values()):,} questions: {items['seen']:,} are trained on, {items['validation']:,} are held out to "
-        f"choose by, {items['test']:,} for the test"
-    )
+def held_lines(questions: Sequence[Question], options: Options) -> list[str]:
+    """For a terminal: how many of the questions a build with these options would hold out, and which."""
+    asked = with_roles(questions, options, Ledger())
+    sizes = {str(role): times for role, times in Counter(question.role for question in asked).items()}
+    of: dict[Role, str] = {"test": "for the test", "validation": "to choose by"}
+    named = {role: [question.id for question in asked if question.role == role] for role in of}
+    return [roles_sentence(sizes), *(f"  {of[role]}: {', '.join(ids)}" for role, ids in named.items() if ids)]

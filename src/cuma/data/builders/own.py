@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from cuma.data.builders import own_survey
 from cuma.data.builders.any_file import any_rows
 from cuma.data.builders.base import ANSWER_CODES, SPLITS, TASKS, Built, Ledger, Options, Task, who
-from cuma.data.builders.held_items import OF_ROW, is_kept, note_near_repeats, role_facts, with_roles
+from cuma.data.builders.held_items import OF_ROW, is_kept, role_facts, with_roles
 from cuma.data.builders.own_columns import HOW, checked_mapping, is_read, renamed_columns, task_of, used_columns
 from cuma.data.builders.own_items import FileItem, settle_items
 from cuma.data.builders.own_people import Row, in_common, settle_people, without_column_codes
@@ -152,14 +152,12 @@ def _without_held(
     questions = [
         Question(name, of["question"], tuple(of["options"]), of["ordinal"]) for name, of in sorted(values.items())
     ]
-    asked = {question.id: question for question in with_roles(questions, options)}
+    asked = {question.id: question for question in with_roles(questions, options, ledger)}
     kept = {
         split: [row for row in its if is_kept(asked[row.values["question_id"]], split)]
         for split, its in by_split.items()
     }
     ledger.drop(OF_ROW, sum(map(len, by_split.values())) - sum(map(len, kept.values())))
-    if options.holdout_items:
-        note_near_repeats(list(asked.values()), ledger)
     return kept, role_facts(asked.values(), options)
 
 

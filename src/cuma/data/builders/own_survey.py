@@ -6,7 +6,8 @@ Everything is done column by column: cells are small numbers from the file to th
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from datasets import Dataset, Features, Value
 
 from cuma.data.builders.answer_table import Wide, read_answers, wide_items
 from cuma.data.builders.base import SPLITS, TASKS, WHO, Built, Ledger, Options
-from cuma.data.builders.held_items import OF_ROW, note_near_repeats, role_facts, with_roles, without_held
+from cuma.data.builders.held_items import OF_ROW, role_facts, with_roles, without_held
 from cuma.data.builders.own_people import NOT_KNOWN
 from cuma.data.builders.own_rows import WEIGHT
 from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out
@@ -91,18 +92,8 @@ def build(source: Path, options: Options) -> Built:
     if not kept:
         raise no_rows(source, ledger)
     split[~stays] = ""
-    questions = with_roles(_asked(items, survey.questionnaire.languages[0]), options)
-    survey.answers, lost = without_held(survey.answers, split, questions, NO_ANSWER)
-    ledger.drop(OF_ROW, lost)
-    if options.holdout_items:
-        note_near_repeats(questions, ledger)
-    silent = stays & ~(survey.answers != NO_ANSWER).any(axis=1)
-    ledger.note(
-        "respondent of the training or validation split who answered held-out questions alone, left out",
-        int(silent.sum()),
-    )
-    split[silent] = ""
-    ledger.keep(kept - lost)
+    questions = with_roles(asked_questions(survey), replace(options, all_test=all_test), ledger)
+    ledger.keep(kept - _hold_items(survey, split, questions))
     tables = _Tables(survey, split)
     return Built(
         name="own",
@@ -139,6 +130,16 @@ def _splits(people: SurveyPeople, inside: np.ndarray, options: Options, all_test
     return np.array(
         [UNSEEN if out else split_of.get(unit, "") for unit, out in zip(people.unit, unseen, strict=True)], dtype=object
     )
+
+
+def _hold_items(survey: SurveyFile, split: np.ndarray, questions: Sequence[Question]) -> int:
+    """Take answers to held-out questions out of the splits where they do not belong, and who then has none; count."""
+    survey.answers, lost = without_held(survey.answers, split, questions, NO_ANSWER)
+    silent = (split != "") & ~(survey.answers != NO_ANSWER).any(axis=1)
+    split[silent] = ""
+    survey.ledger.drop(OF_ROW, lost)
+    survey.ledger.note("respondent who answered held-out questions alone, left out", int(silent.sum()))
+    return lost
 
 
 def _facts(survey: SurveyFile, split: np.ndarray, options: Options, all_test: bool) -> dict[str, Any]:
@@ -263,8 +264,10 @@ class _Tables:
         return Dataset(pa.Table.from_arrays([data[name] for name in schema.names], schema=schema))
 
 
-def _asked(items: list[Wide], language: str) -> list[Question]:
-    return [Question(item.id, item.texts[language], item.options[language], item.ordinal) for item in items]
+def asked_questions(survey: SurveyFile) -> list[Question]:
+    """The items in the questionnaire's first language."""
+    language = survey.questionnaire.languages[0]
+    return [Question(item.id, item.texts[language], item.options[language], item.ordinal) for item in survey.items]
 
 
 def _questions(items: list[Wide], language: str) -> pa.Table:

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from cuma.data.builders.base import SPLITS, TASKS, Built, Ledger, Options, Task, who
-from cuma.data.builders.held_items import OF_PERSON, is_kept, note_near_repeats, role_facts, with_roles
+from cuma.data.builders.held_items import OF_PERSON, is_kept, role_facts, with_roles
 from cuma.data.builders.letter_conversations import in_letters
 from cuma.data.builders.person_splits import UNSEEN, check_holdout, draw, held_out
 from cuma.data.catalog import PACKAGED, function_named
@@ -35,10 +35,10 @@ def build(name: str, options: Options) -> Built:
     if own_roles and options.holdout_items is not None:
         how["held_items"] = options.holdout_items
     survey = load(options.seed, holdout=holdout, **how)
-    if not own_roles:
-        survey = replace(survey, questions=with_roles(survey.questions, options))
     check_holdout(options.holdout, (group.profile for group in survey.groups))
     ledger = Ledger(rows_read=survey.card["rows_read"])
+    if not own_roles:
+        survey = replace(survey, questions=with_roles(survey.questions, options, ledger))
     for reason, times in survey.card["dropped"].items():
         ledger.drop(reason, times)
     for what, times in survey.card.get("noted", {}).items():
@@ -48,9 +48,8 @@ def build(name: str, options: Options) -> Built:
     tasks = survey_tasks(survey, people, options)
     answers = (people[[question.id for question in survey.questions]] != NO_ANSWER).to_numpy().sum()
     ledger.drop(OF_PERSON, int(answers) - sum(map(len, tasks["survey"].values())))
-    if options.holdout_items:
-        note_near_repeats(survey.questions, ledger)
-    facts = {key: survey.card[key] for key in ("source", "data_version", "rule", "years") if key in survey.card}
+    told = ("source", "data_version", "rule", "years", "sisters")
+    facts = {key: survey.card[key] for key in told if key in survey.card}
     facts |= role_facts(survey.questions, options)
     return Built(name, tasks, ledger, (), survey.card["licence"], survey.card["citation"], facts)
 

@@ -76,7 +76,7 @@ def build(source: Path, options: Options) -> Built:
     people, profile_of = people.only(drawn), profile_of[drawn]
     ledger.keep(len(people.ids))
     asked = [Question(scale.id, scale.text, scale.options, scale.ordinal) for scale in metadata.scales]
-    questions = with_roles(asked, options)
+    questions = with_roles(asked, options, ledger)
     people.answers, lost = without_held(people.answers, people.split, questions, NO_ANSWER)
     ledger.drop(OF_PERSON, lost)
     known = _Known(metadata, people, profiles, profile_of)

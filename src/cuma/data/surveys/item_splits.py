@@ -30,6 +30,16 @@ def split_questions(questions: Sequence[Question], share: float, seed: int) -> t
     return tuple(replace(question, role=_ROLES[split_of[question.id]]) for question in questions)
 
 
+def roles_sentence(items: Mapping[str, int]) -> str:
+    """How many items are held out, for a person to read. items: the card's entry, of people's answers or of shares."""
+    trained = items.get("seen", items.get("train", 0))
+    held = items.get("test", 0), items.get("validation", 0)
+    return (
+        f"Questions: {trained:,} are trained on; held out whole are {held[0]:,} for the test and {held[1]:,} to choose "
+        "by."
+    )
+
+
 def item_splits(family_of: Mapping[str, str], share: float, seed: int) -> dict[str, str]:
     """Item → "train", "validation" or "test": whole families by lot. One family alone trains.
 

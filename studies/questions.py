@@ -1,0 +1,262 @@
+"""Many questions: does it pay to tell the adapter who asks, does routing add to it, and does anything read new items?
+
+    make questions ARGS="--anes data/anes.jsonl"      # us and ANES 2020; about ten hours; docs/results/questions.json
+    make questions ARGS="--splits 0 --methods cuma lora --steps 100"    # a few minutes, and the same table
+
+Methods (recipes `questions/*`) have as many trained parameters each, or, named -r8, the paper's equal rank. Three
+learning rates of each compete at the end of full-length runs, on validation items, groups and people of split 0, which
+are in no test. With the best, each is trained on every split and measured in the four corners. Statistics that read the
+same texts stand beside them. Differences are paired by cell; both items and groups are drawn (see `question_table`).
+
+`--anes` is what `anes_thermometers.py` counts from the public file; without it only `us` is studied. The table is made
+of what is done, and a study that was stopped goes on from the checked-in file. Several processes may work on it: each
+takes runs that no other one has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from ledger import Ledger
+from question_table import cell_errors, cell_keys, corner_floors, tables
+
+from cuma.answering.materials import Materials
+from cuma.data.builders.base import Options
+from cuma.data.builders.build import build
+from cuma.evaluation.curve import curve_point
+from cuma.evaluation.evaluate import evaluate_run
+from cuma.recipes.load import load_recipe
+from cuma.recipes.schema import Recipe
+from cuma.training.train import train_run
+
+RATES = ("1e-3", "2e-3", "4e-3")
+"""Learning rates that are tried with each method."""
+CHOICE_SPLIT = 0
+SPLITS = {"anes": (0, 1, 2, 3, 4), "us": (0, 1, 2)}
+FEWER = {"anes": (0, 1), "us": (0,)}
+"""Splits of the methods that stand beside the main ones."""
+SEEDS = (1, 2)
+"""Further training seeds of `SEEDED`, on the split that chooses."""
+EQUAL_RANK = ("adapter.r=8", "adapter.lora_alpha=16")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One arm of the study."""
+
+    label: str
+    recipe: str
+    changes: tuple[str, ...] = ()
+    main: bool = True
+    """Whether it is trained on every split."""
+
+
+METHODS = {
+    "cuma": Method("CuMA", "cuma"),
+    "cuma-experts": Method("CuMA, experts read the profile too", "cuma-experts"),
+    "vector": Method("LoRA that reads the vector", "vector"),
+    "lora": Method("LoRA, persona in the prompt", "lora"),
+    "semantic": Method("semantic mixture, persona in the prompt", "semantic"),
+    "hydralora": Method("HydraLoRA, persona in the prompt", "hydralora"),
+    "shuffled": Method("CuMA, profiles shuffled (control)", "shuffled"),
+    "lora-r8": Method("LoRA of rank 8, persona in the prompt", "lora", EQUAL_RANK, main=False),
+    "hydralora-r8": Method("HydraLoRA of rank 8, persona in the prompt", "hydralora", EQUAL_RANK, main=False),
+    "dora": Method("DoRA, persona in the prompt", "dora", main=False),
+    "fields": Method("CuMA with the profile's fields", "fields", main=False),
+    "both": Method("CuMA, persona in the prompt too", "both", main=False),
+    "person-only": Method("CuMA, routed by the person alone", "person-only", main=False),
+}
+SEEDED = ("cuma", "vector", "lora")
+RESULT = Path("docs/results/questions.json")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: a method at a rate on a split of a benchmark."""
+
+    benchmark: str
+    split: int
+    method: str
+    rate: str
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its place in the result and on disk."""
+        return f"{self.benchmark}/split-{self.split}/{self.method}-{self.rate}-seed-{self.seed}"
+
+
+def main() -> None:
+    """Do what is missing, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--anes", type=Path, help="counted thermometers; left out: only us")
+    parser.add_argument("--benchmark", choices=SPLITS, nargs="+")
+    parser.add_argument("--splits", type=int, nargs="+")
+    parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
+    parser.add_argument("--rates", choices=RATES, nargs="+", default=list(RATES))
+    parser.add_argument("--steps", type=int, help="train so long only; such runs are kept apart, in the output folder")
+    parser.add_argument("--table", action="store_true", help="train nothing: print what is known")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/questions"))
+    arguments = parser.parse_args()
+    logging.getLogger("cuma").setLevel(logging.ERROR)
+    torch.set_float32_matmul_precision("medium")  # products of 16-bit factors, where the processor has them
+    benchmarks = arguments.benchmark or (["anes", "us"] if arguments.anes else ["us"])
+    if "anes" in benchmarks and not (arguments.anes or arguments.table):
+        parser.error("anes needs --anes FILE, counted by studies/anes_thermometers.py from the public file")
+    study = Study(arguments.output_dir, arguments.steps, arguments.anes)
+    for benchmark in benchmarks:
+        if not arguments.table:
+            for trial in study.plan(benchmark, arguments.methods, arguments.rates, arguments.splits):
+                study.scores(trial)
+        print(study.page(benchmark))
+
+
+class Study:
+    """The runs of all benchmarks, and what they show."""
+
+    def __init__(self, home: Path, steps: int | None, anes: Path | None) -> None:
+        """steps: for all runs, in place of the recipes'; the result then stands in `home`."""
+        self.home = home if steps is None else home / f"{steps}-steps"
+        self.steps = steps
+        self.anes = anes
+        file = RESULT if steps is None else self.home / RESULT.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger(file, "python studies/questions.py --anes FILE")
+        self._materials: dict[Any, Materials] = {}
+        self._trunks: dict[int, dict[bytes, torch.Tensor]] = {}
+
+    def plan(
+        self, benchmark: str, methods: list[str], rates: list[str], splits: list[int] | None = None
+    ) -> Iterator[Trial]:
+        """What is to be done, in the order of what it tells: first the rates, then split by split."""
+        wanted = SPLITS[benchmark] if splits is None else splits
+        ordered = sorted(methods, key=lambda name: not METHODS[name].main)
+        for method in ordered:
+            if method != "shuffled":  # the control takes CuMA's rate
+                yield from (Trial(benchmark, CHOICE_SPLIT, method, rate) for rate in rates)
+        for split in wanted:
+            for method in ordered:
+                if METHODS[method].main or split in FEWER[benchmark]:
+                    rate = self.rate(benchmark, method)
+                    if rate is not None:
+                        yield Trial(benchmark, split, method, rate)
+        for seed in SEEDS if benchmark == "anes" and splits is None else ():
+            for method in (name for name in SEEDED if name in methods):
+                rate = self.rate(benchmark, method)
+                if rate is not None:
+                    yield Trial(benchmark, CHOICE_SPLIT, method, rate, seed)
+
+    def rate(self, benchmark: str, method: str) -> str | None:
+        """The rate with the least mean error over the validation corners at the end; None while one is missing."""
+        trials = [Trial(benchmark, CHOICE_SPLIT, "cuma" if method == "shuffled" else method, rate) for rate in RATES]
+        known = {trial.rate: self.known(trial) for trial in trials}
+        done = {rate: found for rate, found in known.items() if found is not None}
+        if not done or (len(done) < len(RATES) and self.steps is None):
+            return None
+        return min(done, key=lambda rate: done[rate]["validation"])
+
+    def known(self, trial: Trial) -> dict[str, Any] | None:
+        """The scores of a run that is done; None if it is not."""
+        found = self.ledger.runs.get(trial.name)
+        return found if found is not None and found["recipe"] == self.recipe(trial).digest else None
+
+    def scores(self, trial: Trial) -> None:
+        """Make one run, unless it is known or another process is at it."""
+        recipe = self.recipe(trial)
+        folder = self.home / trial.name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder.with_suffix(".lock"), timeout=0):
+                self.ledger.once(trial.name, recipe.digest, partial(self.measure, trial, recipe, folder))
+        except Timeout:
+            return
+
+    def measure(self, trial: Trial, recipe: Recipe, folder: Path) -> dict[str, Any]:
+        """Train, and measure in the four corners. The curve is of validation answers, the cells are the test's."""
+        if trial.benchmark == "anes":
+            self.build_thermometers(trial.split)
+        materials = self.materials(recipe)
+        run = train_run(recipe, folder, materials, curve_point)
+        (evaluation,) = evaluate_run(folder, materials).evaluations()
+        predictions = pd.read_parquet(evaluation / "predictions.parquet")
+        curve = [row for row in run.stages()[0].read_log() if "curve" in row]
+        self.ledger.once(_cells_of(trial.benchmark, trial.split), "cells", partial(cell_keys, predictions, evaluation))
+        corners = [{name: part["soft_emd"] for name, part in row["curve"]["corners"].items()} for row in curve]
+        end = corners[-1].values()
+        return {
+            "parameters": run.info["trainable_parameters"],
+            "validation": sum(end) / len(end),
+            "curve": [
+                {"step": row["step"], "seconds": row["seconds"], **values}
+                for row, values in zip(curve, corners, strict=True)
+            ],
+            "floors": corner_floors(evaluation),
+            "cells": cell_errors(predictions, evaluation),
+        }
+
+    def recipe(self, trial: Trial) -> Recipe:
+        """What one run does."""
+        method = METHODS[trial.method]
+        options = [f"training.learning_rate={trial.rate}", f"seed={trial.seed}", *method.changes]
+        if trial.benchmark == "us":
+            options += ["data.benchmark=us", f"data.split_seed={trial.split}"]
+        else:
+            options += [f"data.benchmark={_folder(trial.split)}"]
+        if self.steps is not None:
+            options += [f"training.max_steps={self.steps}", f"training.curve_steps=[{self.steps // 2}, {self.steps}]"]
+        return load_recipe(f"questions/{method.recipe}", options)
+
+    def build_thermometers(self, split: int) -> None:
+        """Split them by one seed, if that is not done."""
+        output = _folder(split)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(output.with_suffix(".lock")):
+            if not output.is_dir():
+                build("own", self.anes, output, Options(seed=split, holdout_items=0.2, holdout_share=0.15))
+
+    def materials(self, recipe: Recipe) -> Materials:
+        """The parts of one split; what frozen layers make of a prompt is kept for all splits."""
+        found = next((one for one in self._materials.values() if one.fit(recipe)), None)
+        if found is None:
+            found = replace(Materials.load(recipe), trunks=self._trunks)
+            self._materials = {recipe.digest: found}  # one split's at a time
+        return found
+
+    def page(self, benchmark: str) -> str:
+        """The tables of a benchmark, of all that is known of it."""
+        runs: dict[str, dict[int, Any]] = {}
+        for method in METHODS:
+            rate = self.rate(benchmark, method)
+            for split in SPLITS[benchmark] if rate is not None else ():
+                found = self.known(Trial(benchmark, split, method, str(rate)))
+                if found is not None:
+                    runs.setdefault(method, {})[split] = found
+        rates = {method: str(self.rate(benchmark, method)) for method in runs}
+        if not runs:
+            done = sum(name.startswith(f"{benchmark}/") and "cells" in run for name, run in self.ledger.runs.items())
+            return f"{benchmark}: {done} runs are done, and no method has all its learning rates yet."
+        keys = {split: self.ledger.runs[_cells_of(benchmark, split)] for of in runs.values() for split in of}
+        return tables(benchmark, runs, keys, {name: METHODS[name].label for name in runs}, rates)
+
+
+def _folder(split: int) -> Path:
+    """Where the thermometers are, split by one seed."""
+    return Path("runs/questions/anes") / f"data-{split}"
+
+
+def _cells_of(benchmark: str, split: int) -> str:
+    """The entry that says which cells a split is tested on, in which order."""
+    return f"{benchmark}/split-{split}/cells"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The study of many questions: what it counts, its intervals, and a plan that compares rates before it goes on."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+
+from helpers import ROOT
+
+STUDIES = ROOT / "studies"
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(STUDIES))
+    return importlib.import_module("question_table")
+
+
+def test_cells_of_their_own_items_and_groups_have_the_ordinary_interval(table: Any) -> None:
+    values = np.random.default_rng(0).normal(0.1, 1, 40)
+    cells = pd.DataFrame({"item": range(40), "group": range(40), "error": values})
+    found = table.two_way(cells, "error")
+    low, high = stats.t.interval(0.95, 39, values.mean(), stats.sem(values))
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    assert found["p"] == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def test_items_are_clusters(table: Any) -> None:
+    rng = np.random.default_rng(1)
+    item = np.repeat(range(12), 6)
+    values = rng.normal(size=12)[item] + rng.normal(size=72)
+    found = table.two_way(pd.DataFrame({"item": item, "group": range(72), "error": values}), "error")
+    options = {"groups": item, "use_correction": False, "df_correction": False}
+    oracle = sm.OLS(values, np.ones(72)).fit(cov_type="cluster", cov_kwds=options)
+    wanted = float(oracle.bse[0]) * np.sqrt(12 / 11) * stats.t.ppf(0.975, 11)
+    assert found["high"] - found["value"] == pytest.approx(wanted)
+
+
+def test_the_checked_in_cells_give_the_table(table: Any) -> None:
+    runs = json.loads((ROOT / "docs" / "results" / "questions.json").read_text(encoding="utf-8"))["runs"]
+    keys = {0: runs["anes/split-0/cells"]}
+    pair = {name: {0: runs[f"anes/split-0/{name}-2e-3-seed-0"]} for name in ("cuma", "lora")}
+    page = table.tables("anes", pair, keys, {"cuma": "CuMA", "lora": "LoRA"}, {})
+    assert all(corner in page for corner in table.CORNERS)
+    corner = "seen items · seen groups"
+    errors = {name: table.pooled(of, keys, corner)["error"] for name, of in pair.items()}
+    found = table.differences(pair, keys, corner)["lora"]
+    assert found["value"] == pytest.approx(errors["cuma"].mean() - errors["lora"].mean())
+    assert found["n"] == len(errors["cuma"]) == len(keys[0][corner]["cells"].split())
+
+
+def test_thermometers_are_counted_and_what_is_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(STUDIES))
+    study = importlib.import_module("anes_thermometers")
+    monkeypatch.setattr(study, "FEWEST_CELLS", 1)
+    people = {"V201231x": 1, "V201549x": 2, "V201600": 2, "V201511x": 5}
+    degrees = [0, 20, 21, 39, 40, 50, 60, 61, 80, 81, 100, 15, 50, 85, 100, 998, -9]
+    sample = pd.DataFrame([{**people, **dict.fromkeys(study.ITEMS, degree)} for degree in degrees])
+    few = pd.DataFrame([{**people, "V201600": 1, **dict.fromkeys(study.ITEMS, 50)}] * 3)
+    unknown = pd.DataFrame([{**people, "V201231x": -8, **dict.fromkeys(study.ITEMS, 50)}] * 2)
+    rows, dropped = study.count(pd.concat([sample, few, unknown], ignore_index=True))
+    assert len(rows) == len(study.ITEMS)
+    assert rows[0]["distribution"] == pytest.approx([3 / 15, 2 / 15, 4 / 15, 2 / 15, 4 / 15])
+    assert rows[0]["n"] == 15
+    assert rows[0]["profile"]["education"] == "a college degree"
+    assert dropped["people with an unknown or other party, race, sex or education"] == 2
+    assert dropped["answers that are no temperature"] == 2 * len(study.ITEMS)
+    assert dropped["cells of fewer than 15 people"] == len(study.ITEMS)
+
+
+def test_no_rate_is_taken_before_all_were_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(STUDIES))
+    study_of = importlib.import_module("questions")
+    monkeypatch.setattr(study_of, "RESULT", tmp_path / "questions.json")
+    study = study_of.Study(tmp_path, None, None)
+    assert study.page("anes") == "anes: 0 runs are done, and no method has all its learning rates yet."
+    first = list(study.plan("us", ["cuma", "shuffled"], list(study_of.RATES)))
+    assert [(trial.method, trial.rate) for trial in first] == [("cuma", rate) for rate in study_of.RATES]
+    for trial, error in zip(first, (0.3, 0.1, 0.2), strict=True):
+        study.ledger.runs[trial.name] = {"recipe": study.recipe(trial).digest, "validation": error}
+    rest = list(study.plan("us", ["cuma", "shuffled"], list(study_of.RATES)))[3:]
+    assert {trial.rate for trial in rest} == {study_of.RATES[1]}
+    assert {(trial.method, trial.split) for trial in rest} == {
+        (method, split) for method in ("cuma", "shuffled") for split in study_of.SPLITS["us"]
+    }

@@ -115,19 +115,8 @@ def absent(known: Known, name: str) -> str:
     return "" if len(known.training) or name in ("uniform", "average") else "nothing was trained on"
 
 
-def all_told(known: Known) -> dict[str, Said]:
-    """What each anchor says that can say something here."""
-    names = [name for name in ANCHORS if not absent(known, name)]
-    with tqdm(names, desc="Anchors", unit="anchor") as bar:
-        return {name: ANCHORS[name].predict(known) for name in bar}
-
-
 def beside(
-    known: Known,
-    told: Mapping[str, Said],
-    predictions: pd.DataFrame,
-    questions: Sequence[Any],
-    design: Design | None = None,
+    known: Known, predictions: pd.DataFrame, questions: Sequence[Any], design: Design | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Every anchor beside a model's predictions: what anchors.parquet holds, and what scores.json does:
 
@@ -135,9 +124,17 @@ def beside(
     {corner: {"soft_emd"}}}}, or {"label", "description", "absent": why}. Of a side or a corner of which an anchor says
     something of a part only, nothing is kept: the figure would be of other cells than the model's.
     """
-    rows = {name: _rows(known, name, said) for name, said in told.items()}
-    tables = {name: _whole_parts(predictions_of(part, predictions), predictions) for name, part in rows.items()}
-    scores = score_many(tables, questions, design=design)["scores"]
+    names = [name for name in ANCHORS if not absent(known, name)]
+    told: dict[str, Said] = {}
+    with tqdm(total=len(names) + 1, desc="Fitting anchors") as bar:
+        for name in names:
+            told[name] = ANCHORS[name].predict(known)
+            bar.update()
+        rows = {name: _rows(known, name, said) for name, said in told.items()}
+        tables = {name: _whole_parts(predictions_of(part, predictions), predictions) for name, part in rows.items()}
+        bar.set_description("Scoring anchors")
+        scores = score_many(tables, questions, design=design)["scores"]
+        bar.update()
     cells = {name: table[["group", "question_id"]].drop_duplicates() for name, table in tables.items()}
     kept = pd.concat([rows[name].merge(cells[name]) for name in told], ignore_index=True)
     return kept, {name: _entry(name, known, told.get(name), scores.get(name, {})) for name in ANCHORS}

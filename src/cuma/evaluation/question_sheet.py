@@ -6,7 +6,7 @@ asked alike, as rows with lettered options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,10 @@ from cuma.answering.materials import profile_in_prompt
 from cuma.data.corpus import Corpus, Shares
 from cuma.data.surveys.cells import askable, cell_rows, unsteered_rows
 from cuma.data.surveys.prompts import LETTERS
-from cuma.data.surveys.survey import Question, Survey
+from cuma.data.surveys.survey import Survey
 from cuma.errors import BenchmarkError, MissingModelError
-from cuma.evaluation.anchor_data import Known, Said, known_of_shares, known_of_survey
-from cuma.evaluation.anchors import all_told, beside
+from cuma.evaluation.anchor_data import Known, known_of_shares, known_of_survey
+from cuma.evaluation.anchors import beside
 from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
 from cuma.evaluation.choices import choice_rows, choices_of, write_choices
 from cuma.evaluation.evaluation_files import (
@@ -36,14 +36,10 @@ from cuma.evaluation.evaluation_files import (
 )
 from cuma.evaluation.kinds import kind_of
 from cuma.evaluation.predict import merge_orders
-from cuma.metrics.design import Design
 from cuma.people.encoder import ProfileEncoder
 from cuma.people.profiles import Profile
 from cuma.recipes.schema import Recipe
 from cuma.runs.anchor_file import NAME as ANCHORS_FILE
-
-KEPT = "anchors"
-"""Under this `Materials.kept` has what anchors know and say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +63,8 @@ def sheet_of(
 ) -> Sheet:
     """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people.
 
-    kept: of `Materials`: what anchors say here is worked out once and stays there.
+    kept: of `Materials`. What anchors say and score is worked out once and stays there, for it is the same beside any
+    model.
     """
     kept = {} if kept is None else kept
     kind = kind_of(survey, corpus)
@@ -101,42 +98,34 @@ def _people_sheet(recipe: Recipe, survey: Survey, kept: MutableMapping[str, Any]
         predictions = people_rows(rows, predicted, len(cells), survey)
         scores = survey_scores(predictions, survey, protocol)
         if any(question.role != "seen" for question in survey.questions):
-            if KEPT not in kept:
-                kept[KEPT] = _told(known_of_survey(survey), recipe)
-            _write_anchors(folder, kept[KEPT], predictions, scores, survey.questions, survey.design)
+            key = f"anchors, {recipe.data.exemplars} answers shown"  # which are of seen groups and items alone
+            if key not in kept:
+                known = _read(known_of_survey(survey), recipe)
+                kept[key] = beside(known, predictions, survey.questions, survey.design)
+            _write_anchors(folder, kept[key], scores)
         write_answers(folder, predictions, scores, routing, seen_groups(survey), survey.design)
 
     return Sheet(survey.name, rows, write, repeats=True)
 
 
-def _told(known: Known, recipe: Recipe) -> tuple[Known, dict[str, Said]]:
-    """What is known, read with the recipe's encoder, and what all anchors say of it. An encoder that is not here leaves
-    out the anchors that read, and scores.json says so."""
+def _read(known: Known, recipe: Recipe) -> Known:
+    """What is known, read with the recipe's encoder. One that is not here leaves out the anchors that read, and
+    scores.json says so."""
     encoder = recipe.encoder
     try:
         encode = ProfileEncoder.from_pretrained(
             encoder.model_name_or_path, revision=encoder.revision, template=encoder.template
         )
     except MissingModelError as error:
-        known = replace(known, no_encoder=str(error))
-    else:
-        seen = [group.profile for group in known.groups if group.role == "seen"]
-        fields = encoder.fields and any(profile.fields for profile in seen)
-        as_routed = encode.with_fields(seen) if fields else encode
-        known = known.read(encode, as_routed([group.profile for group in known.groups]))
-    return known, all_told(known)
+        return replace(known, no_encoder=str(error))
+    seen = [group.profile for group in known.groups if group.role == "seen"]
+    fields = encoder.fields and any(profile.fields for profile in seen)
+    as_routed = encode.with_fields(seen) if fields else encode
+    return known.read(encode, as_routed([group.profile for group in known.groups]))
 
 
-def _write_anchors(
-    folder: Path,
-    told: tuple[Known, dict[str, Said]],
-    predictions: pd.DataFrame,
-    scores: dict[str, Any],
-    questions: Sequence[Question],
-    design: Design | None = None,
-) -> None:
-    """What anchors say beside a model, in a file and in its scores."""
-    rows, scores["anchors"] = beside(*told, predictions, questions, design)
+def _write_anchors(folder: Path, anchors: tuple[pd.DataFrame, dict[str, Any]], scores: dict[str, Any]) -> None:
+    rows, scores["anchors"] = anchors
     write_parquet(folder / ANCHORS_FILE, rows)
 
 
@@ -176,10 +165,11 @@ def _shares_sheet(recipe: Recipe, name: str, shares: Shares, corpus: Corpus, kep
         facts = {**protocol, "questions_with_too_many_options": left_out}
         asked = tuple(questions.values())
         scores = all_scores(predictions, name, asked, False, facts)
-        if KEPT not in kept:
+        if "anchors" not in kept:
             trained = (corpus.training_shares(), corpus.training_shares("validation"))
-            kept[KEPT] = _told(known_of_shares(name, *trained, Shares(asked, table)), recipe)
-        _write_anchors(folder, kept[KEPT], predictions, scores, asked)
+            known = _read(known_of_shares(name, *trained, Shares(asked, table)), recipe)
+            kept["anchors"] = beside(known, predictions, asked)
+        _write_anchors(folder, kept["anchors"], scores)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
 
     return Sheet(name, rows, write, repeats=True)

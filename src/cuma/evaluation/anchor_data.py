@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from cuma.data.corpus import Shares
 from cuma.data.surveys.splits import lot
 from cuma.data.surveys.survey import Group, Question, Role, Survey
-from cuma.errors import BenchmarkError, ProfileError
+from cuma.errors import ProfileError
 from cuma.people.profiles import Profile
 
 Floats = NDArray[np.float64]
@@ -156,10 +156,11 @@ class Known:
         if of_groups:
             choosing = choosing.where(old & ~self.seen_groups[choosing.group])
         if not np.isin(choosing.question, self.trained).any():
-            over = by_lot(self.names(training), TRIAL, "cell")
+            over = by_lot(self.names(training), max(TRIAL, 1 / max(len(training), 1)), "cell")
             if of_groups:
                 who = np.unique(training.group)
-                over = np.isin(training.group, who[by_lot([self.groups[k].id for k in who], TRIAL, "group")])
+                lots = by_lot([self.groups[k].id for k in who], max(TRIAL, 1 / max(len(who), 1)), "group")
+                over = np.isin(training.group, who[lots])
             choosing, training = joined(choosing, training.where(over)), training.where(~over)
         return replace(self, training=training, asked=(choosing.group, choosing.question)), choosing
 
@@ -183,16 +184,8 @@ def by_lot(names: list[str], share: float, what: str) -> NDArray[np.bool_]:
 
 
 def known_of_survey(survey: Survey) -> Known:
-    """What is known of a survey: its training people's answers.
-
-    Raises `BenchmarkError` for a question that is to be trained on and that no training person answered.
-    """
+    """What is known of a survey: its training people's answers."""
     training = _cells(survey.counts("train", ["seen"]), survey.groups, survey.questions)
-    for place, question in enumerate(survey.questions):
-        if question.role == "seen" and place not in training.question:
-            raise BenchmarkError(
-                f"{survey.name}: no training person answered {question.id}, so no anchor can be fitted."
-            )
     who = [k for k, group in enumerate(survey.groups) if group.role in ASKED_ROLES]
     what = [k for k, question in enumerate(survey.questions) if question.role in ASKED_ROLES]
     asked = np.array([(group, question) for question in what for group in who], dtype=np.int64).reshape(-1, 2)

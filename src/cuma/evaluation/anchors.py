@@ -67,6 +67,11 @@ def anchor_predictions(
     if name not in ANCHORS:
         raise BenchmarkError(f"Unknown anchor {name!r}. {suggestion(name, ANCHORS)}")
     known = known_of_survey(survey)
+    for place, question in enumerate(survey.questions):
+        if question.role == "seen" and place not in known.trained:
+            raise BenchmarkError(
+                f"{survey.name}: no training person answered {question.id}, so no anchor can be fitted."
+            )
     if encode is not None:
         known = known.read(encode, embeddings)
     elif embeddings is not None:
@@ -124,11 +129,15 @@ def beside(
     {corner: {"soft_emd"}}}}, or {"label", "description", "absent": why}. Of a side or a corner of which an anchor says
     something of a part only, nothing is kept: the figure would be of other cells than the model's.
     """
-    names = [name for name in ANCHORS if not absent(known, name)]
+    silent = {name: absent(known, name) for name in ANCHORS}
+    names = [name for name, why in silent.items() if not why]
     told: dict[str, Said] = {}
     with tqdm(total=len(names) + 1, desc="Fitting anchors") as bar:
         for name in names:
-            told[name] = ANCHORS[name].predict(known)
+            try:
+                told[name] = ANCHORS[name].predict(known)
+            except BenchmarkError as error:  # too little to fit it on, which must not cost what a model answered
+                silent[name] = str(error)
             bar.update()
         rows = {name: _rows(known, name, said) for name, said in told.items()}
         tables = {name: _whole_parts(predictions_of(part, predictions), predictions) for name, part in rows.items()}
@@ -137,7 +146,7 @@ def beside(
         bar.update()
     cells = {name: table[["group", "question_id"]].drop_duplicates() for name, table in tables.items()}
     kept = pd.concat([rows[name].merge(cells[name]) for name in told], ignore_index=True)
-    return kept, {name: _entry(name, known, told.get(name), scores.get(name, {})) for name in ANCHORS}
+    return kept, {name: _entry(name, told.get(name), scores.get(name, {}), silent[name]) for name in ANCHORS}
 
 
 def _whole_parts(table: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -147,10 +156,10 @@ def _whole_parts(table: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame
     return table[table.groupby(by)["group"].transform("size").to_numpy() == wanted.to_numpy()]
 
 
-def _entry(name: str, known: Known, said: Said | None, scores: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(name: str, said: Said | None, scores: Mapping[str, Any], why: str) -> dict[str, Any]:
     about = {"label": ANCHORS[name].label, "description": ANCHORS[name].description}
     if said is None:
-        return {**about, "absent": absent(known, name)}
+        return {**about, "absent": why}
     return {
         **about,
         "items": dict(said.items),

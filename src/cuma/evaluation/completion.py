@@ -97,7 +97,7 @@ def _with_new_groups(known: Known, table: _Table, left: Floats) -> Floats:
     """[G, k]: of all groups."""
     fields = one_hot_fields(known.groups)
     whole = np.tile(left.mean(axis=0), (len(known.groups), 1))
-    if fields.shape[1]:
+    if fields.shape[1] and len(left) > 1:
         model = RidgeCV(alphas=np.logspace(-2, 3, 11)).fit(fields[table.groups], left)
         whole = np.asarray(model.predict(fields)).reshape(len(fields), -1)
     whole[table.groups] = left

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from cuma.data.surveys.survey import NO_ANSWER, Survey
@@ -76,7 +77,14 @@ def anchor_predictions(
         known = known.read(encode, embeddings)
     elif embeddings is not None:
         known = replace(known, profile_embeds=np.asarray(embeddings, dtype=np.float64))
-    return _for_people(_rows(known, name, ANCHORS[name].predict(known)), survey)
+    return _for_people(_rows(known, name, _fitted(name, known)), survey)
+
+
+def _fitted(name: str, known: Known) -> Said:
+    """What an anchor says. Its matrices are small: on a busy machine the threads of a product would wait for each other
+    a hundred times longer than they work."""
+    with threadpool_limits(1, "blas"):
+        return ANCHORS[name].predict(known)
 
 
 def _rows(known: Known, name: str, said: Said) -> pd.DataFrame:
@@ -135,7 +143,7 @@ def beside(
     with tqdm(total=len(names) + 1, desc="Fitting anchors") as bar:
         for name in names:
             try:
-                told[name] = ANCHORS[name].predict(known)
+                told[name] = _fitted(name, known)
             except BenchmarkError as error:  # too little to fit it on, which must not cost what a model answered
                 silent[name] = str(error)
             bar.update()

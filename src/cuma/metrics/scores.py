@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -80,24 +80,25 @@ def score_many(
     draws: int = 1000,
     seed: int = 0,
     design: Design | None = None,
+    parts: Sequence[str] = (*PARTS, *CORNERS),
 ) -> dict[str, Any]:
     """Scores of many methods on shared draws, and every other method's paired difference from `reference`.
 
     Returns {"scores": {method: as `score`}, "differences": {method: {part: {metric: {"value", "low", "high", "p",
     "p_holm"}}}}}, differences as method - reference, empty without a reference. p_holm is p after Holm's correction for
     the methods that are compared, by part and metric. Results do not depend on the order of methods or rows.
-    BenchmarkError if methods were evaluated on different people.
+    parts: the sides and corners that are wanted. BenchmarkError if methods were evaluated on different people.
     """
     if reference is not None and reference not in methods:
         raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
     new_items = any(map(has_new_items, methods.values()))
-    parts = {name: _read_parts(table, questions, design, new_items) for name, table in methods.items()}
+    read = {name: _read_parts(table, questions, design, new_items) for name, table in methods.items()}
     head = {"questions": [{**asdict(item), "options": list(item.options)} for item in map(Item.of, questions)]}
     scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
     rivals = [name for name in methods if reference is not None and name != reference]
     paired: dict[str, dict[str, Any]] = {name: {} for name in rivals}
-    for part in (*PARTS, *CORNERS):
-        here = {name: sides[part] for name, sides in parts.items() if part in sides}
+    for part in parts:
+        here = {name: sides[part] for name, sides in read.items() if part in sides}
         if not here:
             continue
         people = _same_people(here)

@@ -12,12 +12,14 @@ from cuma.reports.side_tables import Listing
 from cuma.runs.evidence import Evidence
 
 CAPTION = "Soft EMD ↓ by what was new: the four corners"
-NOTE = (
-    "An item (question) is seen if training had other groups’ answers to it, and a group is seen if training had its "
+NOTES = {
+    True: "An item (question) is seen if training had other groups’ answers to it, and a group is seen if training had its "
     "answers to other items. No cell of this table was trained on, not even of seen items and seen groups. A cell is "
-    "one group’s answers to one item. Brackets: 95 % intervals; items and groups are drawn, independently. The tables "
-    "that follow are of {}."
-)
+    "one group’s answers to one item. Brackets: 95 % intervals; items and groups are drawn, independently.",
+    False: "An item (question) or a group is seen if training had answers to it, or of it. Nobody in this table was trained "
+    "on; of seen items and seen groups training had other people’s answers. Brackets: 95 % intervals; groups are drawn.",
+}
+"""What stands below the table, of shares and of people's answers."""
 COMPARED = "The rows with a minus are differences on the same draws: above 0 the method is worse."
 
 
@@ -29,8 +31,8 @@ def corner_listing(evidence: Evidence) -> Listing | None:
         return None
     labels = {method.name: method.label for method in evidence.methods}
     reference = evidence.reference.name if evidence.reference and evidence.reference.name in tables else None
-    found = score_many(tables, evidence.questions, reference=reference, design=evidence.design)
-    parts = {name: scores["corners"] for name, scores in found["scores"].items()}
+    found = score_many(tables, evidence.questions, reference, design=evidence.design, parts=list(CORNERS))
+    parts = {name: scores.get("corners", {}) for name, scores in found["scores"].items()}
     first = next(iter(parts.values()))
     shown = [corner for corner in CORNERS if any(corner in corners for corners in parts.values())]
     rows = [("Cells", *(_size(first.get(corner)) for corner in shown))]
@@ -44,7 +46,8 @@ def corner_listing(evidence: Evidence) -> Listing | None:
         text = f"{labels[name]} − {labels[str(reference)]}"
         rows.append((text, *(estimate_text(apart.get(corner, {}).get("soft_emd"), sign=True) for corner in shown)))
     about = "new items" if any(not CORNERS[corner][0] for corner in shown) else "the same cells"
-    note = NOTE.format(about) + (f" {COMPARED}" if found["differences"] else "")
+    note = f"{NOTES[evidence.of_shares]} The tables that follow are of {about}."
+    note += f" {COMPARED}" if found["differences"] else ""
     headings = ("", *(corner.capitalize() for corner in shown))
     return Listing("corners", CAPTION, headings, tuple(rows), note)
 

@@ -17,7 +17,7 @@ from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
-from cuma.reports.corner_table import NOTE, corner_rows_of, told_anchors
+from cuma.reports.corner_table import NOTES, corner_rows_of, told_anchors
 from cuma.reports.group_rows import group_rows
 from cuma.reports.method_and_data import design_sentence
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
@@ -154,7 +154,7 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "design_sentence": design_sentence(evidence),
         "anchors": _anchors(run, recipe, scores, sides),
         "corners": corner_rows_of(scores),
-        "corner_note": NOTE.format("new items"),
+        "corner_note": f"{NOTES[evidence.of_shares]} The tables that follow are of new items.",
     }
 
 

@@ -20,6 +20,7 @@ from cuma.reports.formats import latex_listing, latex_tables, markdown_listing, 
 from cuma.reports.method_and_data import data_card, design_sentence, facts, method_card, read_from
 from cuma.reports.plots import answers_payload, curve_panels, method_entries
 from cuma.reports.side_tables import (
+    Listing,
     choice_listings,
     choice_sentences,
     reply_listings,
@@ -107,17 +108,18 @@ def write_report(
 
 def write_page(evidence: Evidence, table: pd.DataFrame, output: Path, title: str = DEFAULT_TITLE) -> None:
     """The page, and the tables beside it under the same name. `table`: `compare_methods` of the same evidence."""
-    write_text(output, render(evidence, table, title))
+    corners = corner_listing(evidence)
+    write_text(output, render(evidence, table, title, corners))
     beside = [*small_listings(evidence), *choice_listings(evidence), *reply_listings(evidence)]
-    first = [listing] if (listing := corner_listing(evidence)) else []
+    first = [corners] if corners else []
     markdown = [*map(markdown_listing, first), markdown_tables(table), *map(markdown_listing, beside)]
     write_text(output.with_suffix(".md"), "\n".join(markdown))
     latex = [latex_listing(listing, evidence.benchmark) for listing in (*first, *beside)]
     write_text(output.with_suffix(".tex"), "\n".join([latex_tables(table, evidence.benchmark), *latex]))
 
 
-def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) -> str:
-    """The page as text. `table`: `compare_methods` of the same evidence."""
+def render(evidence: Evidence, table: pd.DataFrame, title: str, corners: Listing | None) -> str:
+    """The page as text. `table`: `compare_methods` of the same evidence; `corners`: its `corner_listing`."""
     rows = {name: part.rows(evidence) for name, part in PARTS.items()}
     rows["changes"] = [entry for entry in rows["topology"] if entry["learned"] and entry["learned"]["changes"]]
     rows["curves"] = [*curve_panels(evidence, table), *training_panels(evidence)]
@@ -137,12 +139,12 @@ def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) 
             data=page_json(data),
             css=template_text(STYLE),
             plotly=get_plotlyjs(),
-            **_words(evidence, table, title),
+            **_words(evidence, table, title, corners),
         )
     )
 
 
-def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any]:
+def _words(evidence: Evidence, table: pd.DataFrame, title: str, corners: Listing | None) -> dict[str, Any]:
     """What the page says in text and tables."""
     entries = method_entries(evidence)
     headings, rows = method_card(evidence)
@@ -172,7 +174,7 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "facts": facts(evidence),
         "data_card": data_card(evidence),
         "curve_rows": _curve_rows(evidence),
-        "corners": corner_listing(evidence),
+        "corners": corners,
         "listings": small_listings(evidence),
         "choice_sentences": choice_sentences(evidence),
         "of_shares": evidence.of_shares,

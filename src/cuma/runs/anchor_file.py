@@ -11,11 +11,12 @@ NAME = "anchors.parquet"
 
 
 def anchor_tables(folder: Path, predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Anchor → its table in the form of predictions.parquet; empty where the evaluation has no anchors."""
+    """Anchor → its table in the form of predictions.parquet, in the file's order; empty without that file."""
     path = folder / NAME
     if not path.is_file():
         return {}
-    return {str(name): predictions_of(rows, predictions) for name, rows in pd.read_parquet(path).groupby("anchor")}
+    said = pd.read_parquet(path).groupby("anchor", sort=False)
+    return {str(name): predictions_of(rows, predictions) for name, rows in said}
 
 
 def predictions_of(said: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:

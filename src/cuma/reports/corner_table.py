@@ -13,11 +13,12 @@ from cuma.runs.evidence import Evidence
 
 CAPTION = "Soft EMD ↓ by what was new: the four corners"
 NOTES = {
-    True: "An item (question) is seen if training had other groups’ answers to it, and a group is seen if training had its "
-    "answers to other items. No cell of this table was trained on, not even of seen items and seen groups. A cell is "
-    "one group’s answers to one item. Brackets: 95 % intervals; items and groups are drawn, independently.",
-    False: "An item (question) or a group is seen if training had answers to it, or of it. Nobody in this table was trained "
-    "on; of seen items and seen groups training had other people’s answers. Brackets: 95 % intervals; groups are drawn.",
+    True: "An item (question) is seen if training had other groups’ answers to it, and a group is seen if training had "
+    "its answers to other items. No cell of this table was trained on, not even of seen items and seen groups. A cell "
+    "is one group’s answers to one item. Brackets: 95 % intervals; items and groups are drawn, independently.",
+    False: "An item (question) or a group is seen if training had answers to it, or of it. Nobody in this table was "
+    "trained on; of seen items and seen groups training had other people’s answers. Brackets: 95 % intervals; groups "
+    "are drawn, each with its people.",
 }
 """What stands below the table, of shares and of people's answers."""
 COMPARED = "The rows with a minus are differences on the same draws: above 0 the method is worse."

@@ -335,6 +335,8 @@ def test_an_anchor_that_cannot_speak_says_why():
     assert {name for name, entry in found.items() if "absent" in entry} == {"process", "mrp", "ridge", *READ}
     assert found["process_texts"]["absent"] == "the sentence encoder is missing: model 'x' is not here."
     assert "how many people" in found["mrp"]["absent"]
+    apart = replace(of, asked=tuple(places[~np.isin(of.asked[0], of.training.group)] for places in of.asked))
+    assert absent(apart, "counts") == "no cell that is asked was trained on"
     old, rest = told(items=ITEMS[:2])
     assert beside(old, rest, ITEMS[:2])[1]["position"]["absent"] == "no item is held out"
     many = tuple(question(f"q{k}", "Yes No") for k in range(13))

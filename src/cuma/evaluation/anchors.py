@@ -42,7 +42,8 @@ class Anchor:
     """One plain sentence."""
     predict: Callable[[Known], Said]
     needs: str = ""
-    """"encoder", "people" (the number behind each share), "held-out items", or nothing."""
+    """"encoder", "people" (the number behind each share), "own cells" (asked cells that were trained on, with other
+    people), "held-out items", or nothing."""
     most: int = 1_000_000
     """Trained questions up to which it stands beside an evaluation: a regression for each question takes its time."""
 
@@ -121,6 +122,10 @@ def absent(known: Known, name: str) -> str:
         return f"the sentence encoder is missing: {known.no_encoder}"
     if needs == "people" and not known.counted:
         return "the data do not say how many people a share is of"
+    if needs == "own cells" and not set(zip(*known.asked, strict=True)) & set(
+        zip(known.training.group, known.training.question, strict=True)
+    ):
+        return "no cell that is asked was trained on"
     if needs == "held-out items" and np.isin(known.asked[1], known.trained).all():
         return "no item is held out"
     if len(known.trained) > ANCHORS[name].most:
@@ -195,6 +200,7 @@ ANCHORS: dict[str, Anchor] = {
         "own training counts",
         "Each seen group gets the answers of its own training people; groups not seen in training get none.",
         question_anchors.own_counts,
+        "own cells",
     ),
     "logistic": Anchor(
         "logistic regression",

@@ -111,11 +111,24 @@ def _print_corners(scores: dict[str, Any]) -> bool:
     if anchors:
         texts = [(row[0].removeprefix(ANCHOR), *(text.partition(" [")[0] for text in row[1:])) for row in anchors]
         _print_table("Soft EMD of anchors, which need no language model", headings, texts)
+    _print_absent(scores)
     for name in scores["corners"]:
         if name not in shown_corners(scores["corners"]):
             typer.echo(f"{name.capitalize()}: fewer than {MIN_PEOPLE} people, too few to show.")
     _print_nearness(scores)
     return True
+
+
+def _print_absent(scores: dict[str, Any]) -> None:
+    """Anchors that say nothing, and those that did not read all, with the reason."""
+    absent: dict[str, list[str]] = {}
+    for anchor in scores.get("anchors", {}).values():
+        if "absent" in anchor:
+            absent.setdefault(anchor["absent"], []).append(anchor["label"])
+        elif anchor.get("left_out"):
+            typer.echo(f"Anchor “{anchor['label']}”: {anchor['left_out']:,} training cells left out, too many to fit.")
+    for reason, labels in absent.items():
+        typer.echo(f"No anchor “{'”, “'.join(labels)}”: {reason}")
 
 
 def _print_nearness(scores: dict[str, Any]) -> None:

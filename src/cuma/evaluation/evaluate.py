@@ -78,7 +78,7 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
 def _evaluated(subject: Subject, materials: Materials) -> Path:
     """The folder of an evaluation that is made now."""
     run, recipe = subject.run, subject.recipe
-    sheet = sheet_of(recipe, materials.survey, materials.corpus, text_encoder(materials))
+    sheet = sheet_of(recipe, materials.survey, materials.corpus, materials.kept, text_encoder(materials))
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)
     with load_model(subject, materials) as model:

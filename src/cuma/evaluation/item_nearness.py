@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cuma.answering.materials import Materials
 from cuma.data.surveys.item_families import word_similarity
 from cuma.data.surveys.survey import Question
-from cuma.errors import BackboneError
+from cuma.errors import MissingModelError
 from cuma.metrics.corners import ITEM_SEEN
 from cuma.metrics.design import Design
 from cuma.metrics.nearness import errors_by_nearness, way_of
@@ -27,7 +27,7 @@ def text_encoder(materials: Materials) -> Encode:
     def encode(texts: Sequence[str]) -> NDArray[np.float64] | None:
         try:
             vectors = materials.table.encoder(list(texts)).double().numpy()
-        except BackboneError:
+        except MissingModelError:
             return None  # an evaluation does not need it, and the table says by which ways it was measured
         return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 

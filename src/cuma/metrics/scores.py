@@ -12,7 +12,7 @@ import pandas as pd
 
 from cuma.errors import BenchmarkError, suggestion
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_floors, cell_shares, diversity
-from cuma.metrics.corners import CORNERS, ITEM_SEEN, corner_rows, side_rows
+from cuma.metrics.corners import CORNERS, ITEM_SEEN, corner_rows, has_new_items, side_rows
 from cuma.metrics.design import Design
 from cuma.metrics.inference import (
     DesignExcess,
@@ -105,14 +105,15 @@ def score_many(
     """
     if reference is not None and reference not in methods:
         raise BenchmarkError(f"Unknown reference method {reference!r}. {suggestion(reference, methods)}")
-    parts = {name: _read_parts(table, questions, design) for name, table in methods.items()}
+    new_items = any(map(has_new_items, methods.values()))
+    read = {name: _read_parts(table, questions, design, new_items) for name, table in methods.items()}
     items_drawn = any(ITEM_SEEN in table for table in methods.values())
     head = {"questions": [{**asdict(item), "options": list(item.options)} for item in map(Item.of, questions)]}
     scores: dict[str, Any] = {name: {**head, "n": {}, "draws": draws, "seed": seed} for name in methods}
     rivals = [name for name in methods if reference is not None and name != reference]
     paired: dict[str, dict[str, Any]] = {name: {} for name in rivals}
     for part in (*PARTS, *CORNERS):
-        here = {name: sides[part] for name, sides in parts.items() if part in sides}
+        here = {name: sides[part] for name, sides in read.items() if part in sides}
         if not here:
             continue
         people = _same_people(here)
@@ -142,9 +143,11 @@ def _put(result: dict[str, Any], part: str, metrics: Mapping[str, Any], sizes: M
         result["n"][part] = sizes
 
 
-def _read_parts(predictions: pd.DataFrame, questions: Questions, design: Design | None) -> dict[str, tuple[Any, Any]]:
+def _read_parts(
+    predictions: pd.DataFrame, questions: Questions, design: Design | None, new_items: bool
+) -> dict[str, tuple[Any, Any]]:
     """`read_any` of the sides, and of each corner that has rows. Where items are held out, each of its own items."""
-    sides = side_rows(predictions)
+    sides = side_rows(predictions, new_items)
     if ITEM_SEEN not in predictions:
         return read_any(sides, questions, design)
     parts = read_any(sides, _in(sides, questions), design)

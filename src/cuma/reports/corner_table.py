@@ -126,10 +126,15 @@ def corner_rows_of(scores: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tu
     sizes = {corner: parts[corner] for corner in shown}
     figures = ("Soft EMD ↓", *(estimate_text(parts[corner]["soft_emd"]) for corner in shown))
     rows = [*size_rows(sizes), *floor_row(sizes), figures]
-    for anchor in scores.get("anchors", {}).values():
+    for anchor in told_anchors(scores):
         texts = (estimate_text(anchor["corners"].get(corner, {}).get("soft_emd")) for corner in shown)
         rows.append((f"{ANCHOR}{anchor['label']}", *texts))
     return ("", *(corner.capitalize() for corner in shown)), tuple(rows)
+
+
+def told_anchors(scores: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The anchors of one scores.json that say something."""
+    return [anchor for anchor in scores.get("anchors", {}).values() if "absent" not in anchor]
 
 
 def size_rows(parts: Mapping[str, Any]) -> list[tuple[str, ...]]:

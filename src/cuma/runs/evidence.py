@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from cuma.errors import RunError, suggestion
-from cuma.metrics.corners import ITEM_SEEN, side_rows
+from cuma.metrics.corners import ITEM_SEEN, has_new_items, side_rows
 from cuma.metrics.design import Design
 from cuma.metrics.shares import COLUMNS, SHARES, N, is_shares
 from cuma.runs.anchor_file import NAME as ANCHORS_FILE
@@ -139,7 +139,8 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     for name, score in zip(names, scores, strict=True):
         if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
             raise RunError(f"Runs {names[0]!r} and {name!r} answered different questions. Report them separately.")
-    methods += share_anchors(next((folder for folder in folders if (folder / ANCHORS_FILE).is_file()), None))
+    beside = anchors_beside(next((folder for folder in folders if (folder / ANCHORS_FILE).is_file()), None))
+    methods = _on_new_items([*methods, *(anchor for anchor in beside if anchor.name not in names)])
     methods.sort(key=lambda method: ROLES.index(method.role))
     people = _people(methods)
     design = next(filter(None, map(read_design, folders)), None)
@@ -147,6 +148,15 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     return Evidence(
         scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people, design, tuple(fullest)
     )
+
+
+def _on_new_items(methods: list[Method]) -> list[Method]:
+    """The same; where one says something of new items, those that do not have no rows but in the corners."""
+    new = [method.corners is not None and has_new_items(method.corners) for method in methods]
+    if not any(new):
+        return methods
+    pairs = zip(methods, new, strict=True)
+    return [method if of_new else replace(method, predictions=method.predictions[:0]) for method, of_new in pairs]
 
 
 def _without_answers(
@@ -267,8 +277,8 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
     )
 
 
-def share_anchors(folder: Path | None) -> list[Method]:
-    """The anchors that an evaluation on shares left beside its predictions; none where it left none.
+def anchors_beside(folder: Path | None) -> list[Method]:
+    """The anchors that an evaluation left beside its predictions; none where it left none.
 
     folder: of the evaluation; None: there is none.
     """

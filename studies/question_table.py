@@ -1,8 +1,8 @@
 """The tables of `make questions`: four corners, paired differences, and how soon each method gets where.
 
 An error belongs to a cell, an item asked of a group, and both are samples: variances are clustered by items and by
-groups at once (Cameron, Gelbach and Miller 2011), over all splits, so that an item or a group that is held out in
-several of them counts once as a cluster. Intervals are Student's with the fewer of the two numbers of clusters less 1.
+groups at once (`cuma.metrics.inference.two_way_variance`), over all splits, so that an item or a group that is held out
+in several of them counts once as a cluster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy import stats
 from cuma.metrics import emd
 from cuma.metrics.corners import CORNERS, ITEM_SEEN, corner_of
 from cuma.metrics.figures import estimate_text, p_text
-from cuma.metrics.inference import holm
+from cuma.metrics.inference import holm, two_way_freedom, two_way_variance
 
 WORDS = ("lora", "semantic", "hydralora", "dora", "lora-r8", "hydralora-r8")
 """Methods that are told who asks in words alone."""
@@ -92,10 +92,8 @@ def two_way(table: pd.DataFrame, column: str) -> dict[str, Any]:
         sums = rest.groupby(by)["rest"].sum().to_numpy()
         return float((sums**2).sum()) / len(values) ** 2 * len(sums) / max(1, len(sums) - 1)
 
-    clustered = variance(["item"]), variance(["group"])
-    total = max(sum(clustered) - variance(["item", "group"]), *clustered)
-    freedom = min(table["item"].nunique(), table["group"].nunique()) - 1
-    error = float(np.sqrt(total))
+    error = float(np.sqrt(two_way_variance(variance(["item"]), variance(["group"]), variance(["item", "group"]))))
+    freedom = two_way_freedom(table["item"].nunique(), table["group"].nunique())
     half = float(stats.t.ppf(0.975, freedom)) * error if freedom > 0 else float("nan")
     p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if freedom > 0 and error > 0 else float("nan")
     return {"value": mean, "low": mean - half, "high": mean + half, "p": p, "n": len(values)}

@@ -34,6 +34,7 @@ from cuma.evaluation.evaluation_files import (
     write_answers,
     write_parquet,
 )
+from cuma.evaluation.item_nearness import Encode, item_nearness
 from cuma.evaluation.kinds import kind_of
 from cuma.evaluation.predict import merge_orders
 from cuma.people.encoder import ProfileEncoder
@@ -59,17 +60,22 @@ class Sheet:
 
 
 def sheet_of(
-    recipe: Recipe, survey: Survey, corpus: Corpus | None, kept: MutableMapping[str, Any] | None = None
+    recipe: Recipe,
+    survey: Survey,
+    corpus: Corpus | None,
+    kept: MutableMapping[str, Any] | None = None,
+    encode: Encode | None = None,
 ) -> Sheet:
     """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people.
 
     kept: of `Materials`. What anchors say and score is worked out once and stays there, for it is the same beside any
-    model.
+        model.
+    encode: for how near held-out items are to those of training; None: by their words alone.
     """
     kept = {} if kept is None else kept
     kind = kind_of(survey, corpus)
     if kind == "answers":
-        return _people_sheet(recipe, survey, kept)
+        return _people_sheet(recipe, survey, kept, encode)
     if kind is None or corpus is None:
         raise BenchmarkError(
             f"{recipe.data.benchmark} has nothing that an evaluation compares with: no survey answers, shares of "
@@ -83,12 +89,12 @@ def sheet_of(
         )
     shares = corpus.shares()
     if shares is not None:
-        return _shares_sheet(recipe, survey.name, shares, corpus, kept)
+        return _shares_sheet(recipe, survey.name, shares, corpus, kept, encode)
     choices = choices_of(corpus)
     return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False)
 
 
-def _people_sheet(recipe: Recipe, survey: Survey, kept: MutableMapping[str, Any]) -> Sheet:
+def _people_sheet(recipe: Recipe, survey: Survey, kept: MutableMapping[str, Any], encode: Encode | None) -> Sheet:
     cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
     rows = cells + (unsteered_rows(survey.with_roles(TEST_ROLES)) if steers(recipe) else [])
 
@@ -97,7 +103,9 @@ def _people_sheet(recipe: Recipe, survey: Survey, kept: MutableMapping[str, Any]
     ) -> None:
         predictions = people_rows(rows, predicted, len(cells), survey)
         scores = survey_scores(predictions, survey, protocol)
-        if any(question.role != "seen" for question in survey.questions):
+        training = [question for question in survey.questions if question.role == "seen"]
+        scores |= item_nearness(predictions, survey.questions, training, encode, survey.design)
+        if len(training) < len(survey.questions):
             key = f"anchors, {recipe.data.exemplars} answers shown"  # which are of seen groups and items alone
             if key not in kept:
                 known = _read(known_of_survey(survey), recipe)
@@ -129,7 +137,14 @@ def _write_anchors(folder: Path, anchors: tuple[pd.DataFrame, dict[str, Any]], s
     write_parquet(folder / ANCHORS_FILE, rows)
 
 
-def _shares_sheet(recipe: Recipe, name: str, shares: Shares, corpus: Corpus, kept: MutableMapping[str, Any]) -> Sheet:
+def _shares_sheet(
+    recipe: Recipe,
+    name: str,
+    shares: Shares,
+    corpus: Corpus,
+    kept: MutableMapping[str, Any],
+    encode: Encode | None,
+) -> Sheet:
     """Every question in every letter order, for every group whose shares of it are known.
 
     A model that is not told who asks is asked every question once, and its answer stands for all groups. Anchors stand
@@ -165,10 +180,11 @@ def _shares_sheet(recipe: Recipe, name: str, shares: Shares, corpus: Corpus, kep
         facts = {**protocol, "questions_with_too_many_options": left_out}
         asked = tuple(questions.values())
         scores = all_scores(predictions, name, asked, False, facts)
+        training = corpus.training_shares()
+        scores |= item_nearness(predictions, asked, () if training is None else training.questions, encode)
         if "anchors" not in kept:
-            trained = (corpus.training_shares(), corpus.training_shares("validation"))
-            known = _read(known_of_shares(name, *trained, Shares(asked, table)), recipe)
-            kept["anchors"] = beside(known, predictions, asked)
+            told = known_of_shares(name, training, corpus.training_shares("validation"), Shares(asked, table))
+            kept["anchors"] = beside(_read(told, recipe), predictions, asked)
         _write_anchors(folder, kept["anchors"], scores)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
 

@@ -13,11 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cuma.errors import RunError
 from cuma.metrics.figures import effect_text, estimate_text
+from cuma.metrics.nearness import UNSEEN, nearness_sentence
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
-from cuma.reports.corner_table import NOTES, corner_rows_of, told_anchors
+from cuma.reports.corner_table import FLOOR, NOTE, corner_rows_of, corner_sentences, shown_corners, told_anchors
 from cuma.reports.group_rows import group_rows
 from cuma.reports.method_and_data import design_sentence
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
@@ -136,6 +137,7 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
     evidence, scores = read_evaluation(run, folder), read_json(folder / "scores.json")
     rows = group_rows(population["groups"], evidence)
     sides = shown_sides(evidence)
+    new_items = any(corner in scores.get("corners", {}) for corner in UNSEEN)
     return facts | {
         "evaluated": True,
         "rows": rows,
@@ -148,13 +150,16 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         },
         "headings": [_heading(side, scores["n"][side]) for side in sides],
         "results": [_figures(scores, key, sides) for key in SHOWN_METRICS],
-        "meanings": [_column(key, evidence.of_shares) for key in SHOWN_METRICS],
+        "meanings": [_column(key, evidence.of_shares or new_items) for key in SHOWN_METRICS],
         "of_shares": evidence.of_shares,
-        "drawn": DRAWN[evidence.of_shares][0],
+        "drawn": DRAWN[evidence.of_shares or new_items][0],
+        "new_items": new_items,
         "design_sentence": design_sentence(evidence),
         "anchors": _anchors(run, recipe, scores, sides),
         "corners": corner_rows_of(scores),
-        "corner_note": f"{NOTES[evidence.of_shares]} The tables that follow are of new items.",
+        "corner_sentences": corner_sentences(shown_corners(scores.get("corners", {})), evidence.of_shares),
+        "nearness": nearness_sentence(evidence.held_out_items) if evidence.held_out_items else "",
+        "corner_note": f"{NOTE} {FLOOR}",
     }
 
 
@@ -175,8 +180,8 @@ def _heading(side: str, sizes: dict[str, Any]) -> str:
     return f"{side.capitalize()}: {groups} group{'' if groups == 1 else 's'}, {of}" + (f", {effect}" if effect else "")
 
 
-def _column(metric: str, of_shares: bool = False) -> Column:
-    return next(column for column in COLUMNS if column.key == metric).filled(of_shares=of_shares)
+def _column(metric: str, items_drawn: bool = False) -> Column:
+    return next(column for column in COLUMNS if column.key == metric).filled(items_drawn=items_drawn)
 
 
 def _figures(scores: Mapping[str, Any], metric: str, sides: list[Any], name: str | None = None) -> ResultRow:

@@ -60,13 +60,13 @@ def test_the_checked_in_cells_give_the_table(table: Any) -> None:
 def test_an_anchor_stands_where_it_says_something(table: Any) -> None:
     runs = json.loads((ROOT / "docs" / "results" / "questions.json").read_text(encoding="utf-8"))["runs"]
     keys, ours = {0: runs["anes/split-0/cells"]}, runs["anes/split-0/cuma-2e-3-seed-0"]
-    seen, new = table.CORNERS[:2]
+    seen, new, *_ = table.CORNERS
     anchor = {"cells": {seen: ours["cells"][seen]}}  # which is nobody's: the differences are 0
     page = table.tables("anes", {"cuma": {0: ours}, "anchor": {0: anchor}}, keys, {"cuma": "CuMA", "anchor": "A"}, {})
     errors, against = [line for line in page.splitlines() if line.startswith("| A |")]
     assert errors.split(" | ")[1] == page.split("| CuMA | ")[1].split(" | ")[0]
     assert f" | {table.MISSING} | " in errors
-    assert "0.000 [" in against
+    assert "0.000" in against.split(" | ")[1]
     assert new not in anchor["cells"]
 
 

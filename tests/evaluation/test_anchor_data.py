@@ -12,7 +12,7 @@ from cuma.data.corpus import Shares
 from cuma.data.surveys.survey import Survey
 from cuma.errors import BenchmarkError, ProfileError
 from cuma.evaluation.anchor_choice import best
-from cuma.evaluation.anchor_data import Cells, Known, by_lot, known_of_shares, known_of_survey
+from cuma.evaluation.anchor_data import AnchorCells, Known, by_lot, known_of_shares, known_of_survey
 from helpers.anchored import known, people, question
 
 ITEMS = (
@@ -38,7 +38,7 @@ def survey() -> Survey:
     return Survey("made", ITEMS, groups, table, card={})
 
 
-def pairs(cells: Cells, of: Known) -> set[tuple[str, str]]:
+def pairs(cells: AnchorCells, of: Known) -> set[tuple[str, str]]:
     return {(of.groups[g].id, of.questions[q].id) for g, q in zip(cells.group, cells.question, strict=True)}
 
 

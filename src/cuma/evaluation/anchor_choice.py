@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from cuma.errors import BenchmarkError
-from cuma.evaluation.anchor_data import Cells, Floats, Known
+from cuma.evaluation.anchor_data import AnchorCells, Floats, Known
 from cuma.metrics import emd
 
 Choice = TypeVar("Choice")
@@ -29,7 +29,7 @@ def best(
     return choices[int(np.argmin(errors))]
 
 
-def mean_emd(known: Known, shares: Sequence[Floats], cells: Cells) -> float:
+def mean_emd(known: Known, shares: Sequence[Floats], cells: AnchorCells) -> float:
     """Mean soft EMD between the shares and what the cells' people answered, over cells; NaN without any."""
     errors = [np.zeros(0)]
     for place in np.unique(cells.question):

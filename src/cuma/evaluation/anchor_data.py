@@ -34,7 +34,7 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class AnchorCells:
     """Groups' answers to questions, one cell each; sorted by question and group, whatever the order of rows."""
 
     group: Ints
@@ -57,10 +57,10 @@ class Cells:
         """Of each cell, the shares of the options."""
         return tuple(counts / counts.sum() for counts in self.counts)
 
-    def where(self, kept: NDArray[np.bool_]) -> Cells:
+    def where(self, kept: NDArray[np.bool_]) -> AnchorCells:
         """The cells [N] that are kept."""
         rows = np.flatnonzero(kept)
-        return Cells(self.group[rows], self.question[rows], tuple(self.counts[row] for row in rows))
+        return AnchorCells(self.group[rows], self.question[rows], tuple(self.counts[row] for row in rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Texts:
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
+class AnchorShares:
     """What an anchor says."""
 
     shares: list[Floats]
@@ -95,8 +95,8 @@ class Known:
     """With their roles: only "seen" ones have training cells."""
     groups: tuple[Group, ...]
     """With their roles: only "seen" ones have training cells."""
-    training: Cells
-    choosing: Cells
+    training: AnchorCells
+    choosing: AnchorCells
     """What the data keep to choose by, of any role but "test"."""
     asked: tuple[Ints, Ints]
     """Groups [A] and questions [A] that are asked, as places."""
@@ -137,14 +137,14 @@ class Known:
         """[G]: whether a group has training cells."""
         return np.isin(np.arange(len(self.groups)), self.training.group)
 
-    def table(self, cells: Cells, question: int) -> Floats:
+    def table(self, cells: AnchorCells, question: int) -> Floats:
         """[G, m]: the counts of one question; zeros where a group has none."""
         table = np.zeros((len(self.groups), len(self.questions[question].options)))
         for row in np.flatnonzero(cells.question == question):
             table[cells.group[row]] = cells.counts[row]
         return table
 
-    def trial(self, of_groups: bool = False) -> tuple[Known, Cells]:
+    def trial(self, of_groups: bool = False) -> tuple[Known, AnchorCells]:
         """The same with the cells to choose by in the place of what is asked; and those cells.
 
         They are what the data keep for it, or with `of_groups` those of it that are of trained questions and of groups
@@ -164,16 +164,16 @@ class Known:
             choosing, training = joined(choosing, training.where(over)), training.where(~over)
         return replace(self, training=training, asked=(choosing.group, choosing.question)), choosing
 
-    def names(self, cells: Cells) -> list[str]:
+    def names(self, cells: AnchorCells) -> list[str]:
         """A name for each cell, for lots."""
         pairs = zip(cells.question, cells.group, strict=True)
         return [f"{self.questions[question].id}\0{self.groups[group].id}" for question, group in pairs]
 
 
-def joined(first: Cells, second: Cells) -> Cells:
+def joined(first: AnchorCells, second: AnchorCells) -> AnchorCells:
     """The cells of both."""
     group = np.concatenate([first.group, second.group])
-    return Cells(group, np.concatenate([first.question, second.question]), first.counts + second.counts)
+    return AnchorCells(group, np.concatenate([first.question, second.question]), first.counts + second.counts)
 
 
 def by_lot(names: list[str], share: float, what: str) -> NDArray[np.bool_]:
@@ -211,7 +211,7 @@ def known_of_shares(name: str, training: Shares | None, choosing: Shares | None,
             groups.setdefault(group, Group(group, Profile.parse(profile), role))
     items, who = tuple(questions[k] for k in sorted(questions)), tuple(groups[k] for k in sorted(groups))
     of = {role: _cells(_counts(part.table, counted), who, items) for role, part in parts}
-    nothing = Cells(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), ())
+    nothing = AnchorCells(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), ())
     return Known(
         name, items, who, of.get("seen", nothing), of.get("validation", nothing),
         asked=_places(asked.table, who, items), counted=counted, pooled=False,
@@ -225,12 +225,12 @@ def _counts(table: pd.DataFrame, counted: bool) -> pd.DataFrame:
     return table[["group", "question_id"]].assign(counts=counts)
 
 
-def _cells(table: pd.DataFrame, groups: Iterable[Group], questions: Iterable[Question]) -> Cells:
+def _cells(table: pd.DataFrame, groups: Iterable[Group], questions: Iterable[Question]) -> AnchorCells:
     """The cells that somebody answered. table: columns group, question_id, counts."""
     group, question = _places(table, groups, questions)
     counts = [np.asarray(row, dtype=np.float64) for row in table["counts"]]
     order = [row for row in np.lexsort((group, question)) if counts[row].sum() > 0]
-    return Cells(group[order], question[order], tuple(counts[row] for row in order))
+    return AnchorCells(group[order], question[order], tuple(counts[row] for row in order))
 
 
 def _places(table: pd.DataFrame, groups: Iterable[Group], questions: Iterable[Question]) -> tuple[Ints, Ints]:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from cuma.data.surveys.survey import NO_ANSWER, Survey
 from cuma.errors import BenchmarkError, suggestion
 from cuma.evaluation import question_anchors
-from cuma.evaluation.anchor_data import ASKED_ROLES, Encoder, Floats, Known, Said, known_of_survey
+from cuma.evaluation.anchor_data import ASKED_ROLES, AnchorShares, Encoder, Floats, Known, known_of_survey
 from cuma.evaluation.completion import low_rank
 from cuma.evaluation.item_ridge import ridge_on_items
 from cuma.evaluation.option_scales import NONE, average, position, same_for_all
@@ -40,7 +40,7 @@ class Anchor:
     """As in the report's table."""
     description: str
     """One plain sentence."""
-    predict: Callable[[Known], Said]
+    predict: Callable[[Known], AnchorShares]
     needs: str = ""
     """"encoder", "people" (the number behind each share), "own cells" (asked cells that were trained on, with other
     people), "held-out items", or nothing."""
@@ -48,7 +48,7 @@ class Anchor:
     """Trained questions up to which it stands beside an evaluation: a regression for each question takes its time."""
 
 
-def _uniform(known: Known) -> Said:
+def _uniform(known: Known) -> AnchorShares:
     """Every option is equally likely."""
     sizes = [len(question.options) for question in known.questions]
     return same_for_all(known, lambda _, question: (np.full(sizes[question], 1 / sizes[question]), NONE))
@@ -81,14 +81,14 @@ def anchor_predictions(
     return _for_people(_rows(known, name, _fitted(name, known)), survey)
 
 
-def _fitted(name: str, known: Known) -> Said:
+def _fitted(name: str, known: Known) -> AnchorShares:
     """What an anchor says. Its matrices are small: on a busy machine the threads of a product would wait for each other
     a hundred times longer than they work."""
     with threadpool_limits(1, "blas"):
         return ANCHORS[name].predict(known)
 
 
-def _rows(known: Known, name: str, said: Said) -> pd.DataFrame:
+def _rows(known: Known, name: str, said: AnchorShares) -> pd.DataFrame:
     """A row for each asked cell of which the anchor says something, in the form of anchors.parquet."""
     answered = [row for row, shares in enumerate(said.shares) if np.isfinite(shares).all()]
     return pd.DataFrame(
@@ -144,7 +144,7 @@ def beside(
     """
     silent = {name: absent(known, name) for name in ANCHORS}
     names = [name for name, why in silent.items() if not why]
-    told: dict[str, Said] = {}
+    told: dict[str, AnchorShares] = {}
     with tqdm(total=len(names) + 1, desc="Fitting anchors") as bar:
         for name in names:
             try:
@@ -169,7 +169,7 @@ def _whole_parts(table: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame
     return table[table.groupby(by)["group"].transform("size").to_numpy() == wanted.to_numpy()]
 
 
-def _entry(name: str, said: Said | None, scores: Mapping[str, Any], why: str) -> dict[str, Any]:
+def _entry(name: str, said: AnchorShares | None, scores: Mapping[str, Any], why: str) -> dict[str, Any]:
     about = {"label": ANCHORS[name].label, "description": ANCHORS[name].description}
     if said is None:
         return {**about, "absent": why}

@@ -15,8 +15,8 @@ import numpy as np
 from sklearn.linear_model import RidgeCV
 
 from cuma.evaluation.anchor_choice import best
-from cuma.evaluation.anchor_data import Floats, Ints, Known, Said, one_hot_fields
-from cuma.evaluation.option_scales import said_of, squared
+from cuma.evaluation.anchor_data import AnchorShares, Floats, Ints, Known, one_hot_fields
+from cuma.evaluation.option_scales import shares_of, squared
 
 RANKS = (1, 2, 3, 5, 8)
 PENALTIES = tuple(float(value) for value in np.logspace(-2, 1.5, 8))
@@ -39,11 +39,11 @@ class _Table:
     """[C]"""
 
 
-def low_rank(known: Known) -> Said:
+def low_rank(known: Known) -> AnchorShares:
     """Rank and penalty are chosen on the cells to choose by."""
     choices = list(product(RANKS, PENALTIES))
-    choice = best(known, choices, lambda trial, one: said_of(trial, _fit(trial, *one), "").shares)
-    return said_of(known, _fit(known, *choice), "")
+    choice = best(known, choices, lambda trial, one: shares_of(trial, _fit(trial, *one), "").shares)
+    return shares_of(known, _fit(known, *choice), "")
 
 
 def _fit(known: Known, rank: int, penalty: float) -> list[Floats | None]:

@@ -11,8 +11,8 @@ import numpy as np
 from scipy import linalg
 
 from cuma.evaluation.anchor_choice import best
-from cuma.evaluation.anchor_data import Floats, Ints, Known, Said, by_lot, one_hot_fields
-from cuma.evaluation.option_scales import Scale, said_of, scales
+from cuma.evaluation.anchor_data import AnchorShares, Floats, Ints, Known, by_lot, one_hot_fields
+from cuma.evaluation.option_scales import OptionScale, scales, shares_of
 from cuma.evaluation.text_process import TEXT, TO_FIT, texts_of
 
 PENALTIES = tuple(float(value) for value in np.logspace(-2, 3, 11))
@@ -20,11 +20,11 @@ TO_CHOOSE = 1000
 """Cells of one kind of options at most that a penalty is tried on."""
 
 
-def ridge_on_items(known: Known) -> Said:
+def ridge_on_items(known: Known) -> AnchorShares:
     """One penalty, chosen on the cells to choose by, of all corners that they have."""
-    penalty = best(known, PENALTIES, lambda trial, one: said_of(trial, _fit(trial, one, TO_CHOOSE)[0], TEXT).shares)
+    penalty = best(known, PENALTIES, lambda trial, one: shares_of(trial, _fit(trial, one, TO_CHOOSE)[0], TEXT).shares)
     shares, left_out = _fit(known, penalty, TO_FIT)
-    return said_of(known, shares, TEXT, left_out)
+    return shares_of(known, shares, TEXT, left_out)
 
 
 def _fit(known: Known, penalty: float, most: int) -> tuple[list[Floats | None], int]:
@@ -42,7 +42,9 @@ def _fit(known: Known, penalty: float, most: int) -> tuple[list[Floats | None], 
     return shares, left_out
 
 
-def _answers(scale: Scale, asked: Ints, groups: Floats, items: Floats, penalty: float) -> list[tuple[int, Floats]]:
+def _answers(
+    scale: OptionScale, asked: Ints, groups: Floats, items: Floats, penalty: float
+) -> list[tuple[int, Floats]]:
     """Asked places and what is said of them. groups: [G, G] products of φ; items: [Q, D] embeddings."""
     known, cells = scale.known, scale.cells
     if not len(asked):

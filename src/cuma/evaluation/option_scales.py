@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuma.data.surveys.survey import Question
-from cuma.evaluation.anchor_data import Cells, Floats, Ints, Known, Said
+from cuma.evaluation.anchor_data import AnchorCells, AnchorShares, Floats, Ints, Known
 
 OWN, SAME, LIKE, NONE = (
     "the item's own answers", "items with the same options", "ordinal items", "no training item with such options",
@@ -72,7 +72,7 @@ def position(known: Known, question: int) -> tuple[Floats, str]:
     )
 
 
-def said_of(known: Known, shares: list[Floats | None], new: str, left_out: int = 0) -> Said:
+def shares_of(known: Known, shares: list[Floats | None], new: str, left_out: int = 0) -> AnchorShares:
     """What is said of the asked cells; where that is None, the average. new: from what new items are answered."""
     without = {int(k) for k, answer in zip(known.asked[1], shares, strict=True) if answer is None}
     averages = {k: average(known, k) for k in without}
@@ -80,22 +80,22 @@ def said_of(known: Known, shares: list[Floats | None], new: str, left_out: int =
     answers = [
         averages[int(k)][0] if answer is None else answer for k, answer in zip(known.asked[1], shares, strict=True)
     ]
-    return Said(answers, dict(sorted(Counter(items.values()).items())), left_out)
+    return AnchorShares(answers, dict(sorted(Counter(items.values()).items())), left_out)
 
 
-def same_for_all(known: Known, rule: Callable[[Known, int], tuple[Floats, str]]) -> Said:
+def same_for_all(known: Known, rule: Callable[[Known, int], tuple[Floats, str]]) -> AnchorShares:
     """What a rule says of each question, to every group."""
     told = {int(question): rule(known, int(question)) for question in np.unique(known.asked[1])}
     sources = Counter(source for _, source in told.values())
-    return Said([told[int(question)][0] for question in known.asked[1]], dict(sorted(sources.items())))
+    return AnchorShares([told[int(question)][0] for question in known.asked[1]], dict(sorted(sources.items())))
 
 
 @dataclass(frozen=True, eq=False)
-class Scale:
+class OptionScale:
     """The questions of one kind that training knows."""
 
     known: Known
-    cells: Cells
+    cells: AnchorCells
     """Their training cells."""
     orders: dict[tuple[str, ...], tuple[str, ...]]
     """Sorted words of the options → the order in which the kind has them."""
@@ -113,9 +113,9 @@ class Scale:
         mean = middles[size] if size in middles else self._middle(roots, of, sizes > 0)
         return roots - np.stack([middles[number] for number in sizes.tolist()]), mean
 
-    def only(self, kept: NDArray[np.bool_]) -> Scale:
+    def only(self, kept: NDArray[np.bool_]) -> OptionScale:
         """The same of some of the cells [N]."""
-        return Scale(self.known, self.cells.where(kept), self.orders)
+        return OptionScale(self.known, self.cells.where(kept), self.orders)
 
     def predictions(self, asked: Ints, predict: Callable[[Ints, Floats], Floats]) -> list[tuple[int, Floats]]:
         """Asked places [A], each with the shares of its options, from what `predict` says, given rows of `asked` and
@@ -149,7 +149,7 @@ def squared(roots: Floats) -> Floats:
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
-def scales(known: Known, cells: Cells) -> list[tuple[Scale, Ints]]:
+def scales(known: Known, cells: AnchorCells) -> list[tuple[OptionScale, Ints]]:
     """Each kind that has cells to fit on, with the asked places [A] that it answers."""
     kinds = [_kind(question) for question in known.questions]
     by_kind: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -159,7 +159,7 @@ def scales(known: Known, cells: Cells) -> list[tuple[Scale, Ints]]:
     for kind, places in sorted(by_kind.items()):
         asked = np.array([kinds[question] == kind for question in known.asked[1]], dtype=bool)
         own = cells.where(np.isin(cells.question, places))
-        found.append((Scale(known, own, _orders([known.questions[k] for k in places])), np.flatnonzero(asked)))
+        found.append((OptionScale(known, own, _orders([known.questions[k] for k in places])), np.flatnonzero(asked)))
     return found
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, optimize
 
-from cuma.evaluation.anchor_data import Cells, Floats, Ints, Known
+from cuma.evaluation.anchor_data import AnchorCells, Floats, Ints, Known
 from cuma.evaluation.option_scales import words
 
 Places = tuple[Ints, Ints]
@@ -46,7 +46,7 @@ class Kernel:
     """Whether a cell's noise follows from its number of people; otherwise the term "cell" is all there is."""
 
     @classmethod
-    def of(cls, known: Known, unlike: Floats, texts: tuple[Floats, Floats], cells: Cells) -> Kernel:
+    def of(cls, known: Known, unlike: Floats, texts: tuple[Floats, Floats], cells: AnchorCells) -> Kernel:
         """The kernel of a benchmark whose items are centred over those of `cells`."""
         profiles, items = texts
         group, question = np.unique(cells.group), np.unique(cells.question)
@@ -64,7 +64,7 @@ class Kernel:
             known.counted,
         )
 
-    def learn(self, cells: Cells, targets: Floats) -> Floats:
+    def learn(self, cells: AnchorCells, targets: Floats) -> Floats:
         """The likeliest theta. targets: [N, m]."""
         rates = 2 * len(self.unlike)
         median, sd, reach = (
@@ -96,12 +96,12 @@ class Kernel:
             blocks.append(sum(variance * term for variance, term in zip(variances, parts, strict=True)))
         return np.concatenate(blocks)
 
-    def of_cells(self, theta: Floats, cells: Cells) -> Floats:
+    def of_cells(self, theta: Floats, cells: AnchorCells) -> Floats:
         """[N, N]: the covariance of what was observed."""
         places = (cells.group, cells.question)
         return self.between(theta, places, places) + np.diag(self.noise(cells))
 
-    def noise(self, cells: Cells) -> Floats:
+    def noise(self, cells: AnchorCells) -> Floats:
         """[N]"""
         return (0.25 / cells.n if self.counted else np.zeros(len(cells))) + _JITTER
 
@@ -124,7 +124,7 @@ class Kernel:
 class _Likelihood:
     """theta → minus the log marginal likelihood of all options, but for a constant, and its slope."""
 
-    def __init__(self, kernel: Kernel, cells: Cells, targets: Floats) -> None:
+    def __init__(self, kernel: Kernel, cells: AnchorCells, targets: Floats) -> None:
         self.kernel, self.targets, self.noise = kernel, targets, kernel.noise(cells)
         self.places = (cells.group, cells.question)
         ones = np.ones(kernel.unlike.shape[1:])

@@ -17,7 +17,7 @@ from sklearn.preprocessing import PolynomialFeatures
 
 from cuma.errors import ProfileError
 from cuma.evaluation.anchor_choice import best
-from cuma.evaluation.anchor_data import Floats, Known, Said, one_hot_fields
+from cuma.evaluation.anchor_data import AnchorShares, Floats, Known, one_hot_fields
 from cuma.evaluation.mrp import mrp_shares
 from cuma.evaluation.option_scales import OWN, average
 
@@ -27,46 +27,46 @@ PSEUDO_ANSWERS = 1e-6
 """Answers of the population's average added to each group's counts: only felt where nobody of a group answered."""
 
 
-def own_counts(known: Known) -> Said:
+def own_counts(known: Known) -> AnchorShares:
     """Each seen group's own training answers; NaN for groups that were not seen."""
 
     def fit(table: Floats, mean: Floats) -> Floats:
         filled = table + PSEUDO_ANSWERS * mean
         return np.where(known.seen_groups[:, None], filled / filled.sum(axis=1, keepdims=True), np.nan)
 
-    return _said(known, _by_question(known, lambda k, table: fit(table, average(known, k)[0])))
+    return _own_shares(known, _by_question(known, lambda k, table: fit(table, average(known, k)[0])))
 
 
-def logistic(known: Known) -> Said:
+def logistic(known: Known) -> AnchorShares:
     """Additive (multinomial) logistic regression per question on one-hot profile fields; a field or value that no seen
     group has is zeros, so that a profile of unseen values only gets the intercept."""
     return _tuned(known, one_hot_fields(known.groups), _fit_logistic)
 
 
-def logistic_on_pairs(known: Known) -> Said:
+def logistic_on_pairs(known: Known) -> AnchorShares:
     """The same on the fields and on every pair of them, so that effects need not add up."""
     products = PolynomialFeatures(2, interaction_only=True, include_bias=False)
     return _tuned(known, products.fit_transform(one_hot_fields(known.groups)), _fit_logistic)
 
 
-def ridge(known: Known) -> Said:
+def ridge(known: Known) -> AnchorShares:
     """Ridge regression per question from the profile embedding to the answer distribution, clipped and renormalised."""
     if known.profile_embeds is None:
         raise ProfileError("Anchor 'ridge' needs profile embeddings [groups, D]; got none. Encode the profiles first.")
     return _tuned(known, known.profile_embeds, _fit_ridge)
 
 
-def process(known: Known) -> Said:
+def process(known: Known) -> AnchorShares:
     """Gaussian process per option on one-hot profile fields: additive effects plus a smooth rest, of sizes that fit the
     training answers best (marginal likelihood); clipped and renormalised."""
     fields = one_hot_fields(known.groups)
-    return _said(known, _by_question(known, lambda _, table: _fit_process(fields, table)))
+    return _own_shares(known, _by_question(known, lambda _, table: _fit_process(fields, table)))
 
 
-def mrp(known: Known) -> Said:
+def mrp(known: Known) -> AnchorShares:
     """Multilevel regression and post-stratification per question, on the profile's values and their pairs."""
     profiles = [group.profile.fields for group in known.groups]
-    return _said(known, _by_question(known, lambda _, table: mrp_shares(profiles, table)))
+    return _own_shares(known, _by_question(known, lambda _, table: mrp_shares(profiles, table)))
 
 
 def _by_question(known: Known, fit: Callable[[int, Floats], Floats]) -> list[Floats]:
@@ -77,18 +77,18 @@ def _by_question(known: Known, fit: Callable[[int, Floats], Floats]) -> list[Flo
     return [(of.get(int(k), nothing[int(k)]))[group] for group, k in zip(*known.asked, strict=True)]
 
 
-def _said(known: Known, shares: list[Floats]) -> Said:
+def _own_shares(known: Known, shares: list[Floats]) -> AnchorShares:
     answered = sum(1 for k in np.unique(known.asked[1]) if k in known.trained)
-    return Said(shares, {OWN: answered} if answered else {})
+    return AnchorShares(shares, {OWN: answered} if answered else {})
 
 
-def _tuned(known: Known, inputs: Floats, fit: Callable[[Floats, Floats, float], Floats]) -> Said:
+def _tuned(known: Known, inputs: Floats, fit: Callable[[Floats, Floats, float], Floats]) -> AnchorShares:
     """The fit whose one penalty, shared by all questions, has the least soft EMD on the groups to choose by."""
 
     def fitted(one: Known, penalty: float) -> list[Floats]:
         return _by_question(one, lambda _, table: fit(inputs, table, penalty))
 
-    return _said(known, fitted(known, best(known, PENALTIES, fitted, of_groups=True)))
+    return _own_shares(known, fitted(known, best(known, PENALTIES, fitted, of_groups=True)))
 
 
 def _fit_logistic(fields: Floats, table: Floats, penalty: float) -> Floats:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from cuma.errors import ProfileError
-from cuma.evaluation.anchor_data import Cells, Floats, Ints, Known, Said, by_lot
-from cuma.evaluation.option_scales import Scale, said_of, scales
+from cuma.evaluation.anchor_data import AnchorCells, AnchorShares, Floats, Ints, Known, by_lot
+from cuma.evaluation.option_scales import OptionScale, scales, shares_of
 from cuma.evaluation.process_kernel import Kernel
 
 TO_LEARN = 800
@@ -24,7 +24,7 @@ TEXT = "wordings like the item's"
 """What a new item is predicted from."""
 
 
-def process_on_fields(known: Known) -> Said:
+def process_on_fields(known: Known) -> AnchorShares:
     """Groups are unlike by the fields of their profiles in which they differ."""
     names = sorted({field for group in known.groups for field in group.profile.fields})
     values = [np.array([group.profile.fields.get(name, "") for group in known.groups]) for name in names]
@@ -32,7 +32,7 @@ def process_on_fields(known: Known) -> Said:
     return _process(known, np.array(unlike).reshape(len(names), len(known.groups), len(known.groups)))
 
 
-def process_on_texts(known: Known) -> Said:
+def process_on_texts(known: Known) -> AnchorShares:
     """Groups are unlike by the squared distance of their sentences' embeddings, which is 1 on average."""
     vectors = texts_of(known)[0]
     squares = np.maximum((vectors**2).sum(axis=1)[:, None] + (vectors**2).sum(axis=1) - 2 * vectors @ vectors.T, 0.0)
@@ -46,7 +46,7 @@ def texts_of(known: Known) -> tuple[Floats, Floats]:
     return known.texts.profiles, known.texts.items
 
 
-def _process(known: Known, unlike: Floats) -> Said:
+def _process(known: Known, unlike: Floats) -> AnchorShares:
     texts = texts_of(known)
     shares: list[Floats | None] = [None] * len(known.asked[0])
     left_out = 0
@@ -55,10 +55,10 @@ def _process(known: Known, unlike: Floats) -> Said:
         left_out += int((~kept).sum())
         for row, answer in _answers(scale.only(kept), asked, unlike, texts):
             shares[row] = answer
-    return said_of(known, shares, TEXT, left_out)
+    return shares_of(known, shares, TEXT, left_out)
 
 
-def _answers(scale: Scale, asked: Ints, unlike: Floats, texts: tuple[Floats, Floats]) -> list[tuple[int, Floats]]:
+def _answers(scale: OptionScale, asked: Ints, unlike: Floats, texts: tuple[Floats, Floats]) -> list[tuple[int, Floats]]:
     """Asked places and what is said of them."""
     known, cells = scale.known, scale.cells
     if not len(asked):
@@ -76,7 +76,7 @@ def _answers(scale: Scale, asked: Ints, unlike: Floats, texts: tuple[Floats, Flo
     return scale.predictions(asked, predict)
 
 
-def _to_learn(known: Known, cells: Cells) -> NDArray[np.bool_]:
+def _to_learn(known: Known, cells: AnchorCells) -> NDArray[np.bool_]:
     """[N]: `TO_LEARN` cells by lot, of as many items as there are, but ten of each item that has them."""
     items = np.unique(cells.question)
     of_each = max(10, TO_LEARN // len(items))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from cuma.data.surveys.survey import Group, Question
-from cuma.evaluation.anchor_data import Cells, Known
+from cuma.evaluation.anchor_data import AnchorCells, Known
 from cuma.people.profiles import Profile
 
 Shares = Callable[[int, int], list[float]]
@@ -40,12 +40,12 @@ def people(count: int, seen: int, fields: bool = True) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def cells_of(pairs: Iterable[tuple[int, int]], shares: Shares, n: Callable[[int, int], float]) -> Cells:
+def cells_of(pairs: Iterable[tuple[int, int]], shares: Shares, n: Callable[[int, int], float]) -> AnchorCells:
     """Cells of (group, question), in the order of `Cells`."""
     order = sorted(pairs, key=lambda pair: pair[::-1])
     counts = tuple(np.array(shares(*pair)) * n(*pair) for pair in order)
     places = np.array(order, dtype=np.int64).reshape(-1, 2)
-    return Cells(places[:, 0], places[:, 1], counts)
+    return AnchorCells(places[:, 0], places[:, 1], counts)
 
 
 def known(

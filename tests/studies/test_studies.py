@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cuma.recipes.load import load_recipe, packaged_recipes
 from helpers import ROOT
 
 STUDIES = ROOT / "studies"
@@ -79,6 +81,19 @@ def test_a_table_names_every_method_with_its_interval(grid: Any, ledger: Any) ->
     assert len(shown) == 2 + len(grid.LABELS)
     documented = (STUDIES.parent / "docs" / "method.md").read_text(encoding="utf-8")
     assert [row for row in shown if row not in documented] == []
+
+
+def test_the_paper_s_page_names_what_is_there_and_costs_what_is_computed(ledger: Any) -> None:
+    study = importlib.import_module("paper_cost")
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    assert study.table() in page
+    shape = study.SHAPES["qwen3-8b"]
+    shares = [
+        study.trained(load_recipe(f"paper/qwen3-8b/wvb/cuma-{r}"), shape) / shape.parameters for r in ("r8", "r64")
+    ]
+    assert [round(100 * share, 2) for share in shares] == [1.53, 4.15]  # as published
+    for name in re.findall(r"`((?:paper|ablations|released)/[^`]+)`", page):
+        assert any(known.startswith(name.rstrip("*")) for known in packaged_recipes()), name
 
 
 def test_sides_and_experts_share_what_they_must(ledger: Any) -> None:

@@ -12,7 +12,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from cuma.answering.materials import Materials
 from cuma.data.surveys.survey import Question
-from cuma.errors import BackboneError
+from cuma.errors import MissingModelError
 from cuma.evaluation.item_nearness import item_nearness, text_encoder
 from cuma.metrics.corners import ITEM_SEEN
 from helpers.served import encoder
@@ -62,7 +62,7 @@ def test_near_and_far_items_have_their_error() -> None:
 
 def test_without_an_encoder_words_alone_are_compared() -> None:
     def absent(texts: list[str]) -> None:
-        raise BackboneError("The encoder is not on this machine.")
+        raise MissingModelError("The encoder is not on this machine.")
 
     found = item_nearness(predictions(), QUESTIONS, TRAINING, text_encoder(materials(absent)))
     assert set(found["held_out_items"][0]) == {"id", "words"}

@@ -36,6 +36,7 @@ class People(Kept):
         """
         super().__init__()
         self._adapter, self._mixtures = adapter, list(mixtures)
+        self.profile_dim = adapter.config.profile_dim
         maps = [mixture.person_map for mixture in mixtures if mixture.person_map is not None]
         self.keep("weight", torch.cat([weight for weight, _ in maps]), device)
         self.keep("bias", torch.cat([bias for _, bias in maps]), device)

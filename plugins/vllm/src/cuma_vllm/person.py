@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import secrets
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from cuma_vllm.errors import PersonError
 
+_SECRET = secrets.token_bytes(32)
 KEY = "cuma_profile"
 """Its name in `SamplingParams.extra_args`, which is `vllm_xargs` over HTTP."""
 
@@ -39,8 +41,8 @@ def nobody(profile_dim: int) -> dict[str, str]:
     return person(torch.zeros(profile_dim))
 
 
-def vector_of(extra_args: Mapping[str, Any] | None, profile_dim: int) -> Tensor:
-    """[D] fp32, from a request's extra_args.
+def vector_of(extra_args: Mapping[str, Any] | None, profile_dim: int | None = None) -> Tensor:
+    """[D] fp32, from a request's extra_args. profile_dim: D; None: any.
 
     Raises:
         PersonError: it is missing, of another width, not finite, or cannot be read.
@@ -53,7 +55,7 @@ def vector_of(extra_args: Mapping[str, Any] | None, profile_dim: int) -> Tensor:
             f"Python pass SamplingParams(extra_args=cuma_vllm.person.person(vector)), or nobody({profile_dim})."
         )
     vector = _decoded(value) if isinstance(value, str) else _listed(value)
-    if len(vector) != profile_dim:
+    if profile_dim is not None and len(vector) != profile_dim:
         raise PersonError(
             f"{KEY} holds {len(vector)} numbers; the adapter was trained with {profile_dim}. Use the encoder that it "
             "was trained with."
@@ -70,10 +72,13 @@ def refuse_person(extra_args: Mapping[str, Any] | None) -> None:
 
 
 def salt_of(vector: Tensor, given: str | None) -> str:
-    """The prefix cache's salt: what one person computed is found by that person alone; the request's own salt adds."""
-    digest = hashlib.sha256(_little_endian(vector.tolist()))
+    """The prefix cache's salt: what one person computed is found by that person alone; the request's own salt adds.
+
+    Keyed with a secret of this process, so that nobody who sees a salt can try out whose it is.
+    """
+    digest = hashlib.blake2b(_little_endian(vector.tolist()), key=_SECRET, digest_size=32)
     digest.update(b"\0" if given is None else b"\1" + given.encode("utf-8", "surrogatepass"))
-    return f"cuma-{digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 def _little_endian(values: Sequence[float]) -> bytes:

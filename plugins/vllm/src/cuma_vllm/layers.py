@@ -92,7 +92,7 @@ def _sizes(layer: Any) -> list[int]:
 def _attach(name: str, layer: Any, mixtures: list[Mixture], people: People | None) -> None:
     layer.add_module(CHILD, nn.ModuleList(mixtures))
     layer.add_module(TABLE, people)
-    layer.__class__ = _with_mixtures(type(layer))
+    layer.__class__ = _with_mixtures(layer.__class__)
     if get_input_quant_key(layer) is not None:
         raise EngineOptionError(f"{name} gets inputs that were quantised before; take a base without such a scheme.")
 

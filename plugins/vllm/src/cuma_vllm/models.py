@@ -35,7 +35,7 @@ class WithMixture:
             raise EngineOptionError(f"{options[ADAPTER]} changed while the server started. Start it again.")
         if hasattr(self, TABLE):
             raise EngineOptionError("weights cannot be loaded anew under a mixture. Start the server again.")
-        people = put_on(self, adapter, schedule.max_num_seqs, schedule.max_num_batched_tokens)  # type: ignore[arg-type]
+        people = put_on(self, adapter, schedule.max_num_seqs, schedule.max_num_batched_tokens)
         self.add_module(TABLE, people)  # type: ignore[attr-defined]
         if people is not None:
             from cuma_vllm import runner_v1

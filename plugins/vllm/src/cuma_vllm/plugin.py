@@ -31,5 +31,5 @@ def register() -> None:
         name = with_mixture(architecture)
         if name not in ModelRegistry.get_supported_archs():
             ModelRegistry.register_model(name, f"cuma_vllm.models:{name}")
-        MODELS_CONFIG_MAP[name] = MixtureOptions  # type: ignore[assignment]
+        MODELS_CONFIG_MAP[name] = MixtureOptions
     seams.install()

@@ -27,8 +27,8 @@ from helpers.tiny import people
 
 DIM = 16
 NEW = 12
-PROMPT = 70
-"""Tokens: two blocks of vLLM's prefix cache on CPUs, and some more."""
+PROMPT = 90
+"""Tokens: two blocks of vLLM's prefix cache on CPUs, a third that is nearly full, and a fourth for the reply."""
 SEPARATE = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 FUSED = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 SIZES: dict[str, Any] = {
@@ -36,7 +36,7 @@ SIZES: dict[str, Any] = {
     "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 256, "initializer_range": 0.2,
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-GEMMA = {"query_pre_attn_scalar": 32, "sliding_window": 64, "tie_word_embeddings": False}
+GEMMA = {"query_pre_attn_scalar": 32, "sliding_window": 64}
 BASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
     "mistral": ("Mistral", {"sliding_window": None}),
@@ -44,9 +44,9 @@ BASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {}),
     "gemma": ("Gemma", {}),
     "gemma2": ("Gemma2", GEMMA),
-    "gemma3": ("Gemma3", GEMMA),
+    "gemma3": ("Gemma3", GEMMA | {"tie_word_embeddings": False}),
     "phi3": ("Phi3", {}),
-    "granite": ("Granite", {}),
+    "granite": ("Granite", {"attention_multiplier": 32**-0.5}),
     "olmo": ("Olmo", {}),
     "olmo2": ("Olmo2", {}),
 }

@@ -58,16 +58,21 @@ def put_on(model: nn.Module, adapter: Adapter, slots: int, tokens: int) -> Peopl
 
 def _placed(model: nn.Module, adapter: Adapter) -> dict[str, list[Part]]:
     """vLLM's layer → the experts on it, each with its first column."""
-    fused = {part: (whole, place) for whole, parts in _mapping(model).items() for place, part in enumerate(parts)}
+    fused = {
+        part: (whole, place, len(parts) > 1)
+        for whole, parts in _mapping(model).items()
+        for place, part in enumerate(parts)
+    }
     modules, placed = dict(model.named_modules()), defaultdict(list)
     for name, experts in adapter.layers.items():
         parent, _, last = name.rpartition(".")
-        whole, place = fused.get(last, (last, 0))
+        whole, place, several = fused.get(last, (last, 0, False))
         target = f"{parent}.{whole}" if f"{parent}.{whole}" in modules else name
         layer = modules.get(target)
         if not isinstance(layer, LinearBase):
             raise AdapterFileError(f"The adapter has experts for {name}, and vLLM's model has no such linear layer.")
-        sizes = _sizes(layer) if target != name or whole == last else [layer.output_size]
+        sizes = list(layer.output_sizes) if several and target != name else [layer.output_size]
+        place = place if several and target != name else 0
         start, width = sum(sizes[:place]), sizes[place]
         found = (experts.lora_A.shape[-1], experts.lora_B.shape[1])
         if found != (layer.input_size, width):
@@ -82,11 +87,6 @@ def _placed(model: nn.Module, adapter: Adapter) -> dict[str, list[Part]]:
 def _mapping(model: nn.Module) -> Mapping[str, list[str]]:
     mapping = getattr(model, "packed_modules_mapping", None)
     return mapping if isinstance(mapping, Mapping) else {}
-
-
-def _sizes(layer: Any) -> list[int]:
-    """Widths of the parts of a layer's output."""
-    return list(getattr(layer, "output_sizes", None) or [layer.output_size])
 
 
 def _attach(name: str, layer: Any, mixtures: list[Mixture], people: People | None) -> None:
@@ -104,9 +104,10 @@ def _with_mixtures(kind: Any) -> type[nn.Module]:
     def forward(self: Any, hidden: Tensor) -> Any:
         result = kind.forward(self, hidden)
         output = result if isinstance(result, Tensor) else result[0]
+        rows, read = output.view(-1, output.shape[-1]), hidden.reshape(-1, hidden.shape[-1])  # OLMo's are [1, T, …]
         people = self.cuma_people
         for mixture in self.cuma_mixtures:
-            mixture(output, hidden, None if people is None else people.of(mixture, hidden.shape[0]))
+            mixture(rows, read, None if people is None else people.of(mixture, read.shape[0]))
         return result
 
     # vLLM asks this of layers whose input must come unquantised; so it does for its own LoRA.

@@ -17,8 +17,14 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--reference", type=Path, required=True, help="the folder with the cases")
+    parser.addoption("--cuma-python", default="python3", help="the Python of the environment with cuma")
 
 
 @pytest.fixture(scope="session")
 def reference(request: pytest.FixtureRequest) -> Path:
     return request.config.getoption("--reference")
+
+
+@pytest.fixture(scope="session")
+def cuma_python(request: pytest.FixtureRequest) -> str:
+    return request.config.getoption("--cuma-python")

@@ -77,10 +77,11 @@ class Companion:
             return self._questions[question["op"]](question)
         except ValidationError as error:
             entries = error.errors(include_input=False)
-            if question["op"] in ("opinions", "shares"):
-                return {"refused": problems(entries, tuple(OpinionsRequest.model_fields))}
+            inside = "body" if question["op"] in ("opinions", "shares") else "profile"
             # Without pydantic's names of the alternatives, which say nothing to a client.
-            return {"refused": problems([{**entry, "loc": ("profile",)} for entry in entries])}
+            places = [[part for part in entry["loc"] if "[" not in str(part)] for entry in entries]
+            told = [{**entry, "loc": (inside, *place)} for entry, place in zip(entries, places, strict=True)]
+            return {"refused": problems(told, tuple(OpinionsRequest.model_fields) if inside == "body" else ())}
         except CumaError as error:
             return {"refused": str(error)}
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from vllm import SamplingParams
+from vllm.inputs.engine import tokens_input
 
 from cuma_vllm.companion import Companion
 from cuma_vllm.errors import CompanionError
@@ -69,7 +70,7 @@ async def _letters(engine: Any, prompt: list[int], vector: str | None, letters: 
         max_tokens=1, temperature=1.0, detokenize=False, logprob_token_ids=letters,
         extra_args=None if vector is None else {KEY: vector},
     )  # fmt: skip
-    stream = engine.generate({"prompt_token_ids": prompt}, params, f"opinions-{uuid4().hex}")
+    stream = engine.generate(tokens_input(prompt), params, f"opinions-{uuid4().hex}")
     *_, last = [output async for output in stream]
     found = last.outputs[0].logprobs[0]
     return [float(found[letter].logprob) for letter in letters]

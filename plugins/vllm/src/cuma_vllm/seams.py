@@ -43,20 +43,28 @@ def _wrap(owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
 
 
 def _checked(original: Any) -> Any:
+    from vllm.exceptions import VLLMValidationError
+
     @wraps(original)
     def process_inputs(self: Any, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
         options = self.vllm_config.additional_config
         if isinstance(options, dict) and ADAPTER in options:
-            extra = getattr(params, "extra_args", None)
-            if options[PROFILE_DIM]:
-                vector_of(extra, options[PROFILE_DIM])
-            else:
-                refuse_person(extra)
-            if kwargs.get("resumable"):
-                raise PersonError("a mixture takes whole requests: a session that goes on could change who asks.")
+            try:
+                _check(options[PROFILE_DIM], getattr(params, "extra_args", None), bool(kwargs.get("resumable")))
+            except PersonError as error:
+                raise VLLMValidationError(str(error)) from None  # the kind that vLLM answers with 400
         return original(self, request_id, prompt, params, *args, **kwargs)
 
     return process_inputs
+
+
+def _check(profile_dim: int, extra_args: Any, resumable: bool) -> None:
+    if resumable:
+        raise PersonError("A mixture takes whole requests: a session that goes on could change who asks.")
+    if profile_dim:
+        vector_of(extra_args, profile_dim)
+    else:
+        refuse_person(extra_args)
 
 
 def _salted(original: Any) -> Any:

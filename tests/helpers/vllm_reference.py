@@ -98,14 +98,14 @@ def with_mixture(model: Any, options: dict[str, Any]) -> Any:
     return adapted.eval()
 
 
-def asked(model: Any, prompts: Tensor, who: Tensor) -> dict[str, Tensor]:
-    """What the model says to each, one by one. prompts: [N, T]; who: [N, D]."""
+def asked(model: Any, prompts: Tensor, who: Tensor, new: int = NEW) -> dict[str, Tensor]:
+    """What the model says to each, one by one. prompts: [N, T]; who: [N, D], without columns where nothing reads it."""
     tokens, logprobs, ahead = [], [], []
-    needs = model.peft_config["default"].needs_profile
+    needs = who.shape[1] > 0
     for prompt, person in zip(prompts, who, strict=True):
         extra = {"profile_embeds": person[None]} if needs else {}
         done = model.generate(
-            input_ids=prompt[None], attention_mask=torch.ones_like(prompt[None]), do_sample=False, max_new_tokens=NEW,
+            input_ids=prompt[None], attention_mask=torch.ones_like(prompt[None]), do_sample=False, max_new_tokens=new,
             eos_token_id=None, output_logits=True, return_dict_in_generate=True, **extra,
         )  # fmt: skip
         scores = torch.cat(done.logits).float()
@@ -125,12 +125,12 @@ def write(name: str, folder: Path) -> None:
     generator = torch.Generator().manual_seed(2)
     shared = torch.randint(3, 250, (PROMPT - 6,), generator=generator)
     prompts = torch.stack([torch.cat([shared, torch.randint(3, 250, (6,), generator=generator)]) for _ in range(2)])
-    who = torch.cat([people(7, dim=DIM), torch.zeros(1, DIM)])
-    rows = prompts.repeat(len(who), 1)  # everybody is asked both
-    found = asked(adapted, rows, who.repeat_interleave(2, dim=0))
-    needs = adapted.peft_config["default"].needs_profile
-    people_of_rows = who.repeat_interleave(2, dim=0) if needs else torch.zeros(len(rows), 0)
-    save_file({"prompts": rows, "who": people_of_rows, **found}, folder / "expected.safetensors")
+    who = torch.cat([people(7, dim=DIM), torch.zeros(1, DIM)]).repeat_interleave(2, dim=0)  # everybody is asked both
+    rows = prompts.repeat(len(who) // 2, 1)
+    if not adapted.peft_config["default"].needs_profile:
+        who = torch.zeros(len(rows), 0)
+    found = asked(adapted, rows, who)
+    save_file({"prompts": rows, "who": who, **found}, folder / "expected.safetensors")
     different = len({tuple(row.tolist()) for row in found["tokens"]})
     print(json.dumps({"case": name, "rows": len(rows), "different replies": different}), flush=True)
 

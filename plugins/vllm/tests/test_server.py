@@ -41,7 +41,7 @@ def differs(reply: dict[str, Any], known: dict[str, Any]) -> str:
         return "tokens"
     found = [token["logprob"] for token in choice["logprobs"]["content"]][:until]
     worst = max((abs(a - b) for a, b in zip(found, known["logprobs"], strict=False)), default=0.0)
-    return "" if worst < 1e-4 else f"log-probabilities, by {worst}"
+    return "" if worst < 1e-3 else f"log-probabilities, by {worst}"  # other people's differ by whole units
 
 
 def test_a_thousand_requests_none_lost_none_anothers(server: Server, expected: dict[str, Any]) -> None:

@@ -68,6 +68,7 @@ def rewritten(companion: Companion, body: bytes) -> bytes:
         return body
     if not isinstance(fields, dict):
         return body
+    encoded(fields)
     refuse_fields(fields)
     profile = fields.pop("profile", None)
     fields.pop("routing", None)
@@ -75,7 +76,7 @@ def rewritten(companion: Companion, body: bytes) -> bytes:
     if isinstance(xargs, dict) and KEY in xargs:
         if profile is not None:
             raise PersonError(f"profile and {XARGS}.{KEY} both say who asks. Send one of them.")
-        return json.dumps(fields).encode()
+        return encoded(fields)
     messages = fields.get("messages")
     if isinstance(messages, list) and all(isinstance(message, dict) for message in messages):
         answer = companion.ask("chat", profile=profile, messages=messages)
@@ -84,7 +85,15 @@ def rewritten(companion: Companion, body: bytes) -> bytes:
         answer = companion.ask("profile", profile=profile)
     if answer["vector"] is not None and isinstance(xargs, dict):
         fields[XARGS] = {**xargs, KEY: answer["vector"]}
-    return json.dumps(fields).encode()
+    return encoded(fields)
+
+
+def encoded(fields: dict[str, Any]) -> bytes:
+    """A body's bytes. Raises PersonError for half a surrogate pair, which JSON allows and vLLM's engine does not."""
+    try:
+        return json.dumps(fields, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise PersonError("The body holds half of a surrogate pair, which is no text.") from None
 
 
 def refuse_fields(fields: dict[str, Any]) -> None:

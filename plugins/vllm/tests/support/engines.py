@@ -18,6 +18,8 @@ from vllm.distributed import cleanup_dist_env_and_memory
 from cuma_vllm.options import engine_options
 from cuma_vllm.person import person
 
+BLOCK = 32
+"""Tokens of a cache block; CPUs take multiples of it."""
 TIE = 1e-3
 """Two likeliest tokens closer than this may change places."""
 
@@ -40,10 +42,11 @@ class Said:
 
 
 @contextmanager
-def engine(case: Path, **options: Any) -> Iterator[LLM]:
-    """vLLM with a case's mixture."""
-    settings = {"dtype": "float32", "enforce_eager": True, "max_model_len": 128, "max_num_seqs": 16, "block_size": 32,
-                "skip_tokenizer_init": True, **engine_options(case / "base", case / "adapter"), **options}  # fmt: skip
+def engine(case: Path, mixture: bool = True, **options: Any) -> Iterator[LLM]:
+    """vLLM with a case's mixture, or its base alone."""
+    model = engine_options(case / "base", case / "adapter") if mixture else {"model": str(case / "base")}
+    settings = {"dtype": "float32", "enforce_eager": True, "max_model_len": 128, "max_num_seqs": 16, "block_size": BLOCK,
+                "skip_tokenizer_init": True, **model, **options}  # fmt: skip
     made = LLM(**settings)
     try:
         yield made

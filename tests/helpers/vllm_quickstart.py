@@ -2,8 +2,8 @@
 
     python -m helpers.vllm_quickstart RUN DIR      # the second half, `support.table`, runs in vLLM's environment
 
-Writes three cases as `helpers.vllm_reference` does: `float32/`, and for eight people `bfloat16/` and, without the mixture,
-`bfloat16-base/`.
+Writes three cases as `helpers.vllm_reference` does: `float32/`, and for four people `bfloat16/` and, without the
+mixture, `bfloat16-base/`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from cuma.models.backbones import load_tokenizer
 from cuma.people.profiles import Profile
 from helpers.vllm_reference import asked
 
-PEOPLE, FEW, NEW = 32, 8, 16
+PEOPLE, FEW, NEW = 32, 4, 12
 
 
 def inputs(answerer: Answerer) -> tuple[Tensor, Tensor]:
     """(prompt [1, T] of several questions, who [32, D]): the benchmark's own people, and nobody in particular."""
     survey = load_benchmark("gss")
-    first, *others = survey.questions[:4]
+    first, *others = survey.questions[:2]
     messages = survey_messages(first, question_orders(first)[0])
     for question in others:
         user = survey_messages(question, question_orders(question)[0])[1]
@@ -42,7 +42,7 @@ def inputs(answerer: Answerer) -> tuple[Tensor, Tensor]:
     return torch.tensor([SurveyTokens(answerer.tokenizer).prompt(messages)]), embeds
 
 
-def write(folder: Path, run: Path, answerer: Answerer, model: Any, prompt: Tensor, who: Tensor) -> None:
+def write(folder: Path, answerer: Answerer, model: Any, prompt: Tensor, who: Tensor) -> None:
     """One case."""
     folder.mkdir(parents=True, exist_ok=True)
     section = answerer.source.backbone
@@ -60,15 +60,15 @@ def main() -> None:
     run, folder = map(Path, sys.argv[1:])
     answerer = Answerers(device="cpu").load(run)
     prompt, who = inputs(answerer)
-    write(folder / "float32", run, answerer, answerer.model, prompt, who)
+    write(folder / "float32", answerer, answerer.model, prompt, who)
     answerer.model.to(torch.bfloat16)
     for module in answerer.model.modules():  # experts and routers stay as they were trained, as cuma loads them
         if type(module).__name__ in ("Experts", "Router", "Standardiser"):
             module.float()
-    write(folder / "bfloat16", run, answerer, answerer.model, prompt, who[:FEW])
+    write(folder / "bfloat16", answerer, answerer.model, prompt, who[:FEW])
     with answerer.model.disable_adapter():
         base = answerer.model.get_base_model()
-        write(folder / "bfloat16-base", run, answerer, base, prompt, torch.zeros(1, 0))
+        write(folder / "bfloat16-base", answerer, base, prompt, torch.zeros(1, 0))
 
 
 if __name__ == "__main__":

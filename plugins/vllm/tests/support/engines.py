@@ -45,8 +45,8 @@ class Said:
 def engine(case: Path, mixture: bool = True, **options: Any) -> Iterator[LLM]:
     """vLLM with a case's mixture, or its base alone."""
     model = engine_options(case / "base", case / "adapter") if mixture else {"model": str(case / "base")}
-    settings = {"dtype": "float32", "enforce_eager": True, "max_model_len": 128, "max_num_seqs": 16, "block_size": BLOCK,
-                "skip_tokenizer_init": True, **model, **options}  # fmt: skip
+    settings = {"dtype": "float32", "enforce_eager": True, "max_model_len": 128, "max_num_seqs": 16,
+                "block_size": BLOCK, "skip_tokenizer_init": True, **model, **options}  # fmt: skip
     made = LLM(**settings)
     try:
         yield made

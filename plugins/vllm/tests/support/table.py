@@ -88,7 +88,7 @@ def main() -> int:
         row(name, exact[-1])
     wrong = control(full)
     row("control, without the salt", wrong)
-    row("bf16, eight people", one(folder / "bfloat16", dtype="bfloat16"))
+    row("bf16, four people", one(folder / "bfloat16", dtype="bfloat16"))
     row("bf16, the base alone", one(folder / "bfloat16-base", dtype="bfloat16", mixture=False))
     if all(said.exact for said in exact) and not wrong.exact:
         print("\nEvery fp32 row is exact, and the control is not.")

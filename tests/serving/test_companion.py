@@ -109,7 +109,7 @@ def test_wrong_questions_are_refused(companion: Companion, body: Any, told: str)
     assert SECRET not in refusal
 
 
-# ---- from the other side: the plug-in's client and front, which know no vLLM ------------------------------------------
+# ---- from the other side: the plug-in's client and front, which know no vLLM ----------------------------------------
 
 
 @pytest.fixture(scope="module")

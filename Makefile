@@ -102,9 +102,12 @@ vllm: install vllm-install ## The quickstart's CuMA in vLLM, beside transformers
 	@cd plugins/vllm/tests && $(VLLM_ENV) ../../../$(VLLM)/bin/python -W ignore -m support.table ../../../$(VLLM_RUNS)/quickstart
 	@echo "To serve it: $(VLLM)/bin/cuma-vllm serve $(RUN) --cuma-python $(BIN)/python"
 
-vllm-test: install vllm-install ## The plug-in's tests, on CPUs
-	@test -f $(VLLM_RUNS)/cases/server/expected.json || \
-		PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m helpers.vllm_reference $(VLLM_RUNS)/cases
+# What transformers with cuma says, once; made anew when what makes it changes.
+VLLM_CASES := $(VLLM_RUNS)/cases/server/expected.json
+$(VLLM_CASES): tests/helpers/vllm_reference.py tests/helpers/vllm_served.py $(STAMP)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m helpers.vllm_reference $(VLLM_RUNS)/cases
+
+vllm-test: vllm-install $(VLLM_CASES) ## The plug-in's tests, on CPUs
 	@cd plugins/vllm && $(VLLM_ENV) ../../$(VLLM)/bin/python -m pytest -q -p no:warnings tests \
 		--reference ../../$(VLLM_RUNS)/cases --cuma-python $(CURDIR)/$(BIN)/python $(ARGS)
 

@@ -58,22 +58,9 @@ def put_on(model: nn.Module, adapter: Adapter, slots: int, tokens: int) -> Peopl
 
 def _placed(model: nn.Module, adapter: Adapter) -> dict[str, list[Part]]:
     """vLLM's layer → the experts on it, each with its first column."""
-    fused = {
-        part: (whole, place, len(parts) > 1)
-        for whole, parts in _mapping(model).items()
-        for place, part in enumerate(parts)
-    }
-    modules, placed = dict(model.named_modules()), defaultdict(list)
+    placed = defaultdict(list)
     for name, experts in adapter.layers.items():
-        parent, _, last = name.rpartition(".")
-        whole, place, several = fused.get(last, (last, 0, False))
-        target = f"{parent}.{whole}" if f"{parent}.{whole}" in modules else name
-        layer = modules.get(target)
-        if not isinstance(layer, LinearBase):
-            raise AdapterFileError(f"The adapter has experts for {name}, and vLLM's model has no such linear layer.")
-        sizes = list(layer.output_sizes) if several and target != name else [layer.output_size]
-        place = place if several and target != name else 0
-        start, width = sum(sizes[:place]), sizes[place]
+        target, layer, start, width = _place_of(name, model)
         found = (experts.lora_A.shape[-1], experts.lora_B.shape[1])
         if found != (layer.input_size, width):
             raise AdapterFileError(
@@ -82,6 +69,29 @@ def _placed(model: nn.Module, adapter: Adapter) -> dict[str, list[Part]]:
             )
         placed[target].append(Part(start, experts))
     return placed
+
+
+def _place_of(name: str, model: nn.Module) -> tuple[str, Any, int, int]:
+    """Where vLLM has transformers' layer `name`: (its name, the layer, first column, columns)."""
+    parent, _, last = name.rpartition(".")
+    for whole, parts in _mapping(model).items():
+        target = f"{parent}.{whole}"
+        if last in parts and len(parts) > 1 and _linear(model, target) is not None:
+            layer, place = _linear(model, target), parts.index(last)
+            return target, layer, sum(layer.output_sizes[:place]), layer.output_sizes[place]
+    layer = _linear(model, name)
+    if layer is None:
+        raise AdapterFileError(f"The adapter has experts for {name}, and vLLM's model has no such linear layer.")
+    return name, layer, 0, layer.output_size
+
+
+def _linear(model: nn.Module, name: str) -> Any:
+    """The linear layer of that name; None if there is none."""
+    try:
+        found = model.get_submodule(name)
+    except AttributeError:
+        return None
+    return found if isinstance(found, LinearBase) else None
 
 
 def _mapping(model: nn.Module) -> Mapping[str, list[str]]:

@@ -8,6 +8,7 @@ mixture, `bfloat16-base/`.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,27 +20,36 @@ from torch import Tensor
 from cuma.answering.answerer import Answerer, Answerers
 from cuma.answering.letters import SurveyTokens
 from cuma.data.catalog import load_benchmark
-from cuma.data.surveys.prompts import NO_PERSONA, question_orders, survey_messages
+from cuma.data.surveys.prompts import question_orders, survey_messages
+from cuma.data.surveys.survey import Question
 from cuma.models.backbones import load_tokenizer
 from cuma.people.profiles import Profile
 from helpers.vllm_reference import asked
 
 PEOPLE, FEW, NEW = 32, 4, 12
+BLOCK = 32
+"""Tokens of a block of vLLM's cache; the prompt nearly fills its last one, so that replies need another."""
 
 
 def inputs(answerer: Answerer) -> tuple[Tensor, Tensor]:
-    """(prompt [1, T] of several questions, who [32, D]): the benchmark's own people, and nobody in particular."""
+    """(prompt [1, T] of three questions, who [32, D]): the benchmark's own people, and nobody in particular."""
     survey = load_benchmark("gss")
-    first, *others = survey.questions[:2]
-    messages = survey_messages(first, question_orders(first)[0])
-    for question in others:
-        user = survey_messages(question, question_orders(question)[0])[1]
-        messages = [*messages, {"role": "assistant", "content": "A"}, user]
-    assert messages[0]["content"] == NO_PERSONA
     profiles = [Profile(), *(group.profile for group in survey.groups)][:PEOPLE]
     embeds = answerer.embeds(profiles)
     assert embeds is not None
-    return torch.tensor([SurveyTokens(answerer.tokenizer).prompt(messages)]), embeds
+    tokens = SurveyTokens(answerer.tokenizer)
+    prompts = (tokens.prompt(_in_turn(*three)) for three in itertools.permutations(survey.questions, 3))
+    fitting = next(prompt for prompt in prompts if len(prompt) > 2 * BLOCK and len(prompt) % BLOCK > BLOCK - NEW)
+    return torch.tensor([fitting]), embeds
+
+
+def _in_turn(first: Question, *others: Question) -> list[dict[str, str]]:
+    """Questions that were answered, and a last one."""
+    messages = survey_messages(first, question_orders(first)[0])
+    for question in others:
+        asked_next = survey_messages(question, question_orders(question)[0])[1]
+        messages = [*messages, {"role": "assistant", "content": "A"}, asked_next]
+    return messages
 
 
 def write(folder: Path, answerer: Answerer, model: Any, prompt: Tensor, who: Tensor) -> None:

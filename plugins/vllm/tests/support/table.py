@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from support.engines import Said, ask, engine, expected
+from support.engines import BLOCK, Said, ask, engine, expected
 
-SMALL = 16
-"""Tokens of a block where replies are to need new ones; slower on CPUs than multiples of 32."""
 ROOM = {"max_model_len": 512, "max_num_seqs": 32, "max_num_batched_tokens": 2048}
 
 
@@ -48,7 +46,7 @@ def preempted(case: Path) -> Said:
         return original(self, *args, **kwargs)
 
     with patch.object(Scheduler, "_preempt_request", counted):
-        said = one(case, block_size=SMALL, num_gpu_blocks_override=blocks_of(case) * 11 + 2)
+        said = one(case, num_gpu_blocks_override=blocks_of(case) * 11 + 2)
     if not times:
         raise SystemExit("nobody was preempted: the row below would show nothing")
     return said
@@ -56,7 +54,7 @@ def preempted(case: Path) -> Said:
 
 def blocks_of(case: Path) -> int:
     """Blocks that the prompt alone needs."""
-    return -(-expected(case)["prompts"].shape[1] // SMALL)
+    return -(-expected(case)["prompts"].shape[1] // BLOCK)
 
 
 def control(case: Path) -> Said:

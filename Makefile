@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions bench test browser soak load check \
+.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions orders mechanism bench test browser soak load check \
 	vllm-install vllm vllm-test vllm-bench
 
 help: ## Show this list
@@ -35,6 +35,12 @@ quickstart-fast: install ## CuMA and LoRA only, with fewer steps (about 6 minute
 
 sweep: install ## Choose the quickstart's learning rates on validation groups (about 25 minutes; ARGS="--benchmark wvs")
 	$(BIN)/python studies/quickstart_sweep.py $(ARGS)
+
+orders: install ## In which orders shall a model see options while it learns? (about 40 minutes; ARGS="--anes data/anes.jsonl")
+	$(BIN)/python studies/option_orders.py $(ARGS)
+
+mechanism: install ## Do groups pull apart inside, does it hurt in a tiny adapter, which experts serve whom? (about an hour)
+	$(BIN)/python studies/mechanism.py $(ARGS)
 
 stages: install ## sft -> dpo and sft -> grpo: does each improve what it trains on? Three seeds (about 60 minutes)
 	$(BIN)/python studies/stages.py $(ARGS)

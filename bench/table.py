@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,4 +120,7 @@ def _shown(value: dict[str, float] | None) -> str:
 
 
 if __name__ == "__main__":
-    print(page(read_json(Path(sys.argv[1]))))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result", type=Path, help="what `python -m bench` wrote")
+    arguments = parser.parse_args()
+    print(page(read_json(arguments.result)))

@@ -1,8 +1,8 @@
 """The tables of `make questions`: four corners, paired differences, and how soon each method gets where.
 
 An error belongs to a cell, an item asked of a group, and both are samples: variances are clustered by items and by
-groups at once (Cameron, Gelbach and Miller 2011), over all splits, so that an item or a group that is held out in
-several of them counts once as a cluster. Intervals are Student's with the fewer of the two numbers of clusters less 1.
+groups at once (`cuma.metrics.inference.two_way_variance`), over all splits, so that an item or a group that is held out
+in several of them counts once as a cluster.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from scipy import stats
 
 from cuma.metrics import emd
 from cuma.metrics.corners import CORNERS, ITEM_SEEN, corner_of
-from cuma.metrics.figures import estimate_text, p_text
-from cuma.metrics.inference import holm
+from cuma.metrics.figures import MISSING, estimate_text, p_text
+from cuma.metrics.inference import holm, two_way_freedom, two_way_variance
+from cuma.runs.anchor_file import anchor_tables
 
 WORDS = ("lora", "semantic", "hydralora", "dora", "lora-r8", "hydralora-r8")
 """Methods that are told who asks in words alone."""
@@ -30,6 +31,11 @@ def cell_errors(predictions: pd.DataFrame, folder: Path) -> dict[str, str]:
     """Corner → the soft EMD of its cells, in the order of items and groups, as one line of figures."""
     table = _cells(predictions, folder)
     return {corner: " ".join(f"{error:.4f}" for error in rows["error"]) for corner, rows in table.groupby("corner")}
+
+
+def anchor_errors(predictions: pd.DataFrame, folder: Path) -> dict[str, dict[str, str]]:
+    """Anchor → as `cell_errors`, of the corners that it says something of."""
+    return {name: cell_errors(table, folder) for name, table in anchor_tables(folder, predictions).items()}
 
 
 def cell_keys(predictions: pd.DataFrame, folder: Path) -> dict[str, Any]:
@@ -92,10 +98,8 @@ def two_way(table: pd.DataFrame, column: str) -> dict[str, Any]:
         sums = rest.groupby(by)["rest"].sum().to_numpy()
         return float((sums**2).sum()) / len(values) ** 2 * len(sums) / max(1, len(sums) - 1)
 
-    clustered = variance(["item"]), variance(["group"])
-    total = max(sum(clustered) - variance(["item", "group"]), *clustered)
-    freedom = min(table["item"].nunique(), table["group"].nunique()) - 1
-    error = float(np.sqrt(total))
+    error = float(np.sqrt(two_way_variance(variance(["item"]), variance(["group"]), variance(["item", "group"]))))
+    freedom = two_way_freedom(table["item"].nunique(), table["group"].nunique())
     half = float(stats.t.ppf(0.975, freedom)) * error if freedom > 0 else float("nan")
     p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if freedom > 0 and error > 0 else float("nan")
     return {"value": mean, "low": mean - half, "high": mean + half, "p": p, "n": len(values)}
@@ -110,7 +114,7 @@ def differences(
         shared = {split: run for split, run in runs[rival].items() if split in runs.get(left, {})}
         ours = pooled({split: runs[left][split] for split in shared}, keys, corner)
         theirs = pooled(shared, keys, corner)
-        if rival != left and len(ours):
+        if rival != left and len(ours) and len(theirs):
             both = ours.merge(theirs, on=["split", "item", "group"], suffixes=("", "_theirs"))
             found[rival] = two_way(both.assign(difference=both["error"] - both["error_theirs"]), "difference")
     adjusted = holm([one["p"] for one in found.values()])
@@ -156,11 +160,12 @@ def _errors(
     runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any], labels: Mapping[str, str], rates: Mapping[str, str]
 ) -> list[str]:
     lines = [f"| soft EMD ↓ | {' | '.join(CORNERS)} | rate | splits |", "| --- |" + " ---: |" * (len(CORNERS) + 2)]
-    fullest = max(runs.values(), key=len)
+    fullest = max((of for of in runs.values() if all("floors" in run for run in of.values())), key=len)
     floors = [np.mean([run["floors"][corner] for run in fullest.values()]) for corner in CORNERS]
     lines.append("| floor | " + " | ".join(f"{floor:.3f}" for floor in floors) + " | | |")
     for name, splits in runs.items():
-        cells = [estimate_text(two_way(pooled(splits, keys, corner), "error")) for corner in CORNERS]
+        tables_of = [pooled(splits, keys, corner) for corner in CORNERS]
+        cells = [estimate_text(two_way(table, "error")) if len(table) else MISSING for table in tables_of]
         lines.append(f"| {labels[name]} | {' | '.join(cells)} | {rates.get(name, '')} | {len(splits)} |")
     return lines
 
@@ -168,11 +173,9 @@ def _errors(
 def _against(runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any], labels: Mapping[str, str]) -> list[str]:
     lines = [f"| CuMA minus | {' | '.join(CORNERS)} |", "| --- |" + " ---: |" * len(CORNERS)]
     tests = {corner: differences(runs, keys, corner) for corner in CORNERS}
-    for rival in next(iter(tests.values())):
-        cells = [
-            f"{estimate_text(tests[corner][rival], sign=True)} p {p_text(tests[corner][rival]['p_holm'])}"
-            for corner in CORNERS
-        ]
+    for rival in dict.fromkeys(name for of in tests.values() for name in of):
+        found = [tests[corner].get(rival) for corner in CORNERS]
+        cells = [f"{estimate_text(one, sign=True)} p {p_text(one['p_holm'])}" if one else MISSING for one in found]
         lines.append(f"| {labels[rival]} | {' | '.join(cells)} |")
     return lines
 

@@ -27,11 +27,12 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from ledger import Ledger
-from question_table import cell_errors, cell_keys, corner_floors, tables
+from question_table import anchor_errors, cell_errors, cell_keys, corner_floors, tables
 
 from cuma.answering.materials import Materials
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
+from cuma.evaluation.anchors import ANCHORS
 from cuma.evaluation.curve import curve_point
 from cuma.evaluation.evaluate import evaluate_run
 from cuma.recipes.load import load_recipe
@@ -190,6 +191,8 @@ class Study:
         predictions = pd.read_parquet(evaluation / "predictions.parquet")
         curve = [row for row in run.stages()[0].read_log() if "curve" in row]
         self.ledger.once(_cells_of(trial.benchmark, trial.split), "cells", partial(cell_keys, predictions, evaluation))
+        anchors = partial(anchor_errors, predictions, evaluation)
+        self.ledger.once(_anchors_of(trial.benchmark, trial.split), "anchors", anchors)
         corners = [{name: part["soft_emd"] for name, part in row["curve"]["corners"].items()} for row in curve]
         end = corners[-1].values()
         return {
@@ -244,8 +247,15 @@ class Study:
         if not runs:
             done = sum(name.startswith(f"{benchmark}/") and "cells" in run for name, run in self.ledger.runs.items())
             return f"{benchmark}: {done} runs are done, and no method has all its learning rates yet."
-        keys = {split: self.ledger.runs[_cells_of(benchmark, split)] for of in runs.values() for split in of}
-        return tables(benchmark, runs, keys, {name: METHODS[name].label for name in runs}, rates)
+        splits = sorted({split for of in runs.values() for split in of})
+        keys = {split: self.ledger.runs[_cells_of(benchmark, split)] for split in splits}
+        for split in splits:
+            known = self.ledger.runs.get(_anchors_of(benchmark, split), {})
+            for name in (name for name in ANCHORS if name in known):
+                runs.setdefault(f"anchor {name}", {})[split] = {"cells": known[name]}
+        labels = {name: METHODS[name].label for name in rates}
+        labels |= {f"anchor {name}": f"anchor: {anchor.label}" for name, anchor in ANCHORS.items()}
+        return tables(benchmark, runs, keys, labels, rates)
 
 
 def _folder(split: int) -> Path:
@@ -256,6 +266,11 @@ def _folder(split: int) -> Path:
 def _cells_of(benchmark: str, split: int) -> str:
     """The entry that says which cells a split is tested on, in which order."""
     return f"{benchmark}/split-{split}/cells"
+
+
+def _anchors_of(benchmark: str, split: int) -> str:
+    """The entry with the anchors' errors on those cells."""
+    return f"{benchmark}/split-{split}/anchors"
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ Needs Chromium with its driver, and selenium (extra dev). First: cuma evaluate r
 
 from __future__ import annotations
 
+import argparse
 import base64
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -55,4 +55,7 @@ def _picture(browser: Chrome, selector: str) -> bytes:
 
 
 if __name__ == "__main__":
-    main([Path(word) for word in sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    arguments = parser.parse_args()
+    main(arguments.runs)

@@ -8,6 +8,7 @@ Prints its seconds and greatest resident memory as JSON.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -75,4 +76,7 @@ def _measured(*words: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [".sav", ".csv"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("endings", nargs="*", metavar="ENDING", default=[".sav", ".csv"])
+    arguments = parser.parse_args()
+    main(arguments.endings)

@@ -38,7 +38,8 @@ def anchors(names: tuple[str, ...], materials: Materials, metrics: tuple[str, ..
     """Anchor → as `measured`."""
     survey = materials.survey
     embeds = np.asarray(materials.group_embeds(materials.table, ROLES), dtype=np.float64)
-    return {name: measured(anchor_predictions(name, survey, embeds), survey, metrics) for name in names}
+    encode = materials.table.encoder
+    return {name: measured(anchor_predictions(name, survey, embeds, encode), survey, metrics) for name in names}
 
 
 def group_emds(predictions: pd.DataFrame, questions: Any) -> dict[str, float]:

@@ -8,8 +8,8 @@ Outlines at 1:110 million, rounded to a tenth of a degree; countries too small f
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,4 +91,8 @@ def main(folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("package", type=Path)
+    parser.add_argument("target", type=Path)
+    arguments = parser.parse_args()
+    main(arguments.package, arguments.target)

@@ -8,6 +8,7 @@ drawn at random into a temporary folder of some 200 MB. Prints seconds and the g
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import shutil
@@ -63,4 +64,7 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("metadata", type=Path, metavar="METADATA_DIR")
+    arguments = parser.parse_args()
+    main(arguments.metadata)

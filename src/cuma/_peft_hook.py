@@ -7,6 +7,7 @@ finds `peft` in the ordinary way and only adds one call after the module has run
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -57,8 +58,15 @@ class _PeftFinder(MetaPathFinder):
         return None
 
 
+def _concerns_people(record: logging.LogRecord) -> bool:
+    """bitsandbytes, which PEFT imports, warns on some CPUs of a faster 4-bit kernel that is not installed: at every
+    start, whoever holds weights in 4 bits or not."""
+    return "gemm_4bit_forward" not in str(record.msg)
+
+
 def install() -> None:
     """Register now if PEFT is loaded, else as soon as it is. Idempotent."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_concerns_people)
     if "peft" in sys.modules:
         _register()
     elif not any(isinstance(finder, _PeftFinder) for finder in sys.meta_path):

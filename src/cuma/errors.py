@@ -30,6 +30,10 @@ class BackboneError(CumaError, OSError):
     """A base model or a sentence encoder cannot be found or read."""
 
 
+class MissingModelError(BackboneError):
+    """A model or an encoder is not on this machine, and cannot be fetched."""
+
+
 class BenchmarkError(CumaError, ValueError):
     """A benchmark is unknown, its data is absent, or its data breaks the documented form."""
 

@@ -25,6 +25,7 @@ from cuma.cli import app
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
 from cuma.data.catalog import load_benchmark
+from cuma.data.surveys.prompts import question_orders
 from cuma.data.surveys.survey import NO_ANSWER
 from cuma.errors import AdapterError, EndpointError, EndpointRequestError, RequestLimitError, RunError
 from cuma.evaluation.asking import asking_of, load_model
@@ -32,7 +33,7 @@ from cuma.evaluation.collapse import evaluate_collapse
 from cuma.evaluation.differences import evaluate_differences
 from cuma.evaluation.evaluate import evaluate_run, evaluate_subject
 from cuma.evaluation.evaluate_server import Server, evaluate_server, subject_of_server
-from cuma.evaluation.gradients import evaluate_gradients
+from cuma.evaluation.gradients import evaluate_gradients, group_batches, largest_groups
 from cuma.evaluation.predict import LocalModel
 from cuma.evaluation.subject import Subject, subject_of_model, subject_of_run
 from cuma.recipes.load import load_recipe
@@ -449,6 +450,20 @@ def test_collapse_is_measured_from_the_predictions(alone: Subject) -> None:
     assert read_json(alone.folder / "collapse.json") == found
     assert set(found["sides"]) == {"seen", "unseen"}
     assert found["sides"]["seen"]["spread"] == scores(alone)["seen"]["spread"]
+
+
+def test_batches_of_a_group_differ_by_their_people_alone(materials: Materials) -> None:
+    survey = materials.survey
+    group = largest_groups(survey)[0]
+    batches = group_batches(survey, group, 0, in_prompt=False)
+    asked = [[str(row["prompt"]) for row in rows] for rows in batches]
+    assert asked[0] == asked[1] == asked[2]  # every question in every order
+    assert len(set(asked[0])) == sum(len(question_orders(question)) for question in survey.with_roles(("seen",)))
+    assert len({str([row["weights"] for row in rows]) for rows in batches}) == len(batches)
+    for rows in batches:
+        for one in (row for row in rows if row["question_id"] == rows[0]["question_id"]):
+            assert sum(one["weights"]) == pytest.approx(1)
+            assert sorted(one["weights"]) == sorted(rows[0]["weights"])
 
 
 def test_gradients_are_compared_where_they_meet(cuma: Subject, alone: Subject, materials: Materials) -> None:

@@ -1,4 +1,5 @@
-"""Shares of countries and choices among replies: asked of a real model, and of servers that know the answers."""
+"""Shares of countries and choices among replies: asked of a real model, and of servers that know the answers; what
+stands beside."""
 
 from __future__ import annotations
 
@@ -21,13 +22,19 @@ from cuma.cli.measurements import MEASUREMENTS
 from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
 from cuma.data.corpus import Corpus, Shares
-from cuma.errors import BenchmarkError, EndpointRequestError
+from cuma.data.surveys.survey import Survey
+from cuma.errors import BackboneError, BenchmarkError, EndpointRequestError
+from cuma.evaluation.anchor_data import known_of_survey
 from cuma.evaluation.evaluate_server import Server, evaluate_server, subject_of_server
 from cuma.evaluation.kinds import require_kind
+from cuma.evaluation.question_sheet import _read, sheet_of
 from cuma.evaluation.subject import subject_of_model
 from cuma.metrics.breakdown import INEQUALITY
+from cuma.metrics.corners import CORNERS
+from cuma.recipes.load import load_recipe
 from cuma.reports import write_report
 from cuma.runs.folder import Run, read_json
+from helpers.anchored import people, question
 from helpers.judging import Server as HttpServer
 from helpers.judging import completion, running
 from helpers.make_opinions import write_opinions
@@ -173,9 +180,10 @@ def test_a_real_model_is_asked_for_shares_from_the_command_line_and_reported(opi
     assert "There are no single people" in page
     assert page.index("Seen items · seen groups") < page.index("Seen groups: 3 groups")
     assert "training average" in page
-    cells = re.search(r"Cells</th>(.*?)</tr>", page, flags=re.DOTALL)
-    assert cells is not None
-    assert re.findall(r"<td>(\d+) \((\d) groups", cells[1]) == [("5", "2"), ("6", "3"), ("16", "1"), ("2", "1")]
+    for name, figures in (("Cells", ["5", "6", "16", "2"]), ("Items × groups", ["4 × 2", "2 × 3", "16 × 1", "2 × 1"])):
+        row = re.search(rf"{name}</th>(.*?)</tr>", page, flags=re.DOTALL)
+        assert row is not None
+        assert re.findall(r"<td>(.*?)</td>", row[1]) == figures
     assert "Seen groups: 3 groups, 2 new questions" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
@@ -230,7 +238,7 @@ def test_a_server_is_asked_which_reply_is_preferred_and_goes_on_after_a_failure(
     assert 0 < Run.open(tmp_path / "run").info["requests"]["sent"] < 4 * len(table) + 2  # not what was said already
     page = write_report([tmp_path / "run"], tmp_path / "report.html", draws=50).read_text(encoding="utf-8")
     assert "On unseen groups m (persona) names the reply that the person preferred in 75.0 % of cases" in page
-    assert re.search(r'<th scope="row">India</th><td>unseen</td><td>12</td><td>0\.75 \[', page)
+    assert re.search(r'<th scope="row">India</th><td>unseen</td><td>12</td><td>0\.75\b', page)
     assert "France" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)  # six test people: too few
     for suffix in (".md", ".tex"):
         assert "Preferred replies" in (tmp_path / f"report{suffix}").read_text(encoding="utf-8")
@@ -251,3 +259,52 @@ def test_ones_own_shares_may_say_of_how_many_people_they_are(tmp_path: Path) -> 
     assert set(shares.table["item_seen"]) == {True, False}
     assert (shares.table.loc[shares.table["group"] == "Peru", "n"] == 500).all()
     assert read_json(tmp_path / "built" / "card.json")["rows_kept"] == len(rows) - 1
+
+
+# ---- people's answers where items are held out: what anchors say beside them ----------------------------------------
+
+
+def survey_with_new_items() -> Survey:
+    """Twelve groups of 24 people, of which eight are seen; six items, of which the last two are held out."""
+    groups = people(12, 8)
+    items = tuple(question(f"q{k}", "Yes No", False, "seen" if k < 4 else "test", f"tax number {k}") for k in range(6))
+    rng = np.random.default_rng(0)
+    rows = [
+        {"group": group.id, "part": ("train", "validation", "test")[k % 3] if group.role == "seen" else "test"}
+        | {item.id: int(rng.random() < 0.3 + 0.05 * place) for item in items}
+        for place, group in enumerate(groups)
+        for k in range(24)
+    ]
+    table = pd.DataFrame(rows)
+    table.insert(0, "person", np.arange(len(table)))
+    return Survey("made", items, groups, table, card={})
+
+
+def test_anchors_stand_beside_peoples_answers_to_new_items_and_are_worked_out_once(tmp_path: Path) -> None:
+    recipe = load_recipe("questions/lora")
+    kept: dict[str, Any] = {}
+    sheet = sheet_of(recipe, survey_with_new_items(), None, kept)
+    predicted = [np.array([0.4, 0.4]) for _ in sheet.rows]
+    for name in ("one", "two"):
+        sheet.write(tmp_path / name, predicted, None, {"prompting": "persona", "answers": "logits"})
+        kept |= {key: (rows, {**anchors, "again": {}}) for key, (rows, anchors) in kept.items()}
+    one, two = (read_json(tmp_path / name / "scores.json")["anchors"] for name in ("one", "two"))
+    assert {**one, "again": {}} == two  # the second evaluation takes what the first one left
+    assert not [name for name, entry in one.items() if "absent" in entry]
+    assert set(one["process_texts"]["corners"]) == set(one["average"]["corners"]) == set(CORNERS)
+    assert set(one["counts"]["corners"]) == {"seen items · seen groups"}
+    figure = one["process_texts"]["unseen"]["soft_emd"]
+    assert figure["low"] < figure["value"] < figure["high"]
+
+
+def test_only_a_missing_encoder_leaves_out_the_anchors_that_read(tmp_path: Path) -> None:
+    of = known_of_survey(survey_with_new_items())
+    missing = _read(of, load_recipe("questions/lora", ["encoder.model_name_or_path=nobody/nothing"]))
+    assert missing.texts is None
+    assert "model 'nobody/nothing' is not here" in missing.no_encoder
+    with pytest.raises(BackboneError, match=r"modules\.json"):  # a folder that holds something else
+        _read(of, load_recipe("questions/lora", [f"encoder.model_name_or_path={tmp_path}"]))
+    read = _read(of, load_recipe("questions/lora", ["encoder.fields=true"]))
+    assert read.texts is not None
+    assert read.profile_embeds is not None
+    assert read.profile_embeds.shape[1] == read.texts.profiles.shape[1] + 10  # three countries, two sexes, five ages

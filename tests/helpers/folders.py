@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, get_peft_model
 
 from cuma.answering.adapter_files import save_adapter
+from cuma.answering.materials import Materials
 from cuma.recipes.load import load_recipe
+from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run
 from helpers.served import encoder, tokenizer
 from helpers.tiny import adapted, llama
@@ -30,6 +33,12 @@ def base_folder(folder: Path, **options: Any) -> Path:
     tiny_base(**options).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def tiny_materials(recipe: Recipe, folder: Path) -> Materials:
+    """What a recipe names, with a tiny random model in the place of its own."""
+    tiny = replace(recipe, backbone=replace(recipe.backbone, model_name_or_path=str(base_folder(folder))))
+    return Materials.load(tiny)
 
 
 def mixture_folder(base: Path, folder: Path, seed: int = 1, **options: Any) -> Path:

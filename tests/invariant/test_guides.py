@@ -93,8 +93,8 @@ tiny = ("backbone.model_name_or_path=base", "training.max_steps=2", "training.cu
 cuma("train", "baselines/gss/rslora", *tiny, "--output-dir", "runs/rslora")
 cuma("evaluate", "runs/rslora", "--confidence")
 recipe = load_recipe("baselines/gss/rslora", ["backbone.model_name_or_path=base"])
-_anchor("uniform", Path("runs/uniform"), Materials.load(recipe), recipe)
-cuma("report", "runs/rslora", "runs/uniform", "--output", "report.html")
+_anchor("majority", Path("runs/majority"), Materials.load(recipe), recipe)
+cuma("report", "runs/rslora", "runs/majority", "--output", "report.html")
 cuma("card", "runs/rslora")
 """
 
@@ -119,7 +119,7 @@ def test_the_command_line_shows_what_was_added(code: Path) -> None:
 
 
 def test_the_page_shows_what_was_added(page: str, code: Path) -> None:
-    for text in ("rsLoRA", "uniform", "Hellinger ↓", "How sure is it?", "Its likeliest answer gets"):
+    for text in ("rsLoRA", "majority", "Hellinger ↓", "How sure is it?", "Its likeliest answer gets"):
         assert text in page, text
     scores = next((code / "runs" / "rslora" / "evaluations").glob("*/scores.json"))
     assert 0 <= json.loads(scores.read_text(encoding="utf-8"))["seen"]["hellinger"]["value"] <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,10 @@ assert "CUMA" in peft.PeftType.__members__
 
 def test_an_editable_peft_is_found_too() -> None:
     fresh_python(EDITABLE)
+
+
+def test_a_kernel_that_nobody_asked_for_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "no module")
+    logger.warning("Something else")
+    assert [record.message for record in caplog.records] == ["Something else"]

@@ -15,7 +15,7 @@ from cuma.reports.verdict import control_sentences, diversity, headline, sentenc
 Row = tuple[str, str, float, float, float]  # label, role, soft EMD, low and high of the difference from the reference
 
 
-def made(*rows: Row, sides: Sequence[str] = ("seen", "unseen"), spread: float = 0.9) -> pd.DataFrame:
+def made(*rows: Row, sides: Sequence[str] = ("seen", "unseen"), spread: float = 0.9, new: bool = False) -> pd.DataFrame:
     """A comparison table with only what sentences need; the reference is called "Mix"."""
     found = []
     for side in sides:
@@ -24,7 +24,7 @@ def made(*rows: Row, sides: Sequence[str] = ("seen", "unseen"), spread: float = 
             gap = {"difference": (low + high) / 2, "difference_low": low, "difference_high": high}
             widths = {"soft_emd_low": emd - 0.01, "soft_emd_high": emd + 0.01}
             more = {"spread_difference_low": -0.1, "spread_difference_high": 0.1}
-            common = {"side": side, "name": label, "label": label, "role": role, "soft_emd": emd}
+            common = {"side": side, "name": label, "label": label, "role": role, "soft_emd": emd, "new": new}
             found.append(common | spreads | gap | widths | more)
     return pd.DataFrame(found)
 
@@ -40,6 +40,13 @@ def test_a_clear_win() -> None:
     assert "0.060, and 0.080 for the best other model (Dense), a difference of 0.020" in text
     assert "0.010 to 0.030" in text
     assert "within noise" not in text
+
+
+def test_new_questions_are_said() -> None:
+    rows = MIX, ("Dense", "rival", 0.08, 0.01, 0.03)
+    assert headline(made(*rows, new=True)) == f"On new questions, {headline(made(*rows))}"
+    assert sentences(made(*rows, new=True))[0].startswith("On new questions to groups that took part in training, Mix")
+    assert sentences(made(*rows))[0].startswith("On groups that took part in training, Mix")
 
 
 def test_a_clear_loss() -> None:

@@ -57,6 +57,19 @@ def test_the_checked_in_cells_give_the_table(table: Any) -> None:
     assert found["n"] == len(errors["cuma"]) == len(keys[0][corner]["cells"].split())
 
 
+def test_an_anchor_stands_where_it_says_something(table: Any) -> None:
+    runs = json.loads((ROOT / "docs" / "results" / "questions.json").read_text(encoding="utf-8"))["runs"]
+    keys, ours = {0: runs["anes/split-0/cells"]}, runs["anes/split-0/cuma-2e-3-seed-0"]
+    seen, new, *_ = table.CORNERS
+    anchor = {"cells": {seen: ours["cells"][seen]}}  # which is nobody's: the differences are 0
+    page = table.tables("anes", {"cuma": {0: ours}, "anchor": {0: anchor}}, keys, {"cuma": "CuMA", "anchor": "A"}, {})
+    errors, against = [line for line in page.splitlines() if line.startswith("| A |")]
+    assert errors.split(" | ")[1] == page.split("| CuMA | ")[1].split(" | ")[0]
+    assert f" | {table.MISSING} | " in errors
+    assert "0.000" in against.split(" | ")[1]
+    assert new not in anchor["cells"]
+
+
 def test_thermometers_are_counted_and_what_is_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(STUDIES))
     study = importlib.import_module("anes_thermometers")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from helpers import ROOT
@@ -35,6 +36,13 @@ def test_the_table_of_statistics_is_the_result_s_and_its_means_are_those_of_its_
     survey = study.load_gss(found["splits"][0])
     again = study.measured(study.anchor_predictions("mrp", survey), survey)["unseen"]["soft_emd"]
     assert again == pytest.approx(found["soft_emd"]["mrp"]["by_split"][0], abs=1e-3)
+
+
+def test_every_command_of_studies_and_bench_answers_to_help() -> None:
+    files = [file for folder in ("studies", "bench") for file in (ROOT / folder).glob("*.py")]
+    started = [file for file in files if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8")]
+    assert len(started) > 15
+    assert [file.name for file in started if "parse_args()" not in file.read_text(encoding="utf-8")] == []
 
 
 def test_two_processes_keep_each_others_runs(ledger: Any, tmp_path: Path) -> None:
@@ -71,3 +79,28 @@ def test_a_table_names_every_method_with_its_interval(grid: Any, ledger: Any) ->
     assert len(shown) == 2 + len(grid.LABELS)
     documented = (STUDIES.parent / "docs" / "method.md").read_text(encoding="utf-8")
     assert [row for row in shown if row not in documented] == []
+
+
+def test_sides_and_experts_share_what_they_must(ledger: Any) -> None:
+    information = importlib.import_module("expert_sides").information
+    apart = np.array([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 1.0]]])  # 4 groups, 1 layer, 2 experts
+    assert information([apart], [np.array([0, 0, 1, 1])]) == pytest.approx(np.log(2))
+    assert information([apart], [np.array([0, 1, 0, 1])]) == pytest.approx(0)
+    assert information([apart], [np.array([0, -1, 1, 1])]) == pytest.approx(np.log(3) - 2 / 3 * np.log(2))
+
+
+def test_noise_is_taken_out_of_cosines_and_opposite_groups_are_found(ledger: Any) -> None:
+    conflict = importlib.import_module("conflict")
+    rng, groups, batches, width = np.random.default_rng(0), 12, 3, 4000
+    side = np.where(np.arange(groups) < groups // 2, 1.0, -1.0)
+    pull = side[:, None] * rng.normal(size=width)
+    vectors = pull[:, None] + 2 * rng.normal(size=(groups, batches, width))
+    gram = np.einsum("gbn,hcn->gbhc", vectors, vectors)
+    upper = np.triu(np.ones((groups, groups), dtype=bool), 1)
+    pairs = {"different": upper & (np.outer(side, side) < 0), "alike": upper & (np.outer(side, side) > 0)}
+    found = conflict.figures([gram], None, pairs)
+    assert found["different"]["value"] == pytest.approx(-1, abs=0.1)
+    assert found["alike"]["value"] == pytest.approx(1, abs=0.1)
+    assert found["own same"]["value"] == pytest.approx(0.2, abs=0.03)  # 1 / (1 + 4): what the noise leaves
+    unused = conflict.figures([gram, np.roll(gram, 1, axis=(0, 2))], [np.ones(groups), np.zeros(groups)], pairs)
+    assert unused["different"]["value"] == pytest.approx(found["different"]["value"])

@@ -39,6 +39,8 @@ class Materials:
     """The built folder that the recipe names, if it names one."""
     trunks: dict[int, dict[bytes, Tensor]] = field(default_factory=dict)
     """Kept outputs of frozen lower layers, by number of layers (see `cuma.models.trunk`)."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What is worked out of these parts once, by who does (see `cuma.evaluation.question_sheet`)."""
 
     @classmethod
     def load(cls, recipe: Recipe) -> Materials:

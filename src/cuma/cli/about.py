@@ -1,4 +1,4 @@
-"""Verbs that tell what is here: list, env."""
+"""Verbs that tell what is here: list, show, env."""
 
 from __future__ import annotations
 
@@ -14,12 +14,28 @@ class Listed(StrEnum):
     RECIPES = "recipes"
     BENCHMARKS = "benchmarks"
     BACKBONES = "backbones"
+    KEYS = "keys"
+    FIELDS = "fields"
+    METRICS = "metrics"
 
 
 def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
-    """Show the recipes, benchmarks or backbones that come with cuma."""
+    """Show what there is: recipes, benchmarks, backbones, a recipe's keys, a profile's fields, metrics."""
     for name, text in _listed(what):
         typer.echo(f"{name:28} {text}".rstrip())
+
+
+def show(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a name from `cuma list recipes`.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For example training.learning_rate=1e-3.")
+    ] = None,
+) -> None:
+    """Print a whole recipe, every key with its meaning and default: a file to change and to train."""
+    from cuma.recipes.load import load_recipe
+    from cuma.recipes.reference import explained
+
+    typer.echo(explained(load_recipe(recipe, overrides or ())), nl=False)
 
 
 def _listed(what: Listed) -> list[tuple[str, str]]:
@@ -32,6 +48,19 @@ def _listed(what: Listed) -> list[tuple[str, str]]:
 
         packaged = [(name, "packaged: nothing to download") for name in PACKAGED]
         return packaged + [(name, f"cuma data build, from {text}") for name, text in FROM_FILES.items()]
+    if what is Listed.KEYS:
+        from cuma.recipes.reference import recipe_keys
+
+        return [(key.path, f"{key.meaning} [{key.values}; default {key.default_text}]") for key in recipe_keys()]
+    if what is Listed.FIELDS:
+        from cuma.people.profiles import Profile
+        from cuma.recipes.reference import attribute_meanings
+
+        return list(attribute_meanings(Profile).items())
+    if what is Listed.METRICS:
+        from cuma.metrics.meanings import MEANINGS
+
+        return [(f"{name} {better}", text) for name, (better, text) in MEANINGS.items()]
     from cuma.models.backbones import BACKBONES
 
     return [(name, "") for name in sorted(BACKBONES)]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from cuma.metrics.figures import design_text, effect_text, estimate_text, number
+from cuma.metrics.nearness import UNSEEN, nearness_sentence, way_of
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.runs.folder import read_json
 
@@ -52,12 +55,12 @@ def print_scores(folder: Path) -> None:
 def _print_answers(folder: Path, scores: dict[str, Any]) -> None:
     """The figures that matter most, seen and unseen groups; all of them are in scores.json."""
     sides = _shown_sides({side: scores["n"][side] for side in ("seen", "unseen") if side in scores})
-    table = Table("Metric", *(f"{side.capitalize()} groups" for side in sides))
+    new = _print_corners(scores) and any(corner in scores["corners"] for corner in UNSEEN)
+    table = Table("Metric", *(f"{side.capitalize()} groups{', unseen items' if new else ''}" for side in sides))
     for metric in SHOWN:
         if any(scores[side].get(metric, {}).get("value") is not None for side in sides):
             table.add_row(metric, *(estimate_text(scores[side].get(metric, {"value": None})) for side in sides))
     Console().print(table)
-    _print_corners(scores)
     if scores.get("design"):
         typer.echo(design_text(scores["design"]))
     for side in sides:
@@ -90,31 +93,94 @@ def _print_protocol(protocol: dict[str, Any], folder: Path) -> None:
     )
 
 
-def _print_corners(scores: dict[str, Any]) -> None:
-    """Soft EMD by what was new, and the anchors'; nothing where that is not known."""
-    from cuma.reports.corner_table import corner_rows_of
+def _print_corners(scores: dict[str, Any]) -> bool:
+    """Soft EMD by what was new, a row for each corner, and the anchors'; False without corners, where it is not known
+    what was new."""
+    from cuma.reports.corner_table import ANCHOR, corner_rows_of, shown_corners
 
     headings, rows = corner_rows_of(scores)
     if not rows:
+        return False
+    anchors = [row for row in rows if row[0].startswith(ANCHOR)]
+    columns = [row for row in rows if row not in anchors]
+    _print_table(
+        "Four corners, by what was new (95 % intervals: items and groups drawn)",
+        ("", *(row[0] for row in columns)),
+        list(zip((name.replace("· ", "·\n") for name in headings[1:]), *(row[1:] for row in columns), strict=True)),
+    )
+    if anchors:
+        texts = [(row[0].removeprefix(ANCHOR), *(text.partition(" [")[0] for text in row[1:])) for row in anchors]
+        _print_table("Soft EMD of anchors, which need no language model", headings, texts)
+    _print_absent(scores)
+    for name in scores["corners"]:
+        if name not in shown_corners(scores["corners"]):
+            typer.echo(f"{name.capitalize()}: fewer than {MIN_PEOPLE} people, too few to show.")
+    _print_nearness(scores)
+    return True
+
+
+def _print_absent(scores: dict[str, Any]) -> None:
+    """Anchors that say nothing, and those that did not read all, with the reason."""
+    absent: dict[str, list[str]] = {}
+    for anchor in scores.get("anchors", {}).values():
+        if "absent" in anchor:
+            absent.setdefault(anchor["absent"], []).append(anchor["label"])
+        elif anchor.get("left_out"):
+            typer.echo(f"Anchor “{anchor['label']}”: {anchor['left_out']:,} training cells left out, too many to fit.")
+    for reason, labels in absent.items():
+        typer.echo(f"No anchor “{'”, “'.join(labels)}”: {reason}")
+
+
+def _print_nearness(scores: dict[str, Any]) -> None:
+    """Soft EMD of the unseen items that are near to one of training, and of the others; scores.json has all items."""
+    from cuma.reports.item_table import nearness_columns, nearness_headings
+
+    items = scores.get("held_out_items")
+    if not items:
         return
-    table = Table(*headings, title="By what was new (soft EMD)", title_justify="left")
-    for cells in rows:
-        table.add_row(*cells)
+    sides = scores.get("by_nearness", {})
+    columns, sizes = nearness_columns(sides)
+    if columns:
+        figures = ("Soft EMD ↓", *(estimate_text(sides[side][corner]["soft_emd"]) for side, corner in columns))
+        heads = nearness_headings(columns)[1:]
+        rows = list(zip(heads, *(row[1:] for row in (*sizes, figures)), strict=True))
+        _print_table("Near and far unseen items", ("", *(row[0] for row in (*sizes, figures))), rows)
+    typer.echo(nearness_sentence(items))
+    if way_of(items) != "meaning":
+        typer.echo("How near they are by meaning is not known: the recipe’s encoder is not on this machine.")
+
+
+def _print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """For 80 columns: headings and the first column wrap, figures with their intervals do not."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(headings[0])
+    for place, heading in enumerate(headings[1:], start=1):
+        width = max(8, *(len(row[place]) for row in rows))
+        table.add_column(fill(heading, width), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
 
 
 def print_differences(result: dict[str, Any]) -> None:
-    """Soft EMD of this run minus each other's, with Holm's p. result: what differences.json holds; a side
-    of few people is left out where `n` says how many there are."""
-    table = Table("Against", "Groups", "Soft EMD, this minus that", "p", "p (Holm)", title=None)
-    compared = {side for sides in result["differences"].values() for side in sides}
-    shown = _shown_sides(_sizes(result, compared))
-    for name, sides in result["differences"].items():
-        parts = {side: sides[side] for side in shown if side in sides} | sides.get("corners", {})
-        for side, metrics in parts.items():
+    """Soft EMD of this run minus each other's, with Holm's p; by what was new, where that is known. result: what
+    differences.json holds; a part of few people is left out where its `n` says how many there are."""
+    table = Table("Against", "On", "Soft EMD, this minus that", "p", "p (Holm)", title=None)
+    compared = {side for sides in result["differences"].values() for side in sides} - {"corners"}
+    sides = _shown_sides(_sizes(result, compared))
+    sizes = result.get("n", {}).get("corners", {})
+    for name, parts in result["differences"].items():
+        corners = parts.get("corners", {})
+        shown = {corner: corners[corner] for corner in corners if not _few(sizes.get(corner, {}))}
+        shown = shown or {f"{side} groups": parts[side] for side in sides if side in parts}
+        for part, metrics in shown.items():
             entry = metrics["soft_emd"]
-            table.add_row(name, side, estimate_text(entry), number(entry["p"]), number(entry["p_holm"]))
+            table.add_row(name, part, estimate_text(entry), number(entry["p"]), number(entry["p_holm"]))
     Console().print(table)
+
+
+def _few(sizes: dict[str, Any]) -> bool:
+    return bool(sizes.get("people", MIN_PEOPLE) < MIN_PEOPLE)
 
 
 def _print_choices(result: dict[str, Any]) -> None:

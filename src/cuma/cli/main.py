@@ -26,6 +26,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "card": publishing.card,
     "push": publishing.push,
     "list": about.list_,
+    "show": about.show,
     "env": about.env,
 }
 HANDED_ON = ("lm-eval",)

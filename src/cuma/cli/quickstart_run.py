@@ -60,7 +60,9 @@ def run_quickstart(
     materials = Materials.load(recipes[REFERENCE])
     command = f"cuma quickstart --benchmark {benchmark} --seed {seed}" + (" --fast" if fast else "")
     folders = [_method(recipe, home / name, materials, command) for name, recipe in recipes.items()]
-    folders += [_anchor(name, home / f"anchor-{name}", materials, recipes[REFERENCE]) for name in ANCHORS]
+    folders += [
+        _anchor(name, home / f"anchor-{name}", materials, recipes[REFERENCE]) for name in _anchor_names(materials)
+    ]
     return _report(folders, home / "report.html", console)
 
 
@@ -87,6 +89,12 @@ def _method(recipe: Recipe, folder: Path, materials: Materials, command: str) ->
     return folder
 
 
+def _anchor_names(materials: Materials) -> list[str]:
+    """All anchors, but those that differ from others on held-out items only, where there are none."""
+    held_out = any(question.role != "seen" for question in materials.survey.questions)
+    return [name for name, anchor in ANCHORS.items() if held_out or anchor.needs != "held-out items"]
+
+
 def _anchor(name: str, folder: Path, materials: Materials, recipe: Recipe) -> Path:
     """An anchor as a run of its own, so that the report reads all methods alike."""
     anchor = ANCHORS[name]
@@ -105,7 +113,7 @@ def _anchor(name: str, folder: Path, materials: Materials, recipe: Recipe) -> Pa
     run = Run.open(folder)
     if run.info["status"] != "evaluated":
         embeds = np.asarray(materials.group_embeds(materials.table, ROLES), dtype=np.float64)
-        predictions = anchor_predictions(name, materials.survey, embeds)
+        predictions = anchor_predictions(name, materials.survey, embeds, materials.table.encoder)
         write_evaluation(run, recipe.digest, predictions, materials.survey)
         run.update(status="evaluated", **materials.provenance())
     return folder

@@ -39,7 +39,9 @@ def evaluate_differences(subject: Subject, others: Sequence[Path], draws: int = 
     design = read_design(folder)
     both = score_many(tables, scores["questions"], reference=THIS, draws=draws, seed=seed, design=design)
     differences = {name: _all_turned(sides) for name, sides in both["differences"].items()}
-    about = {"run": subject.run.info["name"], "n": scores["n"], "draws": draws, "seed": seed}
+    corners = {corner: part["n"] for corner, part in scores.get("corners", {}).items()}
+    n = {**scores["n"], **({"corners": corners} if corners else {})}
+    about = {"run": subject.run.info["name"], "n": n, "draws": draws, "seed": seed}
     result = {**about, "differences": differences}
     write_json(folder / "differences.json", result)
     return result

@@ -17,6 +17,7 @@ from cuma.data.surveys.partial import keep_fields
 from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, distinct, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
+from cuma.evaluation.item_nearness import text_encoder
 from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
@@ -77,7 +78,7 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
 def _evaluated(subject: Subject, materials: Materials) -> Path:
     """The folder of an evaluation that is made now."""
     run, recipe = subject.run, subject.recipe
-    sheet = sheet_of(recipe, materials.survey, materials.corpus)
+    sheet = sheet_of(recipe, materials.survey, materials.corpus, materials.kept, text_encoder(materials))
     started = time.monotonic()
     folder = run.evaluation(sheet.benchmark, recipe.digest)
     with load_model(subject, materials) as model:

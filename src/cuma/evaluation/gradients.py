@@ -32,7 +32,7 @@ from cuma.runs.folder import write_json
 N_BATCHES = 3
 """Batches of each group: its training people, dealt into so many parts."""
 MAX_QUESTIONS = 16
-"""Questions of one batch; the same ones for all groups."""
+"""Questions of one batch; the same ones for all groups and batches."""
 MAX_GROUPS = 24
 """The largest groups are taken: small ones have noisy gradients."""
 EXACT = 2**21
@@ -54,19 +54,19 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
     folder, recipe = subject.folder, subject.recipe
     subject.require_local()
     materials = materials or Materials.load(recipe)
-    groups = _groups(materials.survey)
-    batches = {name: _batches(materials.survey, name, seed, profile_in_prompt(recipe)) for name in groups}
+    groups = largest_groups(materials.survey)
+    batches = {name: group_batches(materials.survey, name, seed, profile_in_prompt(recipe)) for name in groups}
     vectors: dict[str, list[list[Tensor]]] = {}
     with load_model(subject, materials) as model:
         asking = asking_of(model, recipe, materials, materials.survey)
-        kinds = _parameters(model, recipe.adapter.target_modules, recipe.adapter.last_layers)
-        with _with_gradients(kinds), materials.kept_trunk(recipe, model):
+        kinds = adapter_parameters(model, recipe.adapter.target_modules, recipe.adapter.last_layers)
+        with with_gradients(kinds), materials.kept_trunk(recipe, model):
             for name in tqdm(groups, desc=f"{subject.run.info['label']}: gradients", unit="group"):
                 for rows in batches[name]:
-                    for kind, vector in _gradient(asking, kinds, rows).items():
+                    for kind, vector in batch_gradient(asking, kinds, rows).items():
                         vectors.setdefault(kind, [[] for _ in groups])[groups.index(name)].append(vector)
     result = _result(vectors, {kind: sum(p.numel() for p in ps) for kind, ps in kinds.items()}, groups, seed)
-    result["questions_per_batch"] = len(next(iter(batches.values()))[0])
+    result["questions_per_batch"] = len({row["question_id"] for row in next(iter(batches.values()))[0]})
     write_json(folder / "gradients.json", result)
     return result
 
@@ -74,14 +74,14 @@ def evaluate_gradients(subject: Subject, materials: Materials | None = None, see
 # --- whose gradients -------------------------------------------------------------------------------------------------
 
 
-def _groups(survey: Survey) -> list[str]:
-    """Seen groups with a training person for every batch, the largest first, then by name."""
+def largest_groups(survey: Survey, most: int = MAX_GROUPS) -> list[str]:
+    """Seen groups with a training person for every batch, at most so many, the largest; sorted by name."""
     trained = survey.people[survey.people["part"] == "train"]
     items = [question.id for question in survey.with_roles(("seen",))]
     respondents = trained[(trained[items] != NO_ANSWER).any(axis=1)]
     sizes = respondents["group"].value_counts()
     names = [group.id for group in survey.groups if group.role == "seen" and sizes.get(group.id, 0) >= N_BATCHES]
-    names = sorted(names, key=lambda name: (-sizes[name], name))[:MAX_GROUPS]
+    names = sorted(names, key=lambda name: (-sizes[name], name))[:most]
     if len(names) < 2:
         raise BenchmarkError(
             f"{survey.name}: {len(names)} groups have {N_BATCHES} training people or more; gradients of at least two "
@@ -90,34 +90,36 @@ def _groups(survey: Survey) -> list[str]:
     return sorted(names)
 
 
-def _batches(survey: Survey, group: str, seed: int, in_prompt: bool) -> list[list[dict[str, Any]]]:
-    """Each batch's rows: a question with a letter order, and how the batch's people answered it.
+def group_batches(survey: Survey, group: str, seed: int, in_prompt: bool) -> list[list[dict[str, Any]]]:
+    """Each batch's rows: a question in one of its orders, and how the batch's people answered it.
 
-    People are dealt out at random. A question that nobody of a batch answered is not in it.
+    People are dealt out at random. All batches ask the same questions, each in all of its orders, so that what sets two
+    of them apart is their people alone. A question that nobody of a batch answered is not in it.
     """
     profile = next(one.profile for one in survey.groups if one.id == group)
     members = survey.people[(survey.people["group"] == group) & (survey.people["part"] == "train")]
     dealt = np.random.default_rng([seed, 2]).permutation(len(members)) % N_BATCHES
     questions = survey.with_roles(("seen",))
+    drawn = np.random.default_rng([seed, 3]).permutation(len(questions))[:MAX_QUESTIONS]
     batches = []
     for number in range(N_BATCHES):
         people = members[dealt == number]
-        drawn = np.random.default_rng([seed, 3, number]).permutation(len(questions))[:MAX_QUESTIONS]
         rows = []
-        for place in sorted(drawn):
-            question = questions[place]
+        for question in (questions[place] for place in sorted(drawn)):
             answers = people.loc[people[question.id] != NO_ANSWER, question.id]
             if len(answers):
+                shares = np.bincount(answers, minlength=len(question.options)) / len(answers)
                 orders = question_orders(question)
-                order = orders[(number + place) % len(orders)]
-                counts = np.bincount(answers, minlength=len(order))
-                rows.append(
+                rows += [
                     {
+                        "question_id": question.id,
                         "prompt": survey_messages(question, order, profile.sentence if in_prompt else None),
                         "profile": profile.fields,
-                        "weights": [counts[option] / counts.sum() for option in order],
+                        "weights": [shares[option] for option in order],
+                        "orders": len(orders),
                     }
-                )
+                    for order in orders
+                ]
         batches.append(rows)
     return batches
 
@@ -125,7 +127,9 @@ def _batches(survey: Survey, group: str, seed: int, in_prompt: bool) -> list[lis
 # --- gradients -------------------------------------------------------------------------------------------------------
 
 
-def _parameters(model: nn.Module, targets: Sequence[str], last_layers: int | None) -> dict[str, list[nn.Parameter]]:
+def adapter_parameters(
+    model: nn.Module, targets: Sequence[str], last_layers: int | None
+) -> dict[str, list[nn.Parameter]]:
     """Kind → its parameters. Without an adapter: the weights that the recipe's adapter would sit on."""
     named = dict(model.named_parameters())
     by_kind: dict[str, list[nn.Parameter]] = {kind: [] for kind in KINDS}
@@ -153,7 +157,7 @@ def _would_be_adapted(model: nn.Module, targets: Sequence[str], last_layers: int
 
 
 @contextmanager
-def _with_gradients(kinds: Mapping[str, list[nn.Parameter]]) -> Iterator[None]:
+def with_gradients(kinds: Mapping[str, list[nn.Parameter]]) -> Iterator[None]:
     """Inside, these parameters have gradients; afterwards they are frozen as they were."""
     everything = [parameter for parameters in kinds.values() for parameter in parameters]
     before = [parameter.requires_grad for parameter in everything]
@@ -167,11 +171,12 @@ def _with_gradients(kinds: Mapping[str, list[nn.Parameter]]) -> Iterator[None]:
             parameter.requires_grad_(wanted)
 
 
-def _gradient(
+def batch_gradient(
     asking: LocalModel, kinds: Mapping[str, list[nn.Parameter]], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Tensor]:
-    """Kind → the gradient of the SFT loss on one batch, as one fp32 vector."""
+    """Kind → the gradient of the SFT loss on one batch, a mean over its questions, as one fp32 vector."""
     tokens, model = asking.tokens, asking.model
+    questions = len({row["question_id"] for row in rows})
     for parameters in kinds.values():
         for parameter in parameters:
             parameter.grad = None
@@ -187,9 +192,10 @@ def _gradient(
                 torch.tensor([tokens.letters(len(row["weights"]))], device=device),
                 torch.tensor([row["weights"]], dtype=torch.float32, device=device),
             )
+            / row["orders"]
             for row, scores in zip(part, logits, strict=True)
         ]
-        (torch.stack(losses).sum() / len(rows)).backward()
+        (torch.stack(losses).sum() / questions).backward()
     return {kind: _vector(parameters) for kind, parameters in kinds.items()}
 
 

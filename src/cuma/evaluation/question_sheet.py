@@ -6,8 +6,8 @@ asked alike, as rows with lettered options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from cuma.data.corpus import Corpus, Shares
 from cuma.data.surveys.cells import askable, cell_rows, unsteered_rows
 from cuma.data.surveys.prompts import LETTERS
 from cuma.data.surveys.survey import Survey
-from cuma.errors import BenchmarkError
+from cuma.errors import BenchmarkError, MissingModelError
+from cuma.evaluation.anchor_data import Known, known_of_shares, known_of_survey
+from cuma.evaluation.anchors import beside
 from cuma.evaluation.asking import TEST_ROLES, cells_of, steers
 from cuma.evaluation.choices import choice_rows, choices_of, write_choices
 from cuma.evaluation.evaluation_files import (
@@ -32,9 +34,10 @@ from cuma.evaluation.evaluation_files import (
     write_answers,
     write_parquet,
 )
+from cuma.evaluation.item_nearness import Encode, item_nearness
 from cuma.evaluation.kinds import kind_of
 from cuma.evaluation.predict import merge_orders
-from cuma.evaluation.share_anchors import anchor_scores, anchor_shares
+from cuma.people.encoder import ProfileEncoder
 from cuma.people.profiles import Profile
 from cuma.recipes.schema import Recipe
 from cuma.runs.anchor_file import NAME as ANCHORS_FILE
@@ -56,11 +59,23 @@ class Sheet:
     """Whether a mixture's gates are recorded."""
 
 
-def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
-    """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people."""
+def sheet_of(
+    recipe: Recipe,
+    survey: Survey,
+    corpus: Corpus | None,
+    kept: MutableMapping[str, Any] | None = None,
+    encode: Encode | None = None,
+) -> Sheet:
+    """What a recipe's benchmark asks. Raises BenchmarkError for one that asks nothing, and few-shot without people.
+
+    kept: of `Materials`. What anchors say and score is worked out once and stays there, for it is the same beside any
+        model.
+    encode: for how near held-out items are to those of training; None: by their words alone.
+    """
+    kept = {} if kept is None else kept
     kind = kind_of(survey, corpus)
     if kind == "answers":
-        return _people_sheet(recipe, survey)
+        return _people_sheet(recipe, survey, kept, encode)
     if kind is None or corpus is None:
         raise BenchmarkError(
             f"{recipe.data.benchmark} has nothing that an evaluation compares with: no survey answers, shares of "
@@ -74,12 +89,12 @@ def sheet_of(recipe: Recipe, survey: Survey, corpus: Corpus | None) -> Sheet:
         )
     shares = corpus.shares()
     if shares is not None:
-        return _shares_sheet(recipe, survey.name, shares, corpus.training_shares())
+        return _shares_sheet(recipe, survey.name, shares, corpus, kept, encode)
     choices = choices_of(corpus)
     return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False)
 
 
-def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
+def _people_sheet(recipe: Recipe, survey: Survey, kept: MutableMapping[str, Any], encode: Encode | None) -> Sheet:
     cells = cells_of(recipe, survey, "test", TEST_ROLES).to_list()
     rows = cells + (unsteered_rows(survey.with_roles(TEST_ROLES)) if steers(recipe) else [])
 
@@ -88,16 +103,52 @@ def _people_sheet(recipe: Recipe, survey: Survey) -> Sheet:
     ) -> None:
         predictions = people_rows(rows, predicted, len(cells), survey)
         scores = survey_scores(predictions, survey, protocol)
+        training = [question for question in survey.questions if question.role == "seen"]
+        scores |= item_nearness(predictions, survey.questions, training, encode, survey.design)
+        if len(training) < len(survey.questions):
+            key = f"anchors, {recipe.data.exemplars} answers shown"  # which are of seen groups and items alone
+            if key not in kept:
+                known = _read(known_of_survey(survey), recipe)
+                kept[key] = beside(known, predictions, survey.questions, survey.design)
+            _write_anchors(folder, kept[key], scores)
         write_answers(folder, predictions, scores, routing, seen_groups(survey), survey.design)
 
     return Sheet(survey.name, rows, write, repeats=True)
 
 
-def _shares_sheet(recipe: Recipe, name: str, shares: Shares, training: Shares | None) -> Sheet:
+def _read(known: Known, recipe: Recipe) -> Known:
+    """What is known, read with the recipe's encoder. One that is not here leaves out the anchors that read, and
+    scores.json says so."""
+    encoder = recipe.encoder
+    try:
+        encode = ProfileEncoder.from_pretrained(
+            encoder.model_name_or_path, revision=encoder.revision, template=encoder.template
+        )
+    except MissingModelError as error:
+        return replace(known, no_encoder=str(error))
+    seen = [group.profile for group in known.groups if group.role == "seen"]
+    fields = encoder.fields and any(profile.fields for profile in seen)
+    as_routed = encode.with_fields(seen) if fields else encode
+    return known.read(encode, as_routed([group.profile for group in known.groups]))
+
+
+def _write_anchors(folder: Path, anchors: tuple[pd.DataFrame, dict[str, Any]], scores: dict[str, Any]) -> None:
+    rows, scores["anchors"] = anchors
+    write_parquet(folder / ANCHORS_FILE, rows)
+
+
+def _shares_sheet(
+    recipe: Recipe,
+    name: str,
+    shares: Shares,
+    corpus: Corpus,
+    kept: MutableMapping[str, Any],
+    encode: Encode | None,
+) -> Sheet:
     """Every question in every letter order, for every group whose shares of it are known.
 
     A model that is not told who asks is asked every question once, and its answer stands for all groups. Anchors stand
-    beside the model's predictions: they know what was trained on, and cost nothing.
+    beside the model's predictions: they know what was trained on.
     """
     in_prompt = profile_in_prompt(recipe)
     questions = {question.id: question for question in askable(shares.questions)}
@@ -129,9 +180,12 @@ def _shares_sheet(recipe: Recipe, name: str, shares: Shares, training: Shares | 
         facts = {**protocol, "questions_with_too_many_options": left_out}
         asked = tuple(questions.values())
         scores = all_scores(predictions, name, asked, False, facts)
-        said, sources = anchor_shares(training, Shares(asked, table))
-        scores["anchors"] = anchor_scores(said, sources, predictions, asked)
-        write_parquet(folder / ANCHORS_FILE, said)
+        training = corpus.training_shares()
+        scores |= item_nearness(predictions, asked, () if training is None else training.questions, encode)
+        if "anchors" not in kept:
+            told = known_of_shares(name, training, corpus.training_shares("validation"), Shares(asked, table))
+            kept["anchors"] = beside(_read(told, recipe), predictions, asked)
+        _write_anchors(folder, kept["anchors"], scores)
         write_answers(folder, predictions, scores, routing, dict(zip(table["group"], table["seen"], strict=True)))
 
     return Sheet(name, rows, write, repeats=True)

@@ -18,7 +18,7 @@ from cuma.metrics.measure import METRICS, CellShares, Estimates, measure
 from cuma.metrics.pointwise import Floats
 from cuma.metrics.sample import Predictions, Sample, resample_people
 from cuma.metrics.scores import PARTS, read_any, score
-from cuma.metrics.shares import GroupShares, SharePredictions, draw_weights, means_by_group, share_tables
+from cuma.metrics.shares import GroupShares, SharePredictions, draw_weights, means_by_group, share_floors, share_tables
 from cuma.privacy.small_groups import MIN_PEOPLE
 
 MIN_QUESTIONS = 10
@@ -115,7 +115,7 @@ def question_draws(
 
     A group of under `MIN_PEOPLE` people, where that is known, or under `MIN_QUESTIONS` questions is not comparable.
     """
-    tables = share_tables(people, predictions, seed)
+    tables = share_tables(people, predictions, share_floors(people, seed))
     times, _ = draw_weights(people, draws, seed)
     once = np.ones((len(people.items), 1))
     value = {name: means_by_group(cells, tables.mask, once)[:, 0] for name, cells in tables.cells.items()}

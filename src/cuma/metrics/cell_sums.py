@@ -126,16 +126,16 @@ def cell_floors(people: Sample, seed: int) -> dict[str, Floats]:
     }
 
 
-def diversity(cells: Cells, times: Floats, seed: int) -> tuple[Floats, Floats, float]:
+def diversity(cells: Cells, times: Floats, seed: int) -> tuple[Floats, Floats, Floats]:
     """The spread's denominator, [1] as observed, and [B] where groups are drawn `times` [G, B]: Σ JSD between people's
-    shares, less its mean under permuted labels. Last that mean itself, of all questions."""
+    shares, less its mean under permuted labels. Last that mean itself, [Q]."""
     people = cells.people
     tables = people.effective_counts
     chance = [chance_diversity(counts, seed=(seed, q)) for q, counts in enumerate(tables)]
     shares = chance_shares(np.stack([counts.sum(axis=1) for counts in tables]).astype(np.float64), np.array(chance))
     weights = (np.ones((len(people.groups), 1)), times)
     once, drawn = (pair_sum(people.columns, cells.n, cells.observed, weight) for weight in weights)
-    return once - sum(chance), drawn - _chance_between(shares, times * (cells.n > 0)), float(sum(chance))
+    return once - sum(chance), drawn - _chance_between(shares, times * (cells.n > 0)), np.array(chance)
 
 
 def _chance_between(shares: Floats, times: Floats) -> Floats:

@@ -34,10 +34,19 @@ def corner_rows(predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: rows for name, rows in parts.items() if len(rows)}
 
 
-def side_rows(predictions: pd.DataFrame) -> pd.DataFrame:
+def has_new_items(predictions: pd.DataFrame) -> bool:
+    """Whether it is known which items are new, and some are."""
+    return ITEM_SEEN in predictions and not predictions[ITEM_SEEN].astype(bool).all()
+
+
+def side_rows(predictions: pd.DataFrame, new_items: bool | None = None) -> pd.DataFrame:
     """The rows that the sides "seen" and "unseen" groups compare: of new items, so that the sides differ in their
-    groups and in nothing else. Without new items, or where it is not known which ones are, all rows."""
+    groups and in nothing else. Without new items, or where it is not known which ones are, all rows.
+
+    new_items: whether there are any; None: as the table itself says. Beside others a table may say nothing of them.
+    """
     if ITEM_SEEN not in predictions:
         return predictions
-    new = predictions[~predictions[ITEM_SEEN].astype(bool)]
-    return (new if len(new) else predictions).drop(columns=ITEM_SEEN)
+    new_only = has_new_items(predictions) if new_items is None else new_items
+    kept = predictions[~predictions[ITEM_SEEN].astype(bool)] if new_only else predictions
+    return kept.drop(columns=ITEM_SEEN)

@@ -10,9 +10,17 @@ from scipy.special import entr
 from scipy.stats import norm
 
 from cuma.metrics.cell_sums import Cells, PersonFigures, cell_shares
-from cuma.metrics.inference import DesignExcess, GroupDraws, design_deviations, estimate, group_deviations, known
+from cuma.metrics.inference import (
+    DesignExcess,
+    GroupDraws,
+    design_deviations,
+    estimate,
+    group_deviations,
+    known,
+    widened,
+)
 from cuma.metrics.items import per_option
-from cuma.metrics.measure import CellShares, cell_emd, group_means
+from cuma.metrics.measure import CellShares, Figures, cell_emd, group_means
 from cuma.metrics.pointwise import Floats, positions, ratio
 from cuma.metrics.sample import Predictions, Sample, apart, resample_people, unit_draws
 from cuma.privacy.small_groups import MIN_PEOPLE
@@ -101,7 +109,7 @@ def _widened(side: Side, values: Floats, deviations: list[Floats | None], replic
         figures.append(_ratios(*_variances(moved, n), n, np.ones((groups, 1))))
     excess = DesignExcess(groups, people.design)
     rows = zip(values, deviations, *figures, strict=True)
-    return [None if away is None else excess.widened(float(value), away, own) for value, away, *own in rows]
+    return [widened(float(value), away, Figures(own[0], tuple(own[1:])), [excess]) for value, away, *own in rows]
 
 
 def _variances(side: Side, n: Floats) -> tuple[Floats, Floats]:

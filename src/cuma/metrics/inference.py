@@ -27,7 +27,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 from cuma.metrics.design import Design
-from cuma.metrics.measure import METRICS, Estimates
+from cuma.metrics.measure import METRICS, Estimates, Figures
 from cuma.metrics.pointwise import Floats, low_option_mass
 
 LEVEL = 0.95
@@ -42,6 +42,7 @@ ALIKE = 1e-6
 """Of the group farthest off: what counts as no difference."""
 ROUNDING = 1e-12
 GRID = 1000
+NORMAL = norm.ppf((np.arange(GRID) + 0.5) / GRID)
 """Normal deviations where only their size is known."""
 
 
@@ -131,8 +132,7 @@ def design_deviations(value: float, replicates: Floats, units: int, design: Desi
     if units < 2 or not np.isfinite(value) or not np.isfinite(replicates).all():
         return None
     scatter = np.sqrt(design.replicates.variance(replicates, value))
-    normal = norm.ppf((np.arange(GRID) + 0.5) / GRID)
-    return np.asarray(scatter * normal * _student(units) / norm.ppf((1 + LEVEL) / 2))
+    return np.asarray(scatter * NORMAL * _student(units) / norm.ppf((1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,21 +147,77 @@ class DesignExcess:
     groups: int
     design: Design
 
-    def widened(self, value: float, deviations: Floats, figures: Sequence[Floats]) -> Floats:
-        """`deviations` of a figure with replicates [B] over groups, over units together, and over units apart."""
-        if not deviations.any():
-            return deviations
-        replicates = figures[0]
-        together, alone = (self._variance(value, moved) for moved in figures[1:])
-        student = t.ppf((1 + LEVEL) / 2, self.design.freedom) / norm.ppf((1 + LEVEL) / 2)
-        excess = max(0.0, together - alone) * self.groups / (self.groups - 1) * student**2
-        groups = float(np.nanvar(replicates)) * self.groups / (self.groups - 1)
-        return np.asarray(deviations * np.sqrt(1 + excess / groups))
+    def variance(self, value: float, figures: Figures) -> float:
+        """Times the square of Student's t over the normal distribution's."""
+        together, alone = (self._variance(value, moved) for moved in figures.units)
+        excess = _unbiased(max(0.0, together - alone), self.groups)
+        return excess * _wider(self.design.freedom) ** 2
 
     def _variance(self, value: float, replicates: Floats) -> float:
         if self.design.replicates is not None:
             return float(self.design.replicates.variance(replicates, value))
         return float(np.nanvar(replicates)) if np.isfinite(replicates).any() else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class ItemExcess:
+    """What drawing items adds to the variance of a figure of many groups (`cuma.metrics.item_samples`). With one item
+    nothing shows how others would differ, and there is no interval."""
+
+    groups: int
+    items: int
+
+    def variance(self, value: float, figures: Figures) -> float:
+        """NaN where it cannot be told."""
+        if min(self.groups, self.items) < 2:
+            return float("nan")
+        drawn = _drawn(figures, self.groups)
+        by_item, by_cell = (_unbiased(((moved - value) ** 2).sum(), self.groups) for moved in figures.items)
+        return two_way_variance(by_item, drawn, by_cell) - drawn
+
+
+def two_way_variance(by_item: float, by_group: float, by_cell: float) -> float:
+    """Of a figure whose items and groups are both drawn, from its variances when either is, or cells are, clusters.
+
+    What items and groups both count, the cells' own part, is taken off once (Cameron, Gelbach & Miller 2011). Never
+    less than either alone, which that difference of estimates may be where there are few. Its degrees of freedom are
+    `two_way_freedom`.
+    """
+    return max(by_item + by_group - by_cell, by_item, by_group)
+
+
+def two_way_freedom(items: int, groups: int) -> int:
+    """The fewer of the two, less 1."""
+    return min(items, groups) - 1
+
+
+Excess = DesignExcess | ItemExcess
+
+
+def widened(value: float, deviations: Floats | None, figures: Figures, excesses: Sequence[Excess]) -> Floats | None:
+    """`group_deviations` of a figure, widened by what else is drawn, and by Student's t where items are fewer than
+    groups. Groups that do not differ leave what items add."""
+    if deviations is None or not excesses:
+        return deviations
+    groups = excesses[0].groups
+    added = sum(excess.variance(value, figures) for excess in excesses)
+    if not np.isfinite(added):
+        return None
+    items = next((excess.items for excess in excesses if isinstance(excess, ItemExcess)), None)
+    freedom = groups - 1 if items is None else two_way_freedom(items, groups)
+    if not deviations.any():
+        return deviations if items is None else np.asarray(np.sqrt(added) * NORMAL * _wider(freedom))
+    wider = _wider(freedom) / _wider(groups - 1)
+    return np.asarray(deviations * np.sqrt(1 + added / _drawn(figures, groups)) * wider)
+
+
+def _drawn(figures: Figures, groups: int) -> float:
+    """The variance of a figure when groups are drawn."""
+    return _unbiased(float(np.nanvar(figures.groups)), groups)
+
+
+def _unbiased(variance: float, groups: int) -> float:
+    return float(variance * groups / (groups - 1))
 
 
 def interval(value: float, deviations: Floats | None) -> tuple[float, float] | None:
@@ -190,6 +246,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return [float(p) for p in adjusted]
+
+
+def _wider(freedom: int) -> float:
+    """Student's interval over the normal one."""
+    return float(t.ppf((1 + LEVEL) / 2, freedom) / norm.ppf((1 + LEVEL) / 2))
 
 
 def _student(units: int) -> float:
@@ -225,40 +286,32 @@ def estimate(
 
 
 def metric_entries(
-    estimates: Estimates, scatter: Scatter, excess: DesignExcess | None = None
+    estimates: Estimates, scatter: Scatter, excesses: Sequence[Excess] = ()
 ) -> dict[str, dict[str, Any]]:
     """Each metric's `entry`; beside the option mass, whether it is too low for the scores to be trusted."""
     scores: dict[str, dict[str, Any]] = {}
     for name, value in estimates.value.items():
-        ends = _ends(name, estimates, scatter, excess) if estimates.replicates else None
+        ends = _ends(name, estimates, scatter, excesses) if estimates.replicates else None
         scores[name] = entry(value, ends, METRICS[name].bounds)
     scores["option_mass"]["low_mass"] = low_option_mass(estimates.value["option_mass"])
     return scores
 
 
-def _ends(name: str, estimates: Estimates, scatter: Scatter, excess: DesignExcess | None) -> tuple[float, float] | None:
+def _ends(name: str, estimates: Estimates, scatter: Scatter, excesses: Sequence[Excess]) -> tuple[float, float] | None:
     value, figures = estimates.value[name], estimates.figures(name)
     if not METRICS[name].interval:
         return None
     if not METRICS[name].squared:
-        return interval(value, _deviations(value, figures, scatter, excess))
+        return interval(value, widened(value, scatter(value, figures.groups), figures, excesses))
     root = float(np.sqrt(value))
     # Draws of units may have less than chance gives, which is no distance: 0.
-    roots = [np.sqrt(figures[0]), *(np.sqrt(moved.clip(min=0)) for moved in figures[1:])]
-    ends = interval(root, _deviations(root, roots, scatter, excess))
+    roots = figures.map(lambda moved: np.sqrt(moved.clip(min=0)))
+    ends = interval(root, widened(root, scatter(root, roots.groups), roots, excesses))
     return None if ends is None else (max(ends[0], 0.0) ** 2, ends[1] ** 2)
 
 
-def _deviations(
-    value: float, figures: Sequence[Floats], scatter: Scatter, excess: DesignExcess | None
-) -> Floats | None:
-    """From `Estimates.figures`, or their differences."""
-    deviations = scatter(value, figures[0])
-    return deviations if deviations is None or excess is None else excess.widened(value, deviations, figures)
-
-
 def differences(
-    one: Estimates, other: Estimates, scatter: Scatter, excess: DesignExcess | None = None
+    one: Estimates, other: Estimates, scatter: Scatter, excesses: Sequence[Excess] = ()
 ) -> dict[str, dict[str, Any]]:
     """The `entry` of one - other for each metric that both have, with "p", and "p_holm" that is not adjusted yet."""
     entries = {}
@@ -267,8 +320,8 @@ def differences(
             value = one.value[name] - other.value[name]
             deviations = None
             if one.replicates and metric.interval:
-                figures = [a - b for a, b in zip(one.figures(name), other.figures(name), strict=True)]
-                deviations = _deviations(value, figures, scatter, excess)
+                figures = one.figures(name).map(np.subtract, other.figures(name))
+                deviations = widened(value, scatter(value, figures.groups), figures, excesses)
             p = p_value(value, deviations)
             entries[name] = {**estimate(value, deviations), "p": p, "p_holm": p}
     return entries

@@ -220,6 +220,27 @@ METRICS: dict[str, Metric] = {
 
 
 @dataclass(frozen=True, eq=False)
+class Figures:
+    """One metric of one method, moved by what is drawn."""
+
+    groups: Floats
+    """[B] over draws of groups."""
+    units: tuple[Floats, ...] = ()
+    """As `Estimates.by_units`."""
+    items: tuple[Floats, ...] = ()
+    """As `Estimates.by_items`."""
+
+    def map(self, function: Callable[..., Floats], *others: Figures) -> Figures:
+        """`function` of all figures, together with other methods'."""
+        every = (self, *others)
+        units, items = (
+            tuple(function(*parts) for parts in zip(*(getattr(each, name) for each in every), strict=True))
+            for name in ("units", "items")
+        )
+        return Figures(function(*(each.groups for each in every)), units, items)
+
+
+@dataclass(frozen=True, eq=False)
 class Estimates:
     """Every metric of one method."""
 
@@ -229,10 +250,13 @@ class Estimates:
     by_units: tuple[dict[str, Floats], ...] = ()
     """[B] over draws of the survey's units, groups staying as they are: the same units for all groups, and others for
     each. Empty where no design is known."""
+    by_items: tuple[dict[str, Floats], ...] = ()
+    """`cuma.metrics.item_samples`; empty where items stay as they are."""
 
-    def figures(self, name: str) -> list[Floats]:
-        """A metric's replicates, over groups and then over units."""
-        return [draws[name] for draws in (self.replicates, *self.by_units)]
+    def figures(self, name: str) -> Figures:
+        """A metric's, however it is drawn."""
+        units, items = (tuple(moved[name] for moved in parts) for parts in (self.by_units, self.by_items))
+        return Figures(self.replicates[name], units, items)
 
 
 def measure(cells: CellShares, weight: Floats, diversity: Floats | None = None) -> dict[str, Floats]:

@@ -136,6 +136,11 @@ class Sample:
         sizes = {"groups": len(self.groups), "people": len(self.person), "empty_cells": int((answered == 0).sum())}
         return {**sizes, **self.design_effect()}
 
+    def corner_sizes(self) -> dict[str, Any]:
+        """The same, and the questions and cells that have answers."""
+        answered = np.add.reduceat(self.answers >= 0, self.starts[:-1], axis=0)
+        return {**self.sizes(), "questions": len(self.items), "cells": int((answered > 0).sum())}
+
     def same_as(self, other: Sample) -> bool:
         """Whether both hold the same people, groups and answers."""
         arrays = ("starts", "person", "answers", "weight")

@@ -3,8 +3,8 @@
 What a survey's people make uncertain is unknown here, or small. What is uncertain is whether other questions and other
 groups would give the same figures, so that these are drawn: questions and groups, independently and with replacement, a
 cell counting as often as its question was drawn times its group (the pigeonhole bootstrap of Owen 2007, whose intervals
-are rather too wide than too narrow). Of one question only groups are drawn; of one group, and of the differences
-between the groups that are there, only questions.
+are rather too wide than too narrow; where items are held out, `cuma.metrics.item_samples` has nearer ones). Of one
+question only groups are drawn; of one group, and of the differences between the groups that are there, only questions.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class GroupShares:
     def sizes(self) -> dict[str, int]:
         """Groups, questions, and the cells (group × question) that have shares."""
         return {"groups": len(self.groups), "questions": len(self.items), "cells": int(self.mask.sum())}
+
+    def corner_sizes(self) -> dict[str, int]:
+        """The same, and where it is known, at least how many people: of each group the most who answered an item."""
+        people = np.where(self.mask > 0, self.people, 0.0).max(axis=0).sum()
+        return {**self.sizes(), **({"people": int(people)} if np.isfinite(people) else {})}
 
     def same_as(self, other: GroupShares) -> bool:
         """Whether both hold the same shares of the same groups."""
@@ -134,17 +139,13 @@ def _read(rows: pd.DataFrame, every: tuple[Item, ...]) -> tuple[GroupShares, Sha
     return shares, SharePredictions(tables["probabilities"], mass, unsteered_shares(rows, items))
 
 
-def estimate_shares(
-    people: GroupShares, methods: Mapping[str, SharePredictions], draws: int, seed: int
-) -> dict[str, Estimates]:
-    """Estimates and replicates of every method, on one set of draws."""
-    weights = draw_weights(people, draws, seed)
-    once = np.ones((len(people.items), 1)), np.ones((len(people.groups), 1))
+def estimate_shares(tables: Mapping[str, ShareTables], weights: tuple[Floats, Floats]) -> dict[str, Estimates]:
+    """Estimates of every method, and replicates with questions and groups weighted [Q, B] and [G, B]."""
     estimates = {}
-    for name, predictions in methods.items():
-        tables = share_tables(people, predictions, seed)
-        value = {metric: float(array[0]) for metric, array in overall(tables, *once).items()}
-        estimates[name] = Estimates(value, overall(tables, *weights) if draws else {})
+    for name, table in tables.items():
+        once = np.ones((len(table.mask), 1)), np.ones((table.mask.shape[1], 1))
+        value = {metric: float(array[0]) for metric, array in overall(table, *once).items()}
+        estimates[name] = Estimates(value, overall(table, *weights) if weights[0].size else {})
     return estimates
 
 
@@ -157,23 +158,32 @@ def draw_weights(people: GroupShares, draws: int, seed: int) -> tuple[Floats, Fl
     return questions, groups
 
 
-def share_tables(people: GroupShares, predictions: SharePredictions, seed: int) -> ShareTables:
-    """A method's cells and pairs of groups, whatever is drawn."""
+def share_floors(people: GroupShares, seed: int) -> tuple[dict[str, Floats], Floats]:
+    """What is the same for every method: the noise floor [Q, G], where every number of people is known, and what chance
+    gives the diversity of each cell [Q, G]."""
+    counts = people.counts()
+    if counts is None:
+        return {}, np.zeros_like(people.mask)
+    pairs = list(enumerate(zip(people.items, counts, strict=True)))
+    floors = [noise_floor(table, item.ordinal, seed=(seed, q)) for q, (item, table) in pairs]
+    by_chance = [chance_diversity(table, seed=(seed, q)) for q, table in enumerate(counts)]
+    return {"noise_floor": np.nan_to_num(np.stack(floors))}, chance_shares(people.people, np.array(by_chance))
+
+
+def share_tables(
+    people: GroupShares, predictions: SharePredictions, floors: tuple[dict[str, Floats], Floats]
+) -> ShareTables:
+    """A method's cells and pairs of groups, whatever is drawn. floors: `share_floors`."""
     columns, predicted = people.columns, predictions.predicted
     greedy = np.zeros_like(predicted)
     for _, k in columns:
         greedy[k.start + predicted[k].argmax(axis=0), np.arange(len(people.groups))] = 1.0
+    known, chance = floors
     means = {
         "entropy": np.stack([entr(predicted[k]).sum(axis=0) for _, k in columns]),
         "option_mass": predictions.mass,
+        **known,
     }
-    counts, chance = people.counts(), np.zeros_like(people.mask)
-    if counts is not None:
-        pairs = list(enumerate(zip(people.items, counts, strict=True)))
-        floors = [noise_floor(table, item.ordinal, seed=(seed, q)) for q, (item, table) in pairs]
-        means["noise_floor"] = np.nan_to_num(np.stack(floors))
-        by_chance = [chance_diversity(table, seed=(seed, q)) for q, table in enumerate(counts)]
-        chance = chance_shares(people.people, np.array(by_chance))
     unsteered = None if predictions.unsteered is None else predictions.unsteered[:, None]
     persons = np.full_like(predicted, np.nan), np.full((BINS, len(people.groups)), np.nan)
     shares = CellShares(columns, people.mask, people.shares, predicted, greedy, unsteered, means, *persons)

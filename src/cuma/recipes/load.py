@@ -136,7 +136,9 @@ def _require_known(key: Any, section: str, source: Path | str, extra: tuple[str,
     elsewhere = [f"{other}.{key}" for other in SECTIONS if key in _keys(other)]  # the right word in the wrong place
     hint = next((f"Did you mean {name!r}? " for name in elsewhere + close), "")
     available = _listed([dot + name for name in known])
-    raise RecipeError(f"unknown key '{dot}{key}' in {source}. {hint}Available: {available}.")
+    raise RecipeError(
+        f"unknown key '{dot}{key}' in {source}. {hint}Available: {available}. `cuma list keys` explains all of them."
+    )
 
 
 def build_recipe(tree: Mapping[str, Any], source: str) -> Recipe:
@@ -226,6 +228,7 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
         )
     _require_method(recipe, source)
     _require_length(recipe, source)
+    _require_passes_and_curve(recipe, source)
     if recipe.pipeline[0] != "sft" or len(set(recipe.pipeline)) < len(recipe.pipeline):
         raise RecipeError(
             f"{source}: 'pipeline' is {list(recipe.pipeline)}, expected sft first and no stage twice, "
@@ -271,3 +274,17 @@ def _require_length(recipe: Recipe, source: str) -> None:
             raise RecipeError(
                 f"{source}: '{name}.lr_scheduler_type' warmup_stable_decay needs '{name}.max_steps', to know its end."
             )
+
+
+def _require_passes_and_curve(recipe: Recipe, source: str) -> None:
+    training = recipe.training
+    if training.item_dropout and training.max_steps is None:
+        raise RecipeError(
+            f"{source}: 'training.item_dropout' is {training.item_dropout} and 'training.max_steps' null. Items are "
+            "drawn for each pass over the rows beforehand: set max_steps in the place of num_train_epochs."
+        )
+    if training.early_stopping_patience and not training.curve_steps:
+        raise RecipeError(
+            f"{source}: 'training.early_stopping_patience' is {training.early_stopping_patience} and "
+            "'training.curve_steps' is empty. Name the steps at which the error is measured, such as [100, 200, 300]."
+        )

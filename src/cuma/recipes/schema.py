@@ -53,9 +53,9 @@ class DataSection:
     """Whose answers, and where the model learns who is asked."""
 
     benchmark: Text = "gss"
-    """gss, gss-all, wvs, or a folder that `cuma data build` wrote. Of a folder, sft takes the survey's answers, or
-    groups' shares where only those are known, or the rows of the task sft where there is neither or training.loss is
-    letter; dpo and grpo take the task's own rows where there are any."""
+    """A name that `cuma list benchmarks` shows, or a folder that `cuma data build` wrote. Of a folder, sft takes the
+    survey's answers, or groups' shares where only those are known, or the rows of the task sft where there is neither
+    or training.loss is letter; dpo and grpo take the task's own rows where there are any."""
     split_seed: NonNegativeInt = 0
     """Seed of the split into seen, validation and test groups, and of people into parts."""
     language: str = ""
@@ -67,9 +67,10 @@ class DataSection:
     """In SFT people count with their survey weights, where the survey has some."""
     shuffle_profiles: bool = False
     """The control: one fixed permutation of the groups' embeddings, in training and evaluation."""
-    option_orders: Literal["rotations", "natural"] = "rotations"
+    option_orders: Literal["rotations", "natural", "fixed"] = "rotations"
     """Orders in which options are shown, in training and evaluation. "rotations": each option under each letter once.
-    "natural": scales in their own order and reversed, two prompts whatever their length; names in rotations."""
+    "natural": scales in their own order and reversed, two prompts whatever their length; names in rotations.
+    "fixed": every question once, as it is written; a preference for a letter is then not averaged out."""
     exemplars: NonNegativeInt = 0
     """Few-shot, for the untouched model: answers of so many training people of the same group, as turns before the
     question. Groups that were held out have no training people and are not predicted."""
@@ -144,11 +145,21 @@ class TrainingSection(_Steps):
     profile_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability with which each profile field is left out of a training row, in every stage, so that half a profile,
     or none, gets a sensible answer too."""
+    item_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the items that each pass over the rows leaves out whole, drawn anew for each, so that what all groups
+    share cannot learn single items by heart. In sft, on survey answers or shares; needs max_steps."""
     weight_decay: NonNegative = 0.01
     """AdamW's decoupled weight decay."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """How slowly AdamW's mean of squared gradients forgets. At 0.95 the large gradients of the first steps stop holding
     the later ones back within tens of steps, and a short run leaves its plateau sooner."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Each stage's adapter, which learning curves measure and the next stage starts from, is an exponential moving
+    average of the trained weights that forgets like this; 0: the last weights. It warms up: after n steps the decay is
+    at most n / (n + 9), so that a short run's average is not its beginning."""
+    early_stopping_patience: Count | None = None
+    """SFT stops after so many points of the learning curve (curve_steps) without a lower soft EMD, and its adapter is
+    that of the best point, stopped or not; null: the last one."""
     max_grad_norm: NonNegative = 1.0
     """Gradients are clipped to this norm; 0: not at all."""
     logging_steps: Count = 10
@@ -288,6 +299,9 @@ TRACKING = ("report_to", "run_name")
 """Keys of the section training that say who else gets the log. A run that is continued may be told otherwise."""
 ADDED: dict[tuple[str, str], Any] = {
     ("training", "adam_beta2"): 0.999,
+    ("training", "item_dropout"): 0.0,
+    ("training", "ema_decay"): 0.0,
+    ("training", "early_stopping_patience"): None,
     ("backbone", "chat_template"): None,
     ("data", "language"): "",
     ("data", "option_orders"): "rotations",

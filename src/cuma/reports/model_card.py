@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cuma.errors import RunError
 from cuma.metrics.figures import effect_text, estimate_text
+from cuma.metrics.nearness import UNSEEN, nearness_sentence
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
-from cuma.reports.corner_table import NOTE, corner_rows_of
+from cuma.reports.corner_table import FLOOR, NOTE, corner_rows_of, corner_sentences, shown_corners, told_anchors
 from cuma.reports.group_rows import group_rows
 from cuma.reports.method_and_data import design_sentence
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
@@ -135,6 +137,7 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
     evidence, scores = read_evaluation(run, folder), read_json(folder / "scores.json")
     rows = group_rows(population["groups"], evidence)
     sides = shown_sides(evidence)
+    new_items = any(corner in scores.get("corners", {}) for corner in UNSEEN)
     return facts | {
         "evaluated": True,
         "rows": rows,
@@ -147,13 +150,16 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         },
         "headings": [_heading(side, scores["n"][side]) for side in sides],
         "results": [_figures(scores, key, sides) for key in SHOWN_METRICS],
-        "meanings": [_column(key, evidence.of_shares) for key in SHOWN_METRICS],
+        "meanings": [_column(key, evidence.of_shares or new_items) for key in SHOWN_METRICS],
         "of_shares": evidence.of_shares,
-        "drawn": DRAWN[evidence.of_shares][0],
+        "drawn": DRAWN[evidence.of_shares or new_items][0],
+        "new_items": new_items,
         "design_sentence": design_sentence(evidence),
-        "anchors": [*_anchors(run, recipe, scores, sides), *_share_anchors(scores, sides)],
+        "anchors": _anchors(run, recipe, scores, sides),
         "corners": corner_rows_of(scores),
-        "corner_note": NOTE.format("new items"),
+        "corner_sentences": corner_sentences(shown_corners(scores.get("corners", {})), evidence.of_shares),
+        "nearness": nearness_sentence(evidence.held_out_items) if evidence.held_out_items else "",
+        "corner_note": f"{NOTE} {FLOOR}",
     }
 
 
@@ -167,12 +173,6 @@ def _trained_on(population: dict[str, Any]) -> str:
     return f"{f'fewer than {MIN_PEOPLE}' if people is None else people_text(people)} people in {groups} groups"
 
 
-def _share_anchors(scores: dict[str, Any], sides: list[Any]) -> list[ResultRow]:
-    """Soft EMD of the anchors that stand beside an evaluation on shares."""
-    anchors = scores.get("anchors", {})
-    return [_figures(anchor, "soft_emd", sides, anchor["label"]) for anchor in anchors.values()]
-
-
 def _heading(side: str, sizes: dict[str, Any]) -> str:
     groups = sizes["groups"]
     of = f"{people_text(sizes['people'])} people" if "people" in sizes else f"{sizes['questions']} questions"
@@ -180,11 +180,11 @@ def _heading(side: str, sizes: dict[str, Any]) -> str:
     return f"{side.capitalize()}: {groups} group{'' if groups == 1 else 's'}, {of}" + (f", {effect}" if effect else "")
 
 
-def _column(metric: str, of_shares: bool = False) -> Column:
-    return next(column for column in COLUMNS if column.key == metric).filled(of_shares=of_shares)
+def _column(metric: str, items_drawn: bool = False) -> Column:
+    return next(column for column in COLUMNS if column.key == metric).filled(items_drawn=items_drawn)
 
 
-def _figures(scores: dict[str, Any], metric: str, sides: list[Any], name: str | None = None) -> ResultRow:
+def _figures(scores: Mapping[str, Any], metric: str, sides: list[Any], name: str | None = None) -> ResultRow:
     return ResultRow(
         name or _column(metric).heading,
         tuple(_figure(scores.get(side, {}).get(metric, UNKNOWN), metric) for side in sides),
@@ -200,7 +200,8 @@ def _figure(entry: dict[str, Any], metric: str) -> str:
 
 
 def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any]) -> list[ResultRow]:
-    """Soft EMD of the anchors whose runs lie beside this one and answered for the same people."""
+    """Soft EMD of the anchors whose runs lie beside this one and answered for the same people, and of those that stand
+    in its own scores."""
     rows = []
     for file in sorted(run.path.resolve().parent.glob("*/run.json")):
         other = Run.open(file.parent)
@@ -211,7 +212,9 @@ def _anchors(run: Run, recipe: Recipe, scores: dict[str, Any], sides: list[Any])
         same = (data.benchmark, data.split_seed) == (recipe.data.benchmark, recipe.data.split_seed)
         if same and all(theirs["n"].get(side, scores["n"][side]) == scores["n"][side] for side in sides):
             rows.append(_figures(theirs, "soft_emd", sides, other.info["label"]))
-    return rows
+    there = {row.name for row in rows}
+    own = [anchor for anchor in told_anchors(scores) if anchor["label"] not in there]
+    return rows + [_figures(anchor, "soft_emd", sides, anchor["label"]) for anchor in own]
 
 
 def _plain(value: Any) -> str:

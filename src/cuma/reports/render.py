@@ -13,10 +13,12 @@ from plotly.offline import get_plotlyjs
 from cuma.metrics.figures import number
 from cuma.privacy.small_groups import MIN_PEOPLE
 from cuma.reports.collapse_and_gradients import collapse_rows, gradient_rows
-from cuma.reports.corner_table import corner_listing
+from cuma.reports.corner_curves import corner_panels, pace_listing
+from cuma.reports.corner_table import corner_listing, corner_payload
 from cuma.reports.expert_map import topology_payload
 from cuma.reports.expert_use import health_rows, training_panels
 from cuma.reports.formats import latex_listing, latex_tables, markdown_listing, markdown_tables
+from cuma.reports.item_table import item_listings
 from cuma.reports.method_and_data import data_card, design_sentence, facts, method_card, read_from
 from cuma.reports.plots import answers_payload, curve_panels, method_entries
 from cuma.reports.side_tables import (
@@ -66,6 +68,7 @@ class Part:
 
 
 PARTS = {
+    "corners": Part("Four corners", corner_payload, draws=True, json="corners"),
     "collapse": Part("Groups apart", collapse_rows, draws=True, with_table=True),
     "table": Part("Comparison", with_table=True),
     "world": Part("World", world_payload, draws=True, json="world"),
@@ -108,8 +111,9 @@ def write_report(
 def write_page(evidence: Evidence, table: pd.DataFrame, output: Path, title: str = DEFAULT_TITLE) -> None:
     """The page, and the tables beside it under the same name. `table`: `compare_methods` of the same evidence."""
     write_text(output, render(evidence, table, title))
-    beside = [*small_listings(evidence), *choice_listings(evidence), *reply_listings(evidence)]
-    first = [listing] if (listing := corner_listing(evidence)) else []
+    pace = [listing] if (listing := pace_listing(evidence)) else []
+    beside = [*small_listings(evidence), *choice_listings(evidence), *reply_listings(evidence), *pace]
+    first = [listing, *item_listings(evidence)] if (listing := corner_listing(evidence)) else []
     markdown = [*map(markdown_listing, first), markdown_tables(table), *map(markdown_listing, beside)]
     write_text(output.with_suffix(".md"), "\n".join(markdown))
     latex = [latex_listing(listing, evidence.benchmark) for listing in (*first, *beside)]
@@ -120,7 +124,7 @@ def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) 
     """The page as text. `table`: `compare_methods` of the same evidence."""
     rows = {name: part.rows(evidence) for name, part in PARTS.items()}
     rows["changes"] = [entry for entry in rows["topology"] if entry["learned"] and entry["learned"]["changes"]]
-    rows["curves"] = [*curve_panels(evidence, table), *training_panels(evidence)]
+    rows["curves"] = [*(corner_panels(evidence) or curve_panels(evidence, table)), *training_panels(evidence)]
     groups = rows["answers"]["groups"]
     nothing = {name for name, part in PARTS.items() if (table.empty if part.with_table else not rows[name])}
     sections = [name for name in PARTS if name not in nothing and (name != "answers" or groups)]
@@ -172,7 +176,9 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "facts": facts(evidence),
         "data_card": data_card(evidence),
         "curve_rows": _curve_rows(evidence),
-        "corners": corner_listing(evidence),
+        "corner_listing": corner_listing(evidence),
+        "item_listings": item_listings(evidence),
+        "pace": pace_listing(evidence),
         "listings": small_listings(evidence),
         "choice_sentences": choice_sentences(evidence),
         "of_shares": evidence.of_shares,

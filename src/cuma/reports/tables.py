@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,9 +37,9 @@ class Column:
     heading: str
     meaning: str
 
-    def filled(self, reference: str = "", of_shares: bool = False) -> Column:
+    def filled(self, reference: str = "", items_drawn: bool = False) -> Column:
         """With the reference's label, and what intervals draw, put in."""
-        words = {"reference": reference, "drawn": DRAWN[of_shares][0], "same": DRAWN[of_shares][1]}
+        words = {"reference": reference, "drawn": DRAWN[items_drawn][0], "same": DRAWN[items_drawn][1]}
         return Column(self.key, self.heading.format(**words), self.meaning.format(**words))
 
 
@@ -46,7 +47,7 @@ DRAWN = {
     False: ("resampling groups", "resampled groups"),
     True: ("resampling questions and groups", "resampled questions and groups"),
 }
-"""What intervals of people's answers, and of shares without people, resample."""
+"""What intervals resample: of people's answers groups; of shares without people, and of new items, both."""
 
 COLUMNS = (
     Column(
@@ -153,10 +154,7 @@ def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> 
     if not sides:  # only replies, or too few people
         nothing = {"seen": {}, "n": {"seen": {"groups": 0}}}
         return pd.DataFrame([_row("seen", evidence.methods[0], nothing, {})])[:0]
-    predictions = {method.name: method.predictions for method in evidence.methods}
-    reference = evidence.reference.name if evidence.reference else None
-    comparison = score_many(predictions, evidence.questions, reference=reference, draws=draws, seed=seed,
-                            design=evidence.design)  # fmt: skip
+    comparison = compared_scores(evidence, draws, seed)
     rows = []
     for side in sides:
         for method in evidence.methods:
@@ -165,6 +163,15 @@ def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> 
                 differences = comparison["differences"].get(method.name, {}).get(side, {})
                 rows.append(_row(side, method, score, differences))
     return pd.DataFrame(rows)
+
+
+@lru_cache(maxsize=1)
+def compared_scores(evidence: Evidence, draws: int, seed: int) -> dict[str, Any]:
+    """`score_many` of all methods; of the same evidence, once for all parts of a page."""
+    reference = evidence.reference.name if evidence.reference else None
+    return score_many(
+        evidence.tables, evidence.questions, reference=reference, draws=draws, seed=seed, design=evidence.design
+    )
 
 
 def shown_sides(evidence: Evidence) -> list[Side]:
@@ -221,7 +228,8 @@ def shown_columns(table: pd.DataFrame, columns: tuple[Column, ...] = COLUMNS) ->
     without = {column.key for column in MORE_COLUMNS} | ({"accuracy", "noise_floor"} if of_shares else set())
     hidden = {key for key in without if table[key].isna().all()}
     hidden |= {"difference", "p_holm"} if reference.empty else set()
-    return tuple(column.filled(label, of_shares) for column in columns if column.key not in hidden)
+    items_drawn = of_shares or bool(table["new"].any())
+    return tuple(column.filled(label, items_drawn) for column in columns if column.key not in hidden)
 
 
 def cell_text(row: pd.Series, key: str) -> str:

@@ -13,8 +13,8 @@ Standing = Literal["ahead", "level", "behind"]
 
 WHERE: dict[Side, str] = {"seen": "groups it was trained on", "unseen": "groups it never saw"}
 OPENING: dict[Side, str] = {
-    "seen": "On groups that took part in training",
-    "unseen": "On groups never seen in training",
+    "seen": "groups that took part in training",
+    "unseen": "groups never seen in training",
 }
 
 
@@ -24,11 +24,20 @@ def headline(table: pd.DataFrame) -> str:
     reference = models[models["role"] == "reference"]
     if reference.empty or models["name"].nunique() < 2:
         return "How close each method comes to people’s answers"
-    label = reference["label"].iloc[0]
+    label = f"On new questions, {reference['label'].iloc[0]}" if _new(table) else reference["label"].iloc[0]
     phrases = {side: phrase for side in SIDES if (phrase := _headline_phrase(table, side)) is not None}
     if len(phrases) == 2 and phrases["seen"] == phrases["unseen"]:
         return f"{label} {phrases['seen']}, on {WHERE['seen']} and on {WHERE['unseen']}"
     return f"{label} " + " and ".join(f"{phrase} on {WHERE[side]}" for side, phrase in phrases.items())
+
+
+def _new(table: pd.DataFrame) -> bool:
+    """Whether the questions of the table are new: the sides are then of those alone."""
+    return bool(table["new"].any())
+
+
+def _opening(table: pd.DataFrame, side: Side) -> str:
+    return f"On {'new questions to ' if _new(table) else ''}{OPENING[side]}"
 
 
 def _headline_phrase(table: pd.DataFrame, side: Side) -> str | None:
@@ -58,8 +67,8 @@ def side_sentence(table: pd.DataFrame, side: Side) -> str:
     if reference is None:
         ranked = pd.concat([models, anchors]).sort_values("soft_emd", kind="stable")
         listed = _listed(ranked, "soft_emd", 3)
-        return f"{OPENING[side]}, the soft EMD (lower is better) is {listed}; no differences were tested."
-    text = f"{OPENING[side]}, " + (_race(models, reference) if len(models) > 1 else _alone(reference))
+        return f"{_opening(table, side)}, the soft EMD (lower is better) is {listed}; no differences were tested."
+    text = f"{_opening(table, side)}, " + (_race(models, reference) if len(models) > 1 else _alone(reference))
     return text + _anchor_clause(anchors, reference["label"]) + "."
 
 

@@ -1,4 +1,4 @@
-"""anchors.parquet: what anchors say where only shares of groups are known, beside the predictions of an evaluation."""
+"""anchors.parquet: what anchors say, beside the predictions of an evaluation."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ NAME = "anchors.parquet"
 
 
 def anchor_tables(folder: Path, predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Anchor → its table in the form of predictions.parquet; empty where the evaluation has no anchors."""
+    """Anchor → its table in the form of predictions.parquet, in the file's order; empty without that file."""
     path = folder / NAME
     if not path.is_file():
         return {}
-    return {str(name): predictions_of(rows, predictions) for name, rows in pd.read_parquet(path).groupby("anchor")}
+    said = pd.read_parquet(path).groupby("anchor", sort=False)
+    return {str(name): predictions_of(rows, predictions) for name, rows in said}
 
 
 def predictions_of(said: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """What one anchor says, of the cells that a model was asked about. An anchor has no letters and hears of nobody."""
     cells = predictions.drop(columns=["probabilities", "option_mass", "unsteered"], errors="ignore")
-    table = cells.merge(said.drop(columns="anchor"), on=["group", "question_id"], validate="one_to_one")
+    table = cells.merge(said.drop(columns="anchor"), on=["group", "question_id"], validate="many_to_one")
     return table.assign(option_mass=1.0)

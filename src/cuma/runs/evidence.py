@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +11,14 @@ import pandas as pd
 import yaml
 
 from cuma.errors import RunError, suggestion
-from cuma.metrics.corners import ITEM_SEEN, side_rows
+from cuma.metrics.corners import ITEM_SEEN, has_new_items, side_rows
 from cuma.metrics.design import Design
 from cuma.metrics.shares import COLUMNS, SHARES, N, is_shares
 from cuma.runs.anchor_file import NAME as ANCHORS_FILE
 from cuma.runs.anchor_file import anchor_tables
 from cuma.runs.design_file import read_design
 from cuma.runs.folder import Run, read_json
-from cuma.runs.training_log import NO_CURVE, NO_LOG, learning_curve, training_log
+from cuma.runs.training_log import NO_CORNERS, NO_CURVE, NO_LOG, corner_curve, learning_curve, training_log
 
 Role = Literal["reference", "rival", "control", "anchor"]
 ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
@@ -47,6 +47,8 @@ class Method:
     """Columns group, seen, layer, expert, gate; None for a method without experts."""
     curve: pd.DataFrame
     """Columns step, seen, soft_emd, spread; empty for a method that was not trained."""
+    corner_curve: pd.DataFrame
+    """Columns step, seconds, corner, soft_emd; empty where no corners were measured while training."""
     log: pd.DataFrame
     """What the trainer logged: stage, step, and loss and the gates' figures where there are any; may be empty."""
     recipe: dict[str, Any]
@@ -78,11 +80,20 @@ class Evidence:
     group × question: group, seen, question_id, shares (a tuple), and n where it is known."""
     design: Design | None = None
     """How the survey drew these people; None: not known."""
+    held_out_items: tuple[dict[str, Any], ...] = ()
+    """How near each held-out item is to those of training, as in scores.json; empty where none is held out."""
 
     @property
     def of_shares(self) -> bool:
         """Whether the people are known by the shares of their groups alone."""
         return is_shares(self.people)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Method → all its predictions, with the column that says which items are new where there are any."""
+        return {
+            method.name: method.predictions if method.corners is None else method.corners for method in self.methods
+        }
 
     @property
     def reference(self) -> Method | None:
@@ -128,11 +139,24 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     for name, score in zip(names, scores, strict=True):
         if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
             raise RunError(f"Runs {names[0]!r} and {name!r} answered different questions. Report them separately.")
-    methods += share_anchors(next((folder for folder in folders if (folder / ANCHORS_FILE).is_file()), None))
+    beside = anchors_beside(next((folder for folder in folders if (folder / ANCHORS_FILE).is_file()), None))
+    methods = _on_new_items([*methods, *(anchor for anchor in beside if anchor.name not in names)])
     methods.sort(key=lambda method: ROLES.index(method.role))
     people = _people(methods)
     design = next(filter(None, map(read_design, folders)), None)
-    return Evidence(scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people, design)
+    fullest = max((score.get("held_out_items", ()) for score in scores), key=lambda items: sum(map(len, items)))
+    return Evidence(
+        scores[0]["benchmark"], tuple(scores[0]["questions"]), tuple(methods), people, design, tuple(fullest)
+    )
+
+
+def _on_new_items(methods: list[Method]) -> list[Method]:
+    """The same; where one says something of new items, those that do not have no rows but in the corners."""
+    new = [method.corners is not None and has_new_items(method.corners) for method in methods]
+    if not any(new):
+        return methods
+    pairs = zip(methods, new, strict=True)
+    return [method if of_new else replace(method, predictions=method.predictions[:0]) for method, of_new in pairs]
 
 
 def _without_answers(
@@ -198,7 +222,8 @@ def read_evaluation(run: Run, folder: Path) -> Evidence:
     scores = read_json(folder / "scores.json")
     method = _method(run, folder, run.info["name"], run.chosen_with("discrimination.parquet"))
     people = method.predictions[_who(method.predictions)]
-    return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), people, read_design(folder))
+    items = tuple(scores.get("held_out_items", ()))
+    return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), people, read_design(folder), items)
 
 
 def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
@@ -239,6 +264,7 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
         corners=predictions if ITEM_SEEN in predictions else None,
         routing=pd.read_parquet(routing) if routing is not None and routing.exists() else None,
         curve=learning_curve(run),
+        corner_curve=corner_curve(run),
         log=training_log(run),
         recipe=recipe,
         measurements={} if folder is None else _beside_scores(folder),
@@ -251,8 +277,8 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
     )
 
 
-def share_anchors(folder: Path | None) -> list[Method]:
-    """The anchors that an evaluation on shares left beside its predictions; none where it left none.
+def anchors_beside(folder: Path | None) -> list[Method]:
+    """The anchors that an evaluation left beside its predictions; none where it left none.
 
     folder: of the evaluation; None: there is none.
     """
@@ -268,7 +294,7 @@ def share_anchors(folder: Path | None) -> list[Method]:
             info={"kind": "anchor", **{key: told[name][key] for key in ("label", "description")}},
             predictions=side_rows(table).reset_index(drop=True),
             corners=table if ITEM_SEEN in table else None,
-            routing=None, curve=NO_CURVE, log=NO_LOG,
+            routing=None, curve=NO_CURVE, corner_curve=NO_CORNERS, log=NO_LOG,
             recipe={}, measurements={}, inequality={}, protocol={}, choices={}, replies={},
         )
         for name, table in tables.items()

@@ -94,6 +94,26 @@ def telling_write_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
+class CheckpointPart(TrainerCallback):
+    """A callback whose state is kept in each checkpoint; transformers forgets most of what callbacks know.
+
+    `Routed.checkpoint_parts` are written by the main process before the checkpoint is sealed, and read by all.
+    """
+
+    @property
+    def over(self) -> bool:
+        """Whether training has ended by its word, so that a run that goes on must not train on."""
+        return False
+
+    def write(self, folder: Path) -> None:
+        """Into a checkpoint."""
+        raise NotImplementedError
+
+    def read(self, folder: Path) -> None:
+        """From a whole checkpoint."""
+        raise NotImplementedError
+
+
 class SealCheckpoints(TrainerCallback):
     """Seals each checkpoint as soon as transformers has written it."""
 

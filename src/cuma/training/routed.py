@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,13 @@ from cuma.models.backbones import BACKBONES, load_backbone
 from cuma.people.encoder import ProfileEncoder
 from cuma.people.profile_table import ProfileTable
 from cuma.training.batches import PROFILE, ProfileCollator
-from cuma.training.checkpoints import SealCheckpoints, newest_whole, require_whole, telling_write_errors
+from cuma.training.checkpoints import (
+    CheckpointPart,
+    SealCheckpoints,
+    newest_whole,
+    require_whole,
+    telling_write_errors,
+)
 from cuma.training.compact_head import compact_head
 from cuma.training.finite import FiniteGradients, check_loss
 from cuma.training.gate_metrics import GateMeter
@@ -62,6 +68,8 @@ class Routed:
     refused: dict[str, str] = MIXES_PEOPLE | PACKED
     never: Mapping[str, str] = MappingProxyType({})
     """Options that are refused whatever the model."""
+    checkpoint_parts: Sequence[CheckpointPart] = ()
+    """Further state in every checkpoint. Its callbacks are added beside."""
     repeats = 1
     """How often the trainer's collator repeats its rows, block by block."""
 
@@ -167,6 +175,10 @@ class Routed:
             resume_from_checkpoint = str(newest)
         elif resume_from_checkpoint:
             require_whole(Path(resume_from_checkpoint))
+        for part in self.checkpoint_parts if resume_from_checkpoint else ():
+            part.read(Path(str(resume_from_checkpoint)))
+            if part.over:
+                return None
         with compact_head():
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)  # type: ignore[misc]
 
@@ -174,6 +186,8 @@ class Routed:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         with telling_write_errors(folder):
             super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
+            for part in self.checkpoint_parts if self.state.is_world_process_zero else ():
+                part.write(folder)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's step; what the routers do in it is counted for the log. Raises TrainingError on a loss that is not

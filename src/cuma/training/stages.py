@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from trl import DPOConfig, GRPOConfig, SFTConfig
 
 from cuma.answering.letters import SurveyTokens
@@ -25,6 +24,7 @@ from cuma.people.profile_table import ProfileTable
 from cuma.people.profiles import FIELDS, Profile
 from cuma.recipes.schema import DpoSection, GrpoSection, Recipe, TrainingSection
 from cuma.training.batches import PROFILE, tokenise_answers, tokenise_cells
+from cuma.training.passes import in_passes, without_items
 from cuma.training.processes import on_cpu, processes
 from cuma.training.rewards import REWARDS
 from cuma.training.trainers import CumaDPOTrainer, CumaGRPOTrainer, CumaSFTTrainer
@@ -95,13 +95,20 @@ def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
     )
     answers = _limited(answers, recipe)
     if stage == "sft":
-        return tokenise_answers(answers, tokens)
+        kept = without_items(answers, lambda: answers, recipe) if recipe.training.item_dropout else answers
+        return tokenise_answers(kept, tokens)
     return preference_pairs(answers, seed=recipe.seed) if stage == "dpo" else answers
 
 
 def require_rows(stage: str, recipe: Recipe, materials: Materials) -> None:
-    """Raises `BenchmarkError` if there is nothing that a stage could train on. Reads no rows."""
-    if materials.survey.questions or _own_rows(stage, recipe, materials) or shares_to_train(stage, recipe, materials):
+    """Raises `BenchmarkError` if a stage has nothing to train on, or no items to leave out. Reads no rows."""
+    own = _own_rows(stage, recipe, materials)
+    if own is not None and stage == "sft" and recipe.training.item_dropout:
+        raise BenchmarkError(
+            f"training.item_dropout leaves out items of a survey, and sft takes the conversations of "
+            f"{recipe.data.benchmark}. Set it to 0."
+        )
+    if materials.survey.questions or own or shares_to_train(stage, recipe, materials):
         return
     benchmark, loss = recipe.data.benchmark, recipe.training.loss
     if materials.corpus is not None and materials.corpus.training_shares() is not None:
@@ -160,7 +167,7 @@ def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset 
 
 
 def _cells(recipe: Recipe, materials: Materials) -> Dataset:
-    """The cells; with profile_dropout as many copies as training goes through, each with fields of its own left out."""
+    """The cells; with profile_dropout or item_dropout as many passes as training makes, each with what was left out."""
     told: dict[str, Any] = {"profile_in_prompt": profile_in_prompt(recipe), "profile_of": _profile_of(recipe)}
     weighted, shares = recipe.data.survey_weights, shares_to_train("sft", recipe, materials)
     if shares is not None:
@@ -173,10 +180,7 @@ def _cells(recipe: Recipe, materials: Materials) -> Dataset:
             return _limited(share_cells(shares, counts=recipe.training.loss == "counts", **told), recipe)
         return _limited(survey_cells(materials.survey, PART, ROLES, weighted=weighted, **told), recipe)
 
-    first = cells()
-    if not recipe.training.profile_dropout:
-        return first
-    return concatenate_datasets([first, *(cells() for _ in range(_passes(recipe.training, len(first)) - 1))])
+    return in_passes(cells, recipe)
 
 
 def _warn_of_many_options(shares: Shares) -> None:
@@ -185,14 +189,6 @@ def _warn_of_many_options(shares: Shares) -> None:
         logger.warning(
             "%d questions have more than %d options, one letter each: not trained on.", left_out, len(LETTERS)
         )
-
-
-def _passes(training: TrainingSection, rows: int) -> int:
-    """How often training goes through the rows in max_steps; with epochs every row keeps what was drawn for it."""
-    if training.max_steps is None:
-        return 1
-    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * processes().num_processes
-    return math.ceil(training.max_steps * batch / rows)
 
 
 def _profile_of(recipe: Recipe) -> Callable[[Group], Profile]:
@@ -208,7 +204,9 @@ def _limited(rows: Dataset, recipe: Recipe) -> Dataset:
 
 def sft_config(recipe: Recipe, folder: Path) -> SFTConfig:
     """TRL's configuration of the SFT stage; checkpoints go to `folder`."""
-    return SFTConfig(**_common(recipe, recipe.training, folder), max_length=recipe.training.max_length)
+    order = "sequential" if recipe.training.item_dropout else "random"  # its passes are shuffled one by one
+    common = _common(recipe, recipe.training, folder)
+    return SFTConfig(**common, max_length=recipe.training.max_length, train_sampling_strategy=order)
 
 
 def dpo_config(recipe: Recipe, folder: Path) -> DPOConfig:

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 from cuma.answering.adapter_files import load_adapter, save_adapter, taken_off_after
 from cuma.answering.materials import Materials
 from cuma.data.catalog import check_benchmark
-from cuma.errors import CheckpointError, RunError, UnsupportedError
+from cuma.errors import CheckpointError, RecipeError, RunError, UnsupportedError
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run, Stage
@@ -26,6 +26,7 @@ from cuma.runs.machine import hardware, versions
 from cuma.runs.writer_lock import writing
 from cuma.training.adapter_configs import adapter_config
 from cuma.training.checkpoints import NAME, newest_whole, require_whole
+from cuma.training.final_weights import FinalWeights
 from cuma.training.population import population, population_of_shares
 from cuma.training.processes import processes
 from cuma.training.progress import (
@@ -70,7 +71,8 @@ def train_run(
 
     Raises:
         BenchmarkError: there is no such benchmark, or it has no rows for one of the stages.
-        RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads.
+        RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads;
+            training is to stop by a learning curve that cannot be measured.
         CheckpointError: the checkpoint that was named is not whole, or not of the stage that runs.
         RunError: the folder holds a run of another recipe, is in use by another process, or cannot be written.
         UnsupportedError: it was started under FSDP.
@@ -149,15 +151,27 @@ def _check_resume(recipe: Recipe, run: Run, resume: Path | bool) -> None:
 
 
 def _measure(recipe: Recipe, materials: Materials, curve: Any) -> Measure | None:
-    """What takes the points of the learning curve. A recipe that wants one and cannot have it is told so."""
-    world = processes()
-    if curve is None or not recipe.training.curve_steps:
+    """What takes the points of the learning curve. A recipe that wants one and cannot have it is told so.
+
+    Raises:
+        RecipeError: training is to stop by it (early_stopping_patience).
+    """
+    world, patience = processes(), recipe.training.early_stopping_patience
+    if not recipe.training.curve_steps or (curve is None and patience is None):
         return None
-    measure: Measure | None = curve(recipe, materials) if world.num_processes == 1 else None
-    if measure is None and world.is_main_process:
-        alone = world.num_processes == 1
-        why = "no survey answers are held out for validation" if alone else "it is measured in one process"
-        logger.warning("No learning curve (training.curve_steps): %s.", why)
+    measure: Measure | None = curve(recipe, materials) if curve is not None and world.num_processes == 1 else None
+    if measure is None:
+        why = "train_run was given none (curve=…)"
+        if curve is not None:
+            alone = world.num_processes == 1
+            why = "no survey answers are held out for validation" if alone else "it is measured in one process"
+        if patience is not None:
+            raise RecipeError(
+                f"training.early_stopping_patience is {patience}, and there is no learning curve to stop by: {why}. "
+                "Set it to null, or train where there is one."
+            )
+        if world.is_main_process:
+            logger.warning("No learning curve (training.curve_steps): %s.", why)
     return measure
 
 
@@ -234,15 +248,22 @@ def _train_stage(
     if world.is_main_process:
         stage.rewind(int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1)
     watch = Stopwatch(stage)
-    if measure is not None and kind == "sft":
-        trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, measure, watch))
+    final = FinalWeights(model, recipe.training, measure if kind == "sft" else None)
+    trainer.checkpoint_parts = final.parts
+    if final.average is not None:
+        trainer.add_callback(final.average)  # before the curve, which measures it
+    if final.measure is not None:
+        trainer.add_callback(LearningCurve(stage, recipe.training.curve_steps, final.measure, watch))
+    if final.best is not None:
+        trainer.add_callback(final.best)  # behind the curve, whose points it reads
     trainer.add_callback(LogToStage(stage, watch))
     trainer.add_callback(ProgressBar(f"{run.info['label']}: {kind}"))
     started = time.monotonic()
     with materials.kept_trunk(recipe, model):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if world.is_main_process:
-        save_adapter(model, stage.adapter)
+        with final.in_place():
+            save_adapter(model, stage.adapter)
     world.wait_for_everyone()  # the next stage reads it
     # Of the last start alone if the stage was interrupted.
     seconds = {**run.info.get("seconds", {}), kind: round(time.monotonic() - started, 1)}
@@ -251,6 +272,7 @@ def _train_stage(
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         seconds=seconds,
         resumed=checkpoint is not None or run.info.get("resumed", False),
+        **({} if final.best is None else {"early_stopping": final.best.entry()}),
     )
 
 

@@ -40,9 +40,11 @@ def test_orders_show_every_option_once_at_every_position(n_options: int) -> None
         (2, True, "natural", ((0, 1), (1, 0))),
         (3, False, "natural", letter_orders(3)),
         (4, True, "rotations", letter_orders(4)),
+        (4, True, "fixed", ((0, 1, 2, 3),)),
+        (3, False, "fixed", ((0, 1, 2),)),
     ],
 )
-def test_a_scale_is_shown_in_its_own_order_and_reversed_on_request(
+def test_options_are_shown_in_the_orders_that_are_asked_for(
     options: int, ordinal: bool, shown: Any, orders: tuple[tuple[int, ...], ...]
 ) -> None:
     question = Question("q", "How much?", tuple("abcdefg"[:options]), ordinal, option_orders=shown)

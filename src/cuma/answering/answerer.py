@@ -134,10 +134,11 @@ class Answerers:
             adapter = None if config is None else model.active_adapter
         if mixture:
             self._mixtures[source.backbone] = (backbone, model)
-        encoder = self._load_encoder(config) if isinstance(config, CumaConfig) and config.needs_profile else None
+        encoder = self.encoder_of(config) if isinstance(config, CumaConfig) and config.needs_profile else None
         return Answerer(name, source, backbone, model, adapter, encoder)
 
-    def _load_encoder(self, config: CumaConfig) -> ProfileEncoder:
+    def encoder_of(self, config: CumaConfig) -> ProfileEncoder:
+        """The encoder that a mixture was trained with. Raises AdapterError if what it gives has another width."""
         spec = config.profile_encoder or ({"id": self._encoder} if self._encoder else None)
         key = repr(spec)
         if key not in self._encoders:

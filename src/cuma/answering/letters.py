@@ -149,11 +149,15 @@ def option_shares(logits: Tensor, orders: Sequence[Sequence[int]], tokens: Surve
     probability = logits.double().softmax(-1).cpu()
     result = []
     for order, row in zip(orders, probability, strict=True):
-        shown = row[tokens.letters(len(order))].numpy()
-        options = np.empty_like(shown)
-        options[list(order)] = shown
-        result.append(options)
+        result.append(by_option(order, row[tokens.letters(len(order))].numpy()))
     return result
+
+
+def by_option(order: Sequence[int], shown: Shares) -> Shares:
+    """Probabilities of the options, from those of the letters under which they were shown."""
+    options = np.empty_like(shown)
+    options[list(order)] = shown
+    return options
 
 
 def mean_over_orders(shares: Sequence[Shares]) -> tuple[Shares, float]:

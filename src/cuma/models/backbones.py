@@ -135,16 +135,12 @@ def load_backbone(
 
 def _load_packaged(name: str, packaged: PackagedModel, revision: str | None, reading: dict[str, Any]) -> Backbone:
     """Load a packaged model from our converted copy, making that first where need be."""
-    folder = package_folder(packaged.package)
-    if folder is None or not (folder / packaged.file).is_file():
-        raise BackboneError(
-            f"model {name!r} is not here. It comes in the package {packaged.package!r}: {packaged.install}"
-        )
+    file = _packaged_file(name, packaged)
     if revision is not None:
         raise BackboneError(f"{name!r} comes in a package and has no revision, got {revision!r}. Leave it out.")
     with _ONE_AT_A_TIME, quiet_loading():
         try:
-            converted = _converted(name, folder / packaged.file, packaged)
+            converted = _converted(name, file, packaged)
         except BackboneError:
             raise
         except (OSError, SafetensorError, NotImplementedError) as error:  # the last: no locks on that file system
@@ -154,11 +150,20 @@ def _load_packaged(name: str, packaged: PackagedModel, revision: str | None, rea
                 stacklevel=3,
             )
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as draft:
-                _convert(name, folder / packaged.file, packaged, Path(draft))
+                _convert(name, file, packaged, Path(draft))
                 model, tokenizer = _read(name, Path(draft), reading)
         else:
             model, tokenizer = _read(name, converted, reading)
     return Backbone(model, tokenizer, name, packaged.licence, None)
+
+
+def _packaged_file(name: str, packaged: PackagedModel) -> Path:
+    folder = package_folder(packaged.package)
+    if folder is None or not (folder / packaged.file).is_file():
+        raise BackboneError(
+            f"model {name!r} is not here. It comes in the package {packaged.package!r}: {packaged.install}"
+        )
+    return folder / packaged.file
 
 
 def _converted(name: str, gguf: Path, packaged: PackagedModel) -> Path:
@@ -245,22 +250,51 @@ def _read(name: str, folder: Path, reading: dict[str, Any]) -> tuple[PreTrainedM
     return model, tokenizer
 
 
+def load_tokenizer(
+    model_name_or_path: str, *, revision: str | None = None, chat_template: str | None = None
+) -> tuple[PreTrainedTokenizerBase, Path]:
+    """The tokenizer that `load_backbone` gives, and the folder in which it lies with the weights, for other engines.
+
+    Raises:
+        BackboneError: the model is not here, or a packaged one cannot be converted.
+    """
+    from transformers import AutoTokenizer
+
+    packaged = BACKBONES.get(model_name_or_path)
+    if packaged is None:
+        folder = locate(model_name_or_path, revision, BACKBONES).folder
+    else:
+        with _ONE_AT_A_TIME, quiet_loading():
+            folder = _converted(model_name_or_path, _packaged_file(model_name_or_path, packaged), packaged)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"the tokenizer of {model_name_or_path!r} cannot be read: {error}") from error
+    _finish_tokenizer(tokenizer, model_name_or_path, chat_template)
+    return tokenizer, folder
+
+
 def _finish(backbone: Backbone, chat_template: str | None) -> None:
     """Set padding, chat template, eval mode, and the name that adapters will record."""
     model, tokenizer = backbone.model, backbone.tokenizer
+    _finish_tokenizer(tokenizer, backbone.name, chat_template)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    if model.generation_config is not None and model.generation_config.pad_token_id is None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.name_or_path = model.config._name_or_path = backbone.name
+    model.eval()
+
+
+def _finish_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, chat_template: str | None) -> None:
     if tokenizer.pad_token is None:
         vocabulary = tokenizer.get_vocab()
         usable = [token for token in PAD_CANDIDATES if token in vocabulary and token != tokenizer.eos_token]
         # With no better token the end of text serves as padding too: fine wherever the attention mask is passed along.
         tokenizer.pad_token = usable[0] if usable else tokenizer.eos_token
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
-    if model.generation_config is not None and model.generation_config.pad_token_id is None:
-        model.generation_config.pad_token_id = tokenizer.pad_token_id
     template = chat_template or tokenizer.chat_template or ""
     if "enable_thinking" in template and not template.startswith(NOT_ALOUD):
         template = NOT_ALOUD + template
     tokenizer.chat_template = template or None
     tokenizer.chat_template = complete_template(tokenizer)
-    model.name_or_path = model.config._name_or_path = tokenizer.name_or_path = backbone.name
-    model.eval()
+    tokenizer.name_or_path = name

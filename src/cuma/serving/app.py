@@ -19,7 +19,7 @@ from cuma.serving import openai_forms
 from cuma.serving.engine import Engine
 from cuma.serving.generation import Order
 from cuma.serving.guard import Guard, Keys, error_body
-from cuma.serving.opinions import Opinion, of_population
+from cuma.serving.opinions import Opinion, reply_of
 from cuma.serving.prometheus import CONTENT_TYPE, Metrics
 from cuma.serving.refusals import REFUSALS, add_errors, refusals
 from cuma.serving.schemas import ChatRequest, CompletionRequest, Generating, OpinionsRequest
@@ -205,20 +205,4 @@ def _add_opinions(app: FastAPI, service: Service, metrics: Metrics) -> None:
             metrics.disconnects.inc()
             return Response(status_code=499)
         metrics.people.labels(asking.answerer.name).inc(asking.people)
-        return JSONResponse(_opinions_reply(asking.answerer.name, body, answers))
-
-
-def _opinions_reply(model: str, body: OpinionsRequest, answers: Sequence[Opinion]) -> dict[str, Any]:
-    whole, mass = of_population(answers, [member.weight for member in body.members])
-    entries = [
-        {"index": index, "probabilities": opinion.probabilities.tolist(), "option_mass": opinion.option_mass}
-        | ({"experts": opinion.experts} if opinion.experts else {})
-        for index, opinion in enumerate(answers)
-    ]
-    return {
-        "object": "opinions",
-        "model": model,
-        "options": body.options,
-        "data": entries,
-        "population": {"probabilities": whole.tolist(), "option_mass": mass},
-    }
+        return JSONResponse(reply_of(asking.answerer.name, body, answers))

@@ -16,6 +16,7 @@ from cuma.answering.letters import Shares, SurveyTokens, answer_logits, mean_ove
 from cuma.data.surveys.prompts import question_orders, survey_messages
 from cuma.data.surveys.survey import Question
 from cuma.people.profiles import Profile
+from cuma.serving.schemas import OpinionsRequest
 
 ROWS = 32
 """Prompts in one forward."""
@@ -122,6 +123,23 @@ def of_population(opinions: Sequence[Opinion], weights: Sequence[float]) -> tupl
     share = share / share.sum()
     whole = np.einsum("p,po->o", share, np.stack([opinion.probabilities for opinion in opinions]))
     return whole / whole.sum(), float(share @ [opinion.option_mass for opinion in opinions])
+
+
+def reply_of(model: str, body: OpinionsRequest, answers: Sequence[Opinion]) -> dict[str, Any]:
+    """What /v1/opinions says. answers: one for each of the body's members."""
+    whole, mass = of_population(answers, [member.weight for member in body.members])
+    entries = [
+        {"index": index, "probabilities": opinion.probabilities.tolist(), "option_mass": opinion.option_mass}
+        | ({"experts": opinion.experts} if opinion.experts else {})
+        for index, opinion in enumerate(answers)
+    ]
+    return {
+        "object": "opinions",
+        "model": model,
+        "options": body.options,
+        "data": entries,
+        "population": {"probabilities": whole.tolist(), "option_mass": mass},
+    }
 
 
 def _mean(gates: torch.Tensor, mask: torch.Tensor) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -44,14 +45,18 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         fields = tuple(BODIES[request.url.path].model_fields) if request.url.path in BODIES else ()
-        problems = [_problem(entry, fields) for entry in error.errors()]
-        param = problems[0].partition(":")[0] if problems else None
-        return JSONResponse(error_body(422, "; ".join(problems[:5]) + ".", param=param), 422)
+        told = problems(error.errors(), fields)
+        return JSONResponse(error_body(422, told, param=told.partition(":")[0] or None), 422)
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:
         body = error_body(error.status_code, f"{error.detail}. The endpoints are listed in /openapi.json.")
         return JSONResponse(body, error.status_code, error.headers)
+
+
+def problems(errors: Sequence[Any], fields: tuple[str, ...] = ()) -> str:
+    """What pydantic found wrong, in one sentence without any value. fields: what the body may hold."""
+    return "; ".join([_problem(entry, fields) for entry in errors][:5]) + "."
 
 
 def _problem(entry: dict[str, Any], fields: tuple[str, ...]) -> str:

@@ -78,9 +78,7 @@ class Companion:
         except ValidationError as error:
             entries = error.errors(include_input=False)
             inside = "body" if question["op"] in ("opinions", "shares") else "profile"
-            # Without pydantic's names of the alternatives, which say nothing to a client.
-            places = [[part for part in entry["loc"] if "[" not in str(part)] for entry in entries]
-            told = [{**entry, "loc": (inside, *place)} for entry, place in zip(entries, places, strict=True)]
+            told = [{**entry, "loc": (inside, *entry["loc"])} for entry in entries]
             return {"refused": problems(told, tuple(OpinionsRequest.model_fields) if inside == "body" else ())}
         except CumaError as error:
             return {"refused": str(error)}

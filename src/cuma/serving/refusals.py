@@ -60,11 +60,15 @@ def problems(errors: Sequence[Any], fields: tuple[str, ...] = ()) -> str:
 
 
 def _problem(entry: dict[str, Any], fields: tuple[str, ...]) -> str:
-    """One thing that is wrong: where and what, never the value, which may be about a person."""
-    name = str(entry["loc"][-1])
-    if entry["type"] == "extra_forbidden" and name not in UNSUPPORTED and len(entry["loc"]) == 2 and fields:
+    """One thing that is wrong: where and what, never the value, which may be about a person.
+
+    Of the place only what a client wrote is told: pydantic puts its names of alternatives ("function-after[…]") there.
+    """
+    place = [str(part) for part in entry["loc"] if "[" not in str(part)] or ["body"]
+    name = place[-1]
+    if entry["type"] == "extra_forbidden" and name not in UNSUPPORTED and len(place) == 2 and fields:
         return _clean(f"{name}: there is no such field. {suggestion(name, fields)}").rstrip(".")
-    where = ".".join(str(part) for part in entry["loc"] if part != "body") or "the body"
+    where = ".".join(part for part in place if part != "body") or "the body"
     unknown = "this server cannot do that; leave it out" if name in UNSUPPORTED else "there is no such field"
     what = {"extra_forbidden": unknown, "json_invalid": "not valid JSON"}.get(
         entry["type"], entry["msg"].removeprefix("Value error, ")

@@ -258,3 +258,5 @@ ANCHORS: dict[str, Anchor] = {
         "encoder",
     ),
 }
+OF_MANY_ITEMS = ("uniform", "position", "low_rank", "ridge_items", "process_fields", "process_texts")
+"""Those that say more than the others only where there are many items, or held-out ones."""

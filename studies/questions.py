@@ -245,8 +245,9 @@ class Study:
                     runs.setdefault(method, {})[split] = found
         rates = {method: str(self.rate(benchmark, method)) for method in runs}
         if not runs:
-            done = sum(name.startswith(f"{benchmark}/") and "cells" in run for name, run in self.ledger.runs.items())
-            return f"{benchmark}: {done} runs are done, and no method has all its learning rates yet."
+            tried = [Trial(benchmark, CHOICE_SPLIT, method, rate) for method in METHODS for rate in RATES]
+            done = sum(self.known(trial) is not None for trial in tried)
+            return f"{benchmark}: {done} runs are done as the recipes stand, and no method has all its rates yet."
         splits = sorted({split for of in runs.values() for split in of})
         keys = {split: self.ledger.runs[_cells_of(benchmark, split)] for split in splits}
         for split in splits:

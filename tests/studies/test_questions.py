@@ -94,7 +94,7 @@ def test_no_rate_is_taken_before_all_were_tried(monkeypatch: pytest.MonkeyPatch,
     study_of = importlib.import_module("questions")
     monkeypatch.setattr(study_of, "RESULT", tmp_path / "questions.json")
     study = study_of.Study(tmp_path, None, None)
-    assert study.page("anes") == "anes: 0 runs are done, and no method has all its learning rates yet."
+    assert study.page("anes") == "anes: 0 runs are done as the recipes stand, and no method has all its rates yet."
     first = list(study.plan("us", ["cuma", "shuffled"], list(study_of.RATES)))
     assert [(trial.method, trial.rate) for trial in first] == [("cuma", rate) for rate in study_of.RATES]
     for trial, error in zip(first, (0.3, 0.1, 0.2), strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from cuma.answering.materials import Materials
-from cuma.evaluation.anchors import ANCHORS, OF_MANY_ITEMS, anchor_predictions
+from cuma.evaluation.anchors import ANCHORS, anchor_predictions
 from cuma.evaluation.curve import curve_point
 from cuma.evaluation.evaluate import evaluate_run
 from cuma.evaluation.evaluation_files import write_evaluation
@@ -93,7 +93,7 @@ def _anchor_names(materials: Materials) -> list[str]:
     """All anchors; where no item is held out, without those that are made for many items: they take minutes, and on a
     few items the others say as much."""
     held_out = any(question.role != "seen" for question in materials.survey.questions)
-    return [name for name in ANCHORS if held_out or name not in OF_MANY_ITEMS]
+    return [name for name, anchor in ANCHORS.items() if held_out or not anchor.of_many_items]
 
 
 def _anchor(name: str, folder: Path, materials: Materials, recipe: Recipe) -> Path:

@@ -46,6 +46,8 @@ class Anchor:
     people), "held-out items", or nothing."""
     most: int = 1_000_000
     """Trained questions up to which it stands beside an evaluation: a regression for each question takes its time."""
+    of_many_items: bool = False
+    """Whether it says more than the others only where there are many items, or held-out ones."""
 
 
 def _uniform(known: Known) -> AnchorShares:
@@ -189,12 +191,14 @@ ANCHORS: dict[str, Anchor] = {
         "Everybody gets the item's average over training: pure mean collapse. A new item gets that of the training "
         "items with the same options, or where there is none, every option alike.",
         lambda known: same_for_all(known, average),
+        of_many_items=True,
     ),
     "position": Anchor(
         "average by position",
         "The item's average; a new ordinal item gets the average by position over training items with as many options.",
         lambda known: same_for_all(known, position),
         "held-out items",
+        of_many_items=True,
     ),
     "counts": Anchor(
         "own training counts",
@@ -238,25 +242,27 @@ ANCHORS: dict[str, Anchor] = {
         "low-rank completion",
         "A low-rank completion of the table groups × items; new groups through their fields, new items the average.",
         low_rank,
+        of_many_items=True,
     ),
     "ridge_items": Anchor(
         "ridge regression on fields × item text",
         "One ridge regression over all items, on the profile's fields, the item, and fields × the wording's embedding.",
         ridge_on_items,
         "encoder",
+        of_many_items=True,
     ),
     "process_fields": Anchor(
         "Gaussian process on fields × item text",
         "One Gaussian process over all items, on the profile's fields × the embedding of the item's wording.",
         process_on_fields,
         "encoder",
+        of_many_items=True,
     ),
     "process_texts": Anchor(
         "Gaussian process on both texts",
         "One Gaussian process over all items, on the embeddings of the profile's sentence × of the item's wording.",
         process_on_texts,
         "encoder",
+        of_many_items=True,
     ),
 }
-OF_MANY_ITEMS = ("uniform", "position", "low_rank", "ridge_items", "process_fields", "process_texts")
-"""Those that say more than the others only where there are many items, or held-out ones."""

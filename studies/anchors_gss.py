@@ -57,7 +57,7 @@ def split_row(split: int) -> dict[str, Any]:
 
 
 def page(table: dict[str, Any]) -> str:
-    """The table of docs/method.md."""
+    """The table of docs/studies.md."""
     splits = " | ".join(f"split {split}" for split in table["splits"])
     lines = [
         f"| unseen groups | {splits} | mean ↓ | MRP minus it | p (Holm) |",

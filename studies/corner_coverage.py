@@ -118,7 +118,7 @@ def _covered(rows: np.ndarray) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The table of docs/evaluation.md: coverage in percent and relative width; in brackets the coverage of `BARE`."""
+    """The table of docs/metrics.md: coverage in percent and relative width; in brackets the coverage of `BARE`."""
     heads = [name for name in result if isinstance(result[name], dict)]
     lines = ["| figure | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
     for figure in [name for metric in SHOWN for name in (metric, f"{metric}, paired")]:

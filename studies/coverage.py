@@ -91,7 +91,7 @@ def _covered(rows: np.ndarray, truth: float | None) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The table of docs/evaluation.md: coverage by metric and size, of intervals and of paired differences."""
+    """The table of docs/metrics.md: coverage by metric and size, of intervals and of paired differences."""
     sizes = [result[name] for name in SIZES]
     heads = [f"{size['groups']} × {size['people']}, {size['questions']} q." for size in sizes]
     lines = ["| metric | " + " | ".join(f"{head} | paired" for head in heads) + " |", "| --- |" + " ---: |" * 8]

@@ -95,7 +95,7 @@ def _covered(rows: np.ndarray) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The table of docs/evaluation.md: with the design, and in brackets with weights only."""
+    """The table of docs/metrics.md: with the design, and in brackets with weights only."""
     lines = ["| figure | " + " | ".join(PLANS) + " |", "| --- |" + " ---: |" * len(PLANS)]
     for figure in result[next(iter(PLANS))]["coverage"]:
         cells = [result[plan]["coverage"][figure] for plan in PLANS]

@@ -148,7 +148,7 @@ def farthest(rows: list[Row]) -> float:
 
 
 def table(found: dict[str, list[Row]]) -> str:
-    """The table of docs/evaluation.md: of everybody; groups are in the results."""
+    """The table of docs/metrics.md: of everybody; groups are in the results."""
     lines = ["| survey | figure | n | estimate | standard error | oracle | design effect | oracle | Kish's |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for survey, rows in found.items():

@@ -183,7 +183,7 @@ class Study:
 
 
 def page(table: dict[str, Any]) -> str:
-    """The table of docs/method.md."""
+    """The table of docs/studies.md."""
     lines = [
         "| | seen: soft EMD ↓ | spread | unseen: soft EMD ↓ | spread | CuMA minus it | p (Holm) |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",

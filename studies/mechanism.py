@@ -243,7 +243,7 @@ def over_splits(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-# --- the tables of docs/method.md ------------------------------------------------------------------------------------
+# --- the tables of docs/studies.md ------------------------------------------------------------------------------------
 
 
 def page(found: dict[str, Any]) -> str:

@@ -65,6 +65,6 @@ def test_the_pages_say_what_the_code_says(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     tool = importlib.import_module("reference_page")
     assert tool.PAGE.read_text(encoding="utf-8") == tool.page(), "Run: python tools/reference_page.py"
-    evaluation = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    evaluation = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     for name, (better, text) in MEANINGS.items():
         assert f"| `{name}` {better}".rstrip() + f" | {text} |" in evaluation

@@ -31,7 +31,7 @@ def grid(ledger: Any) -> Any:
 def test_the_table_of_statistics_is_the_result_s_and_its_means_are_those_of_its_splits(ledger: Any) -> None:
     study = importlib.import_module("anchors_gss")
     found = json.loads((ROOT / study.FILE).read_text())
-    documented = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    documented = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
     assert [row for row in study.page(found).splitlines() if row not in documented] == []
     for name, of in found["soft_emd"].items():
         assert of["mean"] == pytest.approx(sum(of["by_split"]) / len(found["splits"])), name
@@ -79,7 +79,7 @@ def test_a_table_names_every_method_with_its_interval(grid: Any, ledger: Any) ->
     assert wanted <= set(known)
     shown = grid.page(json.loads(file.read_text())).splitlines()
     assert len(shown) == 2 + len(grid.LABELS)
-    documented = (STUDIES.parent / "docs" / "method.md").read_text(encoding="utf-8")
+    documented = (STUDIES.parent / "docs" / "studies.md").read_text(encoding="utf-8")
     assert [row for row in shown if row not in documented] == []
 
 

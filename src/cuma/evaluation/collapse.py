@@ -22,7 +22,7 @@ def evaluate_collapse(subject: Subject) -> dict[str, Any]:
     """Measure mean collapse and stereotyping from an evaluation's predictions; written to collapse.json beside them.
 
     Returns {"sides": {side: {"spread", "alignment", "within_ratio", "questions", "groups"}}, "alarms"}; see
-    docs/evaluation.md. Raises RunError if the subject is not evaluated yet.
+    docs/evaluation-files.md. Raises RunError if the subject is not evaluated yet.
     """
     folder = subject.folder
     scores = read_json(folder / "scores.json")

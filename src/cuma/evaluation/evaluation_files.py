@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: predictions, routing and scores (docs/evaluation.md)."""
+"""What an evaluation leaves behind: predictions, routing and scores (docs/evaluation-files.md)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def all_scores(
     protocol: Mapping[str, Any] | None = None,
     design: Design | None = None,
 ) -> dict[str, Any]:
-    """scores.json: every metric, overall, by question and by group (docs/evaluation.md)."""
+    """scores.json: every metric, overall, by question and by group (docs/evaluation-files.md)."""
     scores = {"benchmark": benchmark, **score(predictions, questions, design=design)}
     parts = break_down(predictions, questions, design=design)
     for side, inequality in parts.pop("inequality").items():

@@ -45,7 +45,7 @@ _MARKS = {"expert": ".cuma_experts.", "router": ".cuma_router."}
 def evaluate_gradients(subject: Subject, materials: Materials | None = None, seed: int = 0) -> dict[str, Any]:
     """Measure how much groups' gradients agree, by kind of parameter; written to gradients.json beside the scores.
 
-    Returns what docs/evaluation.md says of gradients.json.
+    Returns what docs/evaluation-files.md says of gradients.json.
 
     Raises:
         BenchmarkError: fewer than two groups have enough training people.

@@ -13,7 +13,7 @@ scale they are taken on. With two or three groups many draws hold one group alon
 (`WIDEST`).
 
 What is covered is the metric's expectation over groups and people at these cell sizes: an EMD keeps its noise floor,
-the spread does not. How often that holds: `studies/coverage.py`, docs/evaluation.md.
+the spread does not. How often that holds: `studies/coverage.py`, docs/metrics.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every figure of scores.json means, in a sentence: for `cuma list metrics` and docs/evaluation.md."""
+"""What every figure of scores.json means, in a sentence: for `cuma list metrics` and docs/metrics.md."""
 
 from __future__ import annotations
 

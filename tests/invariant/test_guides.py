@@ -1,4 +1,4 @@
-"""The five guides of CONTRIBUTING.md, followed to the letter in a copy of the code, and what then shows where."""
+"""The guides of CONTRIBUTING.md, followed to the letter in a copy of the code, and what then shows where."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from helpers.paper import write_base
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 STEP = re.compile(
-    r"^(?:New file `(?P<new>[^`]+)`|In `(?P<file>[^`]+)`, (?P<how>above|a row of) `(?P<table>[A-Z_]+)`):\n"
+    r"^(?:New file `(?P<new>[^`]+)`|In `(?P<file>[^`]+)`, (?P<how>above|a row of) `(?P<table>\w+)`):\n"
     r"```\w+\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-GUIDES = ("benchmark", "baseline", "anchor", "metric", "measurement")
+GUIDES = ("benchmark", "baseline", "anchor", "router", "metric", "measurement")
 
 
 def follow(guide: str, code: Path) -> dict[str, int]:
@@ -46,7 +46,7 @@ def follow(guide: str, code: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the code in which all five guides were followed."""
+    """A copy of the code in which all guides were followed."""
     copy = tmp_path_factory.mktemp("copy")
     shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for guide in GUIDES:
@@ -96,6 +96,7 @@ recipe = load_recipe("baselines/gss/rslora", ["backbone.model_name_or_path=base"
 _anchor("majority", Path("runs/majority"), Materials.load(recipe), recipe)
 cuma("report", "runs/rslora", "runs/majority", "--output", "report.html")
 cuma("card", "runs/rslora")
+cuma("train", "quickstart/gss/cuma", *tiny, "adapter.gating=sigmoid", "--output-dir", "runs/sigmoid")
 """
 
 
@@ -123,6 +124,11 @@ def test_the_page_shows_what_was_added(page: str, code: Path) -> None:
         assert text in page, text
     scores = next((code / "runs" / "rslora" / "evaluations").glob("*/scores.json"))
     assert 0 <= json.loads(scores.read_text(encoding="utf-8"))["seen"]["hellinger"]["value"] <= 1
+
+
+def test_a_router_of_one_s_own_trains_and_is_saved(page: str, code: Path) -> None:
+    saved = json.loads((code / "runs" / "sigmoid" / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert saved["gating"] == "sigmoid"
 
 
 def test_the_model_card_names_the_new_baseline(page: str, code: Path) -> None:

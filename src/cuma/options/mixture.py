@@ -12,6 +12,12 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Options = TypeVar("Options")
+RouterInput = Literal["joint", "profile", "semantic"]
+Gating = Literal[
+    "paper",
+    "released",
+]
+"""How logits become gates: the names in `cuma.tuner.router.GATES`."""
 
 
 @dataclass
@@ -28,7 +34,7 @@ class MixtureOptions:
     """E, the experts of each adapted layer."""
     top_k: Count = 2
     """K, the experts used for a token; equal to num_experts: soft routing."""
-    router_input: Literal["joint", "profile", "semantic"] = "joint"
+    router_input: RouterInput = "joint"
     """What the router sees. "joint": hidden state and profile (CuMA); "profile": the person alone; "semantic": the
     hidden state alone (MixLoRA; with share_a HydraLoRA)."""
     share_a: bool = False
@@ -47,7 +53,7 @@ class MixtureOptions:
     [h ⊕ e_d] gives a unit-norm profile almost no weight beside h."""
     router_aux_loss_coef: NonNegative = 0.01
     """λ, the weight of the load-balancing loss (averaged over routers)."""
-    gating: Literal["paper", "released"] = "paper"
+    gating: Gating = "paper"
     """"paper": one softmax over the selected logits; "released": the authors' code, which applies softmax twice."""
 
 

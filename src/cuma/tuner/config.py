@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from peft.config import PeftConfig
 from peft.utils import TaskType
 
 from cuma.errors import ConfigError
-from cuma.options.mixture import MixtureOptions
+from cuma.options.mixture import Gating, MixtureOptions, RouterInput
 from cuma.tuner import manifest
 from cuma.tuner.encoder_spec import ENCODER_KEYS, is_encoder_spec
 from cuma.tuner.peft_type import add_peft_type
 
-ROUTER_INPUTS = ("joint", "profile", "semantic")
-GATINGS = ("paper", "released")
 PROFILE_TASKS = (TaskType.CAUSAL_LM, TaskType.SEQ_CLS)
 """Tasks whose PEFT classes hand keyword arguments on to the tuner, so that `profile_embeds` can reach the routers."""
 
@@ -94,8 +92,8 @@ class CumaConfig(MixtureOptions, PeftConfig):
         _require(scale is None or (_is_number(scale) and scale > 0), "profile_scale", scale, "None or a number above 0")
 
     def _check_choices(self) -> None:
-        _require(self.router_input in ROUTER_INPUTS, "router_input", self.router_input, _one_of(ROUTER_INPUTS))
-        _require(self.gating in GATINGS, "gating", self.gating, _one_of(GATINGS))
+        for name, allowed in (("router_input", get_args(RouterInput)), ("gating", get_args(Gating))):
+            _require(getattr(self, name) in allowed, name, getattr(self, name), _one_of(allowed))
         for name in ("share_a", "share_router", "init_weights", "profile_in_experts"):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
         if self.profile_in_experts and not self.needs_profile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -79,6 +80,13 @@ def released_gates(logits: Tensor, top_k: int) -> Tensor:
     return top_k_gates(logits.float().softmax(dim=-1), top_k)
 
 
+GATES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "paper": top_k_gates,
+    "released": released_gates,
+}
+"""Option `gating` → what makes gates [..., E] of logits [..., E] and K."""
+
+
 def load_balancing_loss(logits: Tensor, top_k: int, mask: Tensor | None = None) -> Tensor:
     """L_lb = E Σ_i f_i P_i of one router (Switch / Mixtral form): 1 when balanced, up to E when all go to one.
 
@@ -142,8 +150,7 @@ class Router(nn.Module):
             if part is None and profile is not None:
                 part = self.profile_part(profile).unsqueeze(1)
             logits = self._logits(hidden, part)
-            choose = released_gates if self.gating == "released" else top_k_gates
-            gates = choose(logits, self.top_k)
+            gates = GATES[self.gating](logits, self.top_k)
             if not self.hidden_width and gates.shape[:-1] != hidden.shape[:-1]:
                 every_token = (*hidden.shape[:-1], -1)
                 logits, gates = logits.expand(every_token), gates.expand(every_token)

@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions orders mechanism bench test browser soak load check \
+.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions orders mechanism bench test browser soak load docs check \
 	vllm-install vllm vllm-test vllm-bench
 
 help: ## Show this list
@@ -72,6 +72,9 @@ soak: install ## Kill 40 trainings at random and see that each ends as if nobody
 
 load: install ## 1,000 requests of mixed people at the server, each compared with the same one alone (about a minute)
 	@PYTHONPATH=tests $(BIN)/python -W ignore -m helpers.load $(ARGS)
+
+docs: install ## The documentation as a site: open site/index.html (no network needed)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q && echo "site/index.html"
 
 check: install ## Style, types, the layers between the rooms, and the structure in numbers
 	$(BIN)/ruff check .

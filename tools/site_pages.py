@@ -20,6 +20,8 @@ from cuma.cli.main import app
 ROOT = Path(__file__).parents[1]
 BESIDE_README = {"contributing.md": "CONTRIBUTING.md", "security.md": "SECURITY.md", "changelog.md": "CHANGELOG.md"}
 """Page of the site → file at the repository's root."""
+FETCHED = "https://unpkg.com/iframe-worker/shim"
+"""What the theme makes a page fetch, so that its search works from a folder."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -29,6 +31,16 @@ def on_files(files: Files, config: Any) -> Files:
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text.replace("](docs/", "](")))
     return files
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """The search's part that the theme would fetch from the network is ours (docs/site-search.js)."""
+    return output.replace(FETCHED, "site-search.js")
+
+
+def on_post_template(output: str, template_name: str, config: Any) -> str:
+    """The same for the page that says that there is none."""
+    return output.replace(FETCHED, "/site-search.js")
 
 
 def command_line() -> str:

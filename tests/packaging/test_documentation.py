@@ -76,7 +76,7 @@ def test_commands_on_a_page_exist_with_their_options(page: Path) -> None:
             if rest[:1] != ["lm-eval"]:  # its options are the harness's
                 _check_options(rest, line)
         elif words[0] == "make":
-            assert set(word for word in words[1:] if re.fullmatch(r"[a-z-]+", word)) <= set(targets), line
+            assert {word for word in words[1:] if re.fullmatch(r"[a-z-]+", word)} <= set(targets), line
         elif words[0] == "python" and words[1].endswith(".py") and "/" in words[1]:
             assert (ROOT / words[1]).is_file(), line
 
@@ -109,7 +109,8 @@ def test_the_ten_lines_run(tmp_path: Path) -> None:
     text = next(blocks(ROOT / "README.md", "python"))
     script = text + "\nprint(backbone.tokenizer.batch_decode(answers))\n"
     done = subprocess.run(
-        [sys.executable, "-W", "error::FutureWarning", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False
+        [sys.executable, "-W", "error::FutureWarning", "-c", script],
+        cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
@@ -120,7 +121,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=250, check=False,
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
@@ -128,9 +130,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_site_has_every_page_and_asks_the_network_for_nothing(site: Path) -> None:
-    assert {page.with_suffix(".html").name for page in (ROOT / "docs").glob("*.md")} <= {
-        p.name for p in site.glob("*.html")
-    }
+    there = {page.stem for page in site.glob("*.html")}
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= there
     for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.findall(r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="https?:', text), page.name

@@ -1,0 +1,51 @@
+"""Three newcomers, each with a page of the docs and nothing else: each ends where they want to be."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers.paper import write_base
+from helpers.way import follow
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    return tmp_path
+
+
+def test_the_social_scientist_sees_how_well_a_model_represents_people(folder: Path) -> None:
+    write_base(folder / "base")
+    quick = {"smollm2-135m --benchmark wvs": "base --benchmark wvs"}  # 640 prompts to a model of random weights
+    said = dict(follow("start-scientist", folder, quick))
+    assert "soft_emd" in said["cuma evaluate smollm2-135m --benchmark wvs --output-dir runs/untouched"]
+    page = (folder / "runs" / "untouched" / "report.html").read_text(encoding="utf-8")
+    assert all(country in page for country in ("Norway", "Peru", "Japan"))
+    checked = said["cuma data check answers.csv"]
+    assert "7 read" in checked
+    assert "Refused" in checked or "1 " in checked
+    shares = pd.read_csv(folder / "says-population.csv")
+    assert set(shares["option"]) == {"Yes", "No"}
+    assert shares.filter(like="model").to_numpy().size
+
+
+def test_the_researcher_measures_the_method_against_its_rival_and_changes_it(folder: Path) -> None:
+    write_base(folder / "base")
+    tiny = {"training.max_steps=20": "training.max_steps=2 backbone.model_name_or_path=base adapter.last_layers=1"}
+    said = dict(follow("start-researcher", folder, tiny))
+    assert "adapter.gating" in said["cuma list keys"]
+    assert "router_hidden_dim" in said["cuma show paper/qwen3-8b/wvb/cuma-r8"]
+    assert "Holm" in said["cuma evaluate runs/lora --against runs/cuma"]
+    assert "LoRA" in (folder / "compared.html").read_text(encoding="utf-8")
+    kept = json.loads((folder / "runs" / "four" / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (kept["top_k"], kept["share_a"]) == (4, True)

@@ -117,7 +117,7 @@ $(VLLM_CASES): tests/helpers/vllm_reference.py tests/helpers/vllm_served.py $(ST
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m helpers.vllm_reference $(VLLM_RUNS)/cases
 
 vllm-test: vllm-install $(VLLM_CASES) ## The plug-in's tests, on CPUs
-	@cd plugins/vllm && $(VLLM_ENV) ../../$(VLLM)/bin/python -m pytest -q -p no:warnings tests \
+	@cd plugins/vllm && $(VLLM_ENV) ../../$(VLLM)/bin/python -m pytest -q -p no:warnings -c pyproject.toml tests \
 		--reference ../../$(VLLM_RUNS)/cases --cuma-python $(CURDIR)/$(BIN)/python $(ARGS)
 
 vllm-bench: install vllm-install ## Throughput of vLLM beside `cuma serve`, interleaved (wants a quiet machine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from helpers import ROOT
 from helpers.paper import write_base
 from helpers.way import follow
 
@@ -49,3 +51,37 @@ def test_the_researcher_measures_the_method_against_its_rival_and_changes_it(fol
     assert "LoRA" in (folder / "compared.html").read_text(encoding="utf-8")
     kept = json.loads((folder / "runs" / "four" / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     assert (kept["top_k"], kept["share_a"]) == (4, True)
+
+
+def test_the_engineer_trains_on_chats_and_pairs_survives_a_kill_and_serves(folder: Path) -> None:
+    steps = follow("start-engineer", folder)
+    said: dict[str, str] = {}
+    for line, output in steps:
+        said[line] = output
+        if line.startswith("cuma data build"):
+            _train_and_kill(_next_command("cuma train"))
+    built = next(text for line, text in said.items() if line.startswith("cuma data build"))
+    assert "dpo" in built
+    info = json.loads((folder / "runs" / "tea" / "run.json").read_text(encoding="utf-8"))
+    assert info["resumed"] is True
+    scores = next((folder / "runs" / "tea" / "evaluations").glob("*/conversations.json"))
+    assert json.loads(scores.read_text(encoding="utf-8"))
+    assert (folder / "lora" / "adapter_config.json").is_file()
+    assert "preference accuracy" in (folder / "compared.html").read_text(encoding="utf-8").lower()
+
+
+def _next_command(begin: str) -> list[str]:
+    page = (ROOT / "docs" / "start-engineer.md").read_text(encoding="utf-8")
+    return shlex.split(next(line for line in page.splitlines() if line.startswith(begin)))
+
+
+def _train_and_kill(words: list[str]) -> None:
+    """Start a training as the page does, and kill it when its first checkpoint is whole."""
+    child = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 240
+    while not list(Path("runs/tea/stages").glob("01-sft/checkpoints/checkpoint-10/sha256.json")):
+        assert child.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()

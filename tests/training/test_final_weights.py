@@ -232,21 +232,31 @@ def test_a_run_that_stops_early_keeps_its_best_point_and_says_so(materials: Mate
     assert same(run, whole.seen[6])
 
 
-@pytest.mark.parametrize("die_at", [2, 4, 5])
-def test_an_interrupted_run_ends_with_the_same_weights(die_at: int, materials: Materials, tmp_path: Path) -> None:
-    """With both options: the best point's average. Checkpoints are at steps 2 and 4; point 5 is the one that stops."""
-    both = recipe("training.early_stopping_patience=2", "training.ema_decay=0.9")
+BOTH = ("training.early_stopping_patience=2", "training.ema_decay=0.9")
+
+
+@pytest.fixture(scope="module")
+def whole(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Curve]:
+    """A run with both options that nobody interrupted."""
     curve = Curve(*ERRORS)
-    whole = train_run(both, tmp_path / "whole", materials, curve)
+    return train_run(recipe(*BOTH), tmp_path_factory.mktemp("whole"), materials, curve), curve
+
+
+@pytest.mark.parametrize("die_at", [2, 4, 5])
+def test_an_interrupted_run_ends_with_the_same_weights(
+    die_at: int, materials: Materials, whole: tuple[Run, Curve], tmp_path: Path
+) -> None:
+    """With both options: the best point's average. Checkpoints are at steps 2 and 4; point 5 is the one that stops."""
+    both = recipe(*BOTH)
     with pytest.raises(KeyboardInterrupt):
         train_run(both, tmp_path / "run", materials, Curve(*ERRORS, die_at=die_at))
     reached = {2: 0, 4: 2, 5: 4}[die_at]
     begin = 0 if reached == 0 else reached + 1
     resumed = train_run(both, tmp_path / "run", materials, Curve(*ERRORS[begin:]))
     assert resumed.info["resumed"] is (reached > 0)
-    assert resumed.info["early_stopping"] == whole.info["early_stopping"]
+    assert resumed.info["early_stopping"] == whole[0].info["early_stopping"]
     assert json.loads((resumed.path / "run.json").read_text())["early_stopping"]["kept_step"] == 3
-    assert same(resumed, curve.seen[3])
+    assert same(resumed, whole[1].seen[3])
 
 
 def test_a_run_that_was_killed_behind_its_stop_does_not_train_on(

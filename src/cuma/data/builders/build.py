@@ -27,6 +27,8 @@ def build(name: str, source: Path | None, output: Path, options: Options) -> dic
     check_names("benchmark", [name], BUILDABLE)
     if name != "own" and (options.questionnaire or options.all_test):
         raise BenchmarkError(f"--questionnaire and --all-test are for own data, not for {name}. Leave them out.")
+    if name != "own" and options.further:
+        raise BenchmarkError(f"Several sources are for own data; {name} takes one --source, or none.")
     built = _builder(name, source)(options)
     if options.holdout_share and "distribution" not in built.tasks:
         raise BenchmarkError(

@@ -90,17 +90,12 @@ def model_card(run: Run, repo_id: str | None = None) -> ModelCard:
         adapter=read_json(run.adapter / "adapter_config.json"),
         base=_base_name(run),
         packaged=run.info["backbone"]["hub_id"] not in (None, run.info["backbone"]["name"]),
-        reads_profile=reads_profile(recipe),
+        reads_profile=recipe.adapter.reads_profile,
         dashed=SUPPRESSED,
         min_people=MIN_PEOPLE,
         **_people_and_results(run, recipe),
     )
     return ModelCard(f"---\n{_metadata(run).to_yaml()}\n---\n\n{text}")
-
-
-def reads_profile(recipe: Recipe) -> bool:
-    """True if the recipe's router sees who asks."""
-    return recipe.adapter.method == "cuma" and recipe.adapter.router_input != "semantic"
 
 
 def _metadata(run: Run) -> ModelCardData:

@@ -238,10 +238,12 @@ def _compares(subject: Subject, measures: Collection[str]) -> bool:
     from cuma.answering.materials import load_survey
     from cuma.evaluation.kinds import kind_of, require_kind
 
-    parts = load_survey(subject.recipe)
+    parts, benchmark = load_survey(subject.recipe), subject.recipe.data.benchmark
     for option in measures:
-        require_kind(option, MEASUREMENTS[option].kinds, subject.recipe.data.benchmark, *parts)
-    return kind_of(*parts) is not None
+        require_kind(option, MEASUREMENTS[option].kinds, benchmark, *parts)
+        if (check := MEASUREMENTS[option].check) is not None:
+            check(option, benchmark, parts.corpus)
+    return kind_of(*parts) not in (None, "conversations")  # of which --replies and --judge are asked alone
 
 
 def _win_rate(subject: Subject, judge: Judge, replies: int, others: list[Path]) -> Callable[[], None]:
@@ -269,6 +271,6 @@ def _answer(subject: Subject, server: Server | None, compares: bool, replies: in
 
         answer, reply = partial(evaluate_server, server, subject), partial(replies_of_server, server, subject)
     if compares or not replies:
-        print_scores(answer())
+        print_scores(answer(), subject.run.info["label"])
     if replies:
         print_replies(reply(replies))

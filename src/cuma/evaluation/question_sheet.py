@@ -76,11 +76,16 @@ def sheet_of(
     kind = kind_of(survey, corpus)
     if kind == "answers":
         return _people_sheet(recipe, survey, kept, encode)
+    if kind == "conversations":
+        raise BenchmarkError(
+            f"{recipe.data.benchmark} has conversations or preference pairs, which need the model's weights on this "
+            "machine. Of a model behind a server, --replies and --judge measure its replies."
+        )
     if kind is None or corpus is None:
         raise BenchmarkError(
-            f"{recipe.data.benchmark} has nothing that an evaluation compares with: no survey answers, shares of "
-            "answers or choices among replies. Build one that has (`cuma data build`). Preference data are for "
-            "--replies and --judge."
+            f"{recipe.data.benchmark} has nothing of test people that an evaluation compares with: no survey answers, "
+            "shares of answers, choices among replies, conversations or preference pairs. Build one that has "
+            "(`cuma data build`)."
         )
     if recipe.data.exemplars:
         raise BenchmarkError(

@@ -80,3 +80,14 @@ def test_differences_are_paired_and_know_no_other_tokenizer() -> None:
     assert found["same"]["seen"]["loss"]["value"] == 0
     apart = reply_differences(rows, {"other": other.assign(tokens=rows["tokens"] + 1)})
     assert set(apart["other"]["seen"]) == {"preference_accuracy", "likelier"}
+
+
+def test_a_share_of_one_has_an_exact_interval_and_an_unmoved_gap_none() -> None:
+    rows = table()
+    peru = (rows["task"] == "dpo") & (rows["group"] == "Peru")
+    rows.loc[rows["task"] == "dpo", "own"] = -10.0
+    rows.loc[peru, "own"] = -8.0
+    of = reply_scores(rows)["seen"]["preference_accuracy"]
+    assert (of["by_group"]["Peru"]["value"], of["by_group"]["Peru"]["high"]) == (1, 1)
+    assert of["by_group"]["Peru"]["low"] == pytest.approx(0.025 ** (1 / 40))
+    assert (of["gap"]["value"], of["gap"]["low"]) == (1, None)

@@ -17,9 +17,9 @@ from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 SIDES = ("seen", "unseen")
 
 
-def print_conversations(label: str, result: Mapping[str, Any]) -> None:
+def print_conversations(result: Mapping[str, Any]) -> None:
     """Loss, perplexity and preferences of each side, who is served worst, and every group that may be shown."""
-    from cuma.reports.conversation_tables import HEADINGS, listings_of, shown_figures
+    from cuma.reports.conversation_tables import BY_GROUP, HEADINGS, shown_figures
 
     if result["left_out"]:
         typer.echo(f"{result['left_out']:,} rows are longer than the model reads: left out.")
@@ -35,9 +35,11 @@ def print_conversations(label: str, result: Mapping[str, Any]) -> None:
             rows = [(HEADINGS[name], estimate_text(of), *_worst(of)) for name, of in figures.items()]
             title = f"{side.capitalize()} groups: {counted}"
             print_table(title, ("", "All", "Worst served", "Gap to the best"), rows)
-    for listing in listings_of([(label, result)]):
-        if listing.headings[0] == "Group":
-            print_table(listing.caption, listing.headings, listing.rows)
+        groups = sorted({group for of in figures.values() for group in of["by_group"]})
+        each = {name: of["by_group"] for name, of in figures.items() if name in BY_GROUP}
+        by_group = [(group, *(estimate_text(its.get(group)) for its in each.values())) for group in groups]
+        if by_group:
+            print_table("By group", ("", *(HEADINGS[name] for name in each)), by_group)
     typer.echo(
         "Loss: nats per token of people's replies. Preference accuracy: by the implicit reward against the untouched "
         "model, which itself has 0.5. Brackets: 95 % intervals, people drawn."
@@ -77,7 +79,7 @@ def print_reply_differences(result: Mapping[str, Any]) -> None:
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """For 80 columns: headings and the first column wrap, figures with their intervals do not."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(headings[0])
+    table.add_column(headings[0], min_width=8)
     for place, heading in enumerate(headings[1:], start=1):
         width = max(8, *(len(row[place]) for row in rows))
         table.add_column(fill(heading, width), justify="right", no_wrap=True)

@@ -168,14 +168,21 @@ def _show_card(card: dict[str, Any], output: Path) -> None:
 
 def _next(card: dict[str, Any], output: Path) -> str:
     """What to do with a built folder; "" where it can only be measured on, or needs an adapter to start from."""
+    from cuma.data.corpus import Corpus
+
     if "survey" in card["tasks"]:
         return next_command("cuma", "data", "sparsity", output)
+    corpus = Corpus.open(output)
+    shares = corpus.training_shares()
     stages = [stage for stage in ("sft", "dpo") if "train" in card["tasks"].get(stage, {})]
-    shares = "train" in card["tasks"].get("distribution", {})
-    if not shares and "sft" not in stages:
+    if shares is None and "sft" not in stages:
         return ""
-    pipeline = [f"pipeline=[{','.join(stages)}]"] if len(stages) > 1 and not shares else []
-    return next_command("cuma", "train", "default", f"data.benchmark={output}", *pipeline)
+    keys = [] if shares is None or shares.counted else ["training.loss=distribution"]
+    keys += [f"pipeline=[{','.join(stages)}]"] if len(stages) > 1 and shares is None else []
+    known = any(group.profile.fields for group in corpus.survey().groups if group.role == "seen")
+    return next_command(
+        "cuma", "train", "default", f"data.benchmark={output}", *keys, *([] if known else ["encoder.fields=false"])
+    )
 
 
 def _counted(rows: dict[str, int]) -> str:

@@ -15,6 +15,7 @@ import typer
 
 from cuma.cli.measurements import MEASUREMENTS, what_is_measured
 from cuma.cli.panels import with_panels
+from cuma.cli.shell import next_command
 
 if TYPE_CHECKING:
     from cuma.evaluation.evaluate_server import Server
@@ -147,7 +148,16 @@ def evaluate(
         MEASUREMENTS[option].take(subject, value)
     if win_rate is not None:
         win_rate()
-    typer.echo(f"{subject.run.path}  Next: cuma report {subject.run.path}")
+    typer.echo(f"{subject.run.path}  {_next(subject)}")
+
+
+def _next(subject: Subject) -> str:
+    """The page of the run; of one that was evaluated on several benchmarks, the page about this one."""
+    done = subject.run.evaluations()
+    benchmarks = {folder.name.rpartition("-")[0] for folder in done}
+    here = subject.folder.name.rpartition("-")[0]
+    chosen = ["--benchmark", here if here in benchmarks else min(benchmarks)] if len(benchmarks) > 1 else []
+    return next_command("cuma", "report", subject.run.path, *chosen)
 
 
 def _check_target(target: str | None, benchmark: str | None, served: bool) -> None:
@@ -271,6 +281,6 @@ def _answer(subject: Subject, server: Server | None, compares: bool, replies: in
 
         answer, reply = partial(evaluate_server, server, subject), partial(replies_of_server, server, subject)
     if compares or not replies:
-        print_scores(answer(), subject.run.info["label"])
+        print_scores(answer())
     if replies:
         print_replies(reply(replies))

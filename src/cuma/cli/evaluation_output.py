@@ -42,13 +42,13 @@ SHOWN = (
 )  # fmt: skip
 
 
-def print_scores(folder: Path, label: str) -> None:
+def print_scores(folder: Path) -> None:
     """The scores of an evaluation: choices among replies, answers to questions, or conversations."""
     choices, conversations = folder / "discrimination.json", folder / "conversations.json"
     if choices.is_file():
         _print_choices(read_json(choices))
     elif conversations.is_file() and not (folder / "scores.json").is_file():
-        print_conversations(label, read_json(conversations))
+        print_conversations(read_json(conversations))
     else:
         _print_answers(folder, read_json(folder / "scores.json"))
 

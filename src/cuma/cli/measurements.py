@@ -68,7 +68,7 @@ def _conversations(subject: Subject, _: bool) -> None:
     from cuma.cli.conversation_output import print_conversations
     from cuma.evaluation.conversations import evaluate_conversations
 
-    print_conversations(subject.run.info["label"], evaluate_conversations(subject))
+    print_conversations(evaluate_conversations(subject))
 
 
 def _check_conversations(option: str, benchmark: str, corpus: Any) -> None:

@@ -19,7 +19,7 @@ from cuma.evaluation.answer_log import AnswerLog, distinct, fingerprint, rows_fi
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
 from cuma.evaluation.conversations import evaluate_conversations
 from cuma.evaluation.item_nearness import text_encoder
-from cuma.evaluation.kinds import kind_of
+from cuma.evaluation.kinds import kind_of, require_some
 from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
@@ -74,7 +74,9 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
         return done
     subject.require_local()
     data = load_survey(subject.recipe) if materials is None else Data(materials.survey, materials.corpus)
-    if kind_of(*data) == "conversations":
+    kind = kind_of(*data)
+    require_some(kind, subject.recipe.data.benchmark)
+    if kind == "conversations":
         evaluate_conversations(subject, materials)
         return subject.folder
     with writing(subject.run.path):

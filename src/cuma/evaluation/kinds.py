@@ -32,6 +32,15 @@ def kind_of(survey: Survey, corpus: Corpus | None) -> Kind | None:
     return "conversations" if has_conversations(corpus) else None
 
 
+def require_some(kind: Kind | None, benchmark: str) -> None:
+    """Raises BenchmarkError for a benchmark with nothing to compare with."""
+    if kind is None:
+        raise BenchmarkError(
+            f"{benchmark} has nothing of test people that an evaluation compares with: no survey answers, shares of "
+            "answers, choices among replies, conversations or preference pairs. Build one that has (`cuma data build`)."
+        )
+
+
 def has_conversations(corpus: Corpus | None) -> bool:
     """Whether there are conversations or preference pairs of test people."""
     tasks = {} if corpus is None else corpus.card["tasks"]

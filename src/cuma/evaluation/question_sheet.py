@@ -35,7 +35,7 @@ from cuma.evaluation.evaluation_files import (
     write_parquet,
 )
 from cuma.evaluation.item_nearness import Encode, item_nearness
-from cuma.evaluation.kinds import kind_of
+from cuma.evaluation.kinds import kind_of, require_some
 from cuma.evaluation.predict import merge_orders
 from cuma.people.encoder import ProfileEncoder
 from cuma.people.profiles import Profile
@@ -81,12 +81,8 @@ def sheet_of(
             f"{recipe.data.benchmark} has conversations or preference pairs, which need the model's weights on this "
             "machine. Of a model behind a server, --replies and --judge measure its replies."
         )
-    if kind is None or corpus is None:
-        raise BenchmarkError(
-            f"{recipe.data.benchmark} has nothing of test people that an evaluation compares with: no survey answers, "
-            "shares of answers, choices among replies, conversations or preference pairs. Build one that has "
-            "(`cuma data build`)."
-        )
+    require_some(kind, recipe.data.benchmark)
+    assert corpus is not None  # only folders have anything but answers
     if recipe.data.exemplars:
         raise BenchmarkError(
             f"Few-shot shows survey answers of training people, and {recipe.data.benchmark} has none. Ask with "

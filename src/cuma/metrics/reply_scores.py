@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.metrics.inference import estimate, holm, p_value, student_deviations
+from cuma.metrics.choice_scores import at_the_edge
+from cuma.metrics.inference import entry, estimate, holm, interval, p_value, student_deviations
 from cuma.metrics.pointwise import Floats
 from cuma.privacy.small_groups import hidden
 
 DRAWS = 1000
+SHARE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ def _wins(margin: pd.Series) -> tuple[Floats, Floats]:
 
 FIGURES: dict[str, ReplyFigure] = {
     "loss": ReplyFigure("sft", _loss, np.max, (0.0, np.inf)),
-    "preference_accuracy": ReplyFigure("dpo", _accuracy, np.min, (0.0, 1.0)),
-    "likelier": ReplyFigure("dpo", _likelier, np.min, (0.0, 1.0)),
+    "preference_accuracy": ReplyFigure("dpo", _accuracy, np.min, SHARE),
+    "likelier": ReplyFigure("dpo", _likelier, np.min, SHARE),
 }
 """loss: nats per token of the reply, tokens counting alike. preference_accuracy: share of pairs whose implicit reward,
 log p(chosen) - log p(rejected) less the reference's (Rafailov et al. 2023, eq. 5, without the factor beta, on which no
@@ -105,7 +107,7 @@ def reply_differences(
             if about.task == "sft" and (theirs["tokens"] != rows["tokens"]).any():
                 continue
             value, drawn = _difference(about, rows, theirs, draws, seed)
-            deviations = student_deviations(value, drawn, rows["person"].nunique())
+            deviations = _scatter(value, drawn, rows["person"].nunique())
             by_group = {group: _group_difference(about, its, theirs, draws, seed) for group, its in shown.items()}
             tests[name] = {**estimate(value, deviations), "p": p_value(value, deviations), "by_group": by_group}
             found[name].setdefault(side, {})[figure] = tests[name]
@@ -132,36 +134,37 @@ def _shown(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _figure(figure: ReplyFigure, rows: pd.DataFrame, draws: int, seed: int) -> dict[str, Any]:
     groups, people = _shown(rows), rows["person"].nunique()
-    whole, replicates = _drawn(figure.parts(rows), rows["person"], draws, seed)
+    whole = _drawn(figure.parts(rows), rows["person"], draws, seed)
     n = {"people": people, "rows": len(rows), "groups": rows["group"].nunique()}
-    entries = {**estimate(whole, student_deviations(whole, replicates, people), figure.bounds), "n": n}
+    entries = {**_entry(figure, *whole, people), "n": n}
     own = {
         name: _drawn(figure.parts(its), its["person"], draws, seed + place)
         for place, (name, its) in enumerate(groups.items(), start=1)
     }
     sizes = {name: its["person"].nunique() for name, its in groups.items()}
-    by_group = {
-        name: {"n": sizes[name], **estimate(value, student_deviations(value, drawn, sizes[name]), figure.bounds)}
-        for name, (value, drawn) in own.items()
-    }
+    by_group = {name: {"n": sizes[name], **_entry(figure, *own[name], sizes[name])} for name in own}
     return {**entries, "by_group": by_group, **_inequality(figure, own, min(sizes.values(), default=0))}
 
 
+def _entry(figure: ReplyFigure, value: float, replicates: Floats, people: int) -> dict[str, Any]:
+    """An estimate with its interval. Of a share of 0 or 1, draws of people cannot show anything else: it is exact."""
+    edge = at_the_edge(value, people) if figure.bounds == SHARE and people > 1 else None
+    return entry(value, edge or interval(value, student_deviations(value, replicates, people)), figure.bounds)
+
+
 def _inequality(figure: ReplyFigure, own: Mapping[str, tuple[float, Floats]], fewest: int) -> dict[str, Any]:
-    """The worst served group and its distance from the best; nothing of fewer than two groups. Groups are kept, and
-    their people drawn. Sampling noise inflates both."""
-    if len(own) < 2:
-        return {}
+    """The worst served group and its distance from the best; nothing of fewer than two groups, or of groups that are
+    alike. Groups are kept, and their people drawn. Sampling noise inflates both."""
     names, values = list(own), np.array([value for value, _ in own.values()])
+    if len(own) < 2 or not np.ptp(values):
+        return {}
     drawn = np.stack([replicates for _, replicates in own.values()])
     worst, gap = float(figure.worst(values)), float(np.ptp(values))
-    of_worst = student_deviations(worst, figure.worst(drawn, axis=0), fewest)
-    of_gap = student_deviations(gap, np.ptp(drawn, axis=0), fewest)
     place = int(np.flatnonzero(values == worst)[0])
     best = int(np.abs(values - worst).argmax())
     return {
-        "worst": {"group": names[place], **estimate(worst, of_worst, figure.bounds)},
-        "gap": {"best": names[best], **estimate(gap, of_gap, figure.bounds)},
+        "worst": {"group": names[place], **_entry(figure, worst, figure.worst(drawn, axis=0), fewest)},
+        "gap": {"best": names[best], **estimate(gap, _scatter(gap, np.ptp(drawn, axis=0), fewest), figure.bounds)},
     }
 
 
@@ -195,10 +198,14 @@ def _group_difference(
     figure: ReplyFigure, rows: pd.DataFrame, theirs: pd.DataFrame, draws: int, seed: int
 ) -> dict[str, Any]:
     value, drawn = _difference(figure, rows, theirs.loc[rows.index], draws, seed)
-    return {
-        "n": rows["person"].nunique(),
-        **estimate(value, student_deviations(value, drawn, rows["person"].nunique())),
-    }
+    people = rows["person"].nunique()
+    return {"n": people, **estimate(value, _scatter(value, drawn, people))}
+
+
+def _scatter(value: float, replicates: Floats, people: int) -> Floats | None:
+    """`student_deviations`; None of what is not 0 and the same in every draw, such as shares of 1 and 0: other people
+    might differ, and drawing these again cannot show it."""
+    return None if value and not np.ptp(replicates) else student_deviations(value, replicates, people)
 
 
 def _adjust(tests: list[dict[str, Any]]) -> None:
@@ -210,6 +217,6 @@ def _adjust(tests: list[dict[str, Any]]) -> None:
         test["p_holm"] = p
 
 
-def _exponential(entry: Mapping[str, Any]) -> dict[str, Any]:
-    ends = {name: entry[name] for name in ("value", "low", "high")}
+def _exponential(loss: Mapping[str, Any]) -> dict[str, Any]:
+    ends = {name: loss[name] for name in ("value", "low", "high")}
     return {name: None if end is None else float(np.exp(end)) for name, end in ends.items()}

@@ -19,6 +19,7 @@ from cuma.answering.adapter_files import load_adapter, save_adapter, taken_off_a
 from cuma.answering.materials import Data, Materials, load_survey, require_fields
 from cuma.data.catalog import check_benchmark
 from cuma.errors import CheckpointError, RecipeError, RunError, UnsupportedError
+from cuma.people.encoder import locate_encoder
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run, Stage
@@ -123,11 +124,14 @@ def _is_done(folder: Path) -> bool:
 
 
 def _check_data(recipe: Recipe, data: Data, start: Start | None) -> None:
-    """Raise `BenchmarkError` for what a stage needs and the benchmark lacks, before a model is loaded."""
+    """Raise `BenchmarkError` for what a stage needs and the benchmark lacks, `BackboneError` for an encoder that is
+    not here, before a model is loaded."""
     for planned in recipe.pipeline:
         require_rows(planned, recipe, data)
-    if start is None and recipe.adapter.reads_profile:
-        require_fields(recipe, data.survey)
+    if recipe.adapter.reads_profile:
+        locate_encoder(recipe.encoder.model_name_or_path, recipe.encoder.revision)
+        if start is None:
+            require_fields(recipe, data.survey)
 
 
 def _train_stages(

@@ -148,7 +148,7 @@ def test_the_commands_name_every_source_quoted(tmp_path: Path) -> None:
                written(folder / "pairs.jsonl", [pair(n) for n in range(60)])]  # fmt: skip
     checked = CliRunner().invoke(app, ["data", "check", *map(str, sources)])
     assert checked.exit_code == 0, checked.output
-    assert "sft (prompt+completion): 60 rows" in checked.output
+    assert "sft (messages, or prompt+completion): 60 rows" in checked.output
     words = ["data", "build", "own", "--source", str(sources[0]), "--source", str(sources[1])]
     done = CliRunner().invoke(app, [*words, "--output", str(folder / "built")])
     assert done.exit_code == 0, done.output

@@ -90,7 +90,11 @@ def page(sources: Sequence[Path], found: dict[str, Any]) -> RenderableType:
     for name, value in (
         ("File" if len(sources) == 1 else "Files", ", ".join(map(str, sources))),
         *(
-            ("Understood as", f"{task} ({'+'.join(FORMS[task])})" + (f": {rows:,} rows" if several else ""))
+            (
+                "Understood as",
+                f"{task} ({'messages, or ' if task == 'sft' else ''}{'+'.join(FORMS[task])})"
+                + (f": {rows:,} rows" if several else ""),
+            )
             for task, rows in found["tasks"].items()
         ),
         ("Rows", f"{found['rows_read']:,} read, {found['rows_usable']:,} usable"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,9 @@ from cuma.data.builders.base import Options
 from cuma.data.builders.build import build
 from cuma.evaluation.conversations import Reply, log_probabilities
 from cuma.evaluation.predict import LocalModel
-from cuma.recipes.load import load_recipe
 from cuma.reports import write_report
 from cuma.reports.model_card import model_card
 from cuma.runs.folder import Run, read_json
-from cuma.training.train import train_run
 from helpers.folders import base_folder
 
 SMALL = (
@@ -35,7 +34,8 @@ SMALL = (
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three hundred people of three countries, a chat and a pair each; a run; the untouched model."""
-    folder = tmp_path_factory.mktemp("talks")
+    folder = tmp_path_factory.mktemp("talks") / "my talks's [1]"
+    folder.mkdir()
     who = [{"person_id": f"p{n}", "country": ("Peru", "Kenya", "Fiji")[n % 3]} for n in range(300)]
     chats = [{"prompt": f"Chat {n}?", "completion": f"Yes {n}.", **one} for n, one in enumerate(who)]
     pairs = [
@@ -45,10 +45,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build("own", folder / "mine.jsonl", folder / "data", Options(holdout=(("country", "Fiji"),)))
     base = base_folder(folder / "base")
     where = (f"backbone.model_name_or_path={base}", f"data.benchmark={folder / 'data'}")
-    train_run(load_recipe("default", (*SMALL, *where)), folder / "run")
-    untouched = ("evaluate", base, "--benchmark", folder / "data", "--output-dir", folder / "untouched")
-    assert "preference pairs" not in command(*untouched)
+    trained = command("train", "default", *SMALL, *where, "--output-dir", folder / "run")
+    assert command_shown(trained) == ["evaluate", str(folder / "run")]
+    command("evaluate", base, "--benchmark", folder / "data", "--output-dir", folder / "untouched")
     return folder
+
+
+def command_shown(output: str) -> list[str]:
+    """The words behind `Next: cuma`, as a shell reads them."""
+    return shlex.split(output[output.rindex("Next: cuma ") :])[2:]
 
 
 def command(*words: Any, code: int = 0) -> str:
@@ -92,7 +97,8 @@ def test_what_is_scored_again_is_left_alone_and_a_torn_one_goes_on(home: Path) -
 
 
 def test_page_and_card_show_groups(home: Path, tmp_path: Path) -> None:
-    command("evaluate", home / "run")
+    command(*command_shown(command("evaluate", home / "run")))
+    assert "Fiji" in (home / "run" / "report.html").read_text()
     page = write_report([home / "run", home / "untouched"], tmp_path / "report.html")
     for file in (page, page.with_suffix(".md"), page.with_suffix(".tex")):
         text = file.read_text()
@@ -101,6 +107,22 @@ def test_page_and_card_show_groups(home: Path, tmp_path: Path) -> None:
     card = str(model_card(Run.open(home / "run")))
     assert "Perplexity" in card
     assert "Not evaluated" not in card
+
+
+def test_of_several_benchmarks_the_next_command_names_one(home: Path, tmp_path: Path) -> None:
+    asked = [
+        {"question": "Hi?", "options": ["Yes", "No"], "answer": n % 2, "person_id": n, "country": "Peru"}
+        for n in range(200)
+    ]
+    for name, question in (("one", "Hi?"), ("two", "Ho?")):
+        rows = [{**row, "question": question} for row in asked]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        build("own", tmp_path / f"{name}.jsonl", tmp_path / name, Options(all_test=True))
+        card = tmp_path / name / "card.json"
+        card.write_text(json.dumps({**read_json(card), "name": name}))
+        shown = command_shown(command("evaluate", home / "untouched", "--benchmark", tmp_path / name))
+    assert shown[-2:] == ["--benchmark", "two"]
+    command(*shown)
 
 
 def test_what_cannot_be_measured_is_told_before_the_model_is_loaded(home: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_stage_without_rows_is_refused_before_the_first_is_trained(tmp_path: P
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     build("own", tmp_path / "rows.jsonl", tmp_path / "built", Options())
     impossible = recipe(tmp_path / "built", "pipeline=[sft, dpo]")
-    with pytest.raises(BenchmarkError, match=r"neither rows for 'dpo' nor survey answers\. Leave dpo out"):
+    with pytest.raises(BenchmarkError, match=r"nor survey answers; to train on it has sft\. Leave dpo out"):
         train_run(impossible, tmp_path / "run")
     assert Run.open(tmp_path / "run").info["status"] == "created"
     require_rows("sft", impossible, parts(tmp_path / "built"))

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -19,10 +19,19 @@ from cuma.models.backbones import BACKBONES, Backbone
 from cuma.models.trunk import FrozenTrunk
 from cuma.people.encoder import ProfileEncoder
 from cuma.people.profile_table import ProfileTable
+from cuma.people.profiles import Profile
 from cuma.recipes.schema import Recipe
 
 SHUFFLE_SEED = 0
 """Seed of the control's permutation: one fixed permutation, whatever the training seed."""
+
+
+class Data(NamedTuple):
+    """A benchmark, loaded."""
+
+    survey: Survey
+    corpus: Corpus | None
+    """The built folder that it came from, if it came from one."""
 
 
 @dataclass(eq=False)
@@ -43,13 +52,15 @@ class Materials:
     """What is worked out of these parts once, by who does (see `cuma.evaluation.question_sheet`)."""
 
     @classmethod
-    def load(cls, recipe: Recipe) -> Materials:
+    def load(cls, recipe: Recipe, data: Data | None = None) -> Materials:
         """Load everything `recipe` names.
+
+        data: its benchmark, if it is loaded already.
 
         Raises:
             BackboneError, BenchmarkError: something is not there; the text says how to get it.
         """
-        survey, corpus = load_survey(recipe)
+        survey, corpus = data or load_survey(recipe)
         return cls(frozen_backbone(recipe.backbone), survey, partial(_table, recipe, survey), _names(recipe), corpus)
 
     @cached_property
@@ -79,7 +90,7 @@ class Materials:
 
     def table_for(self, recipe: Recipe) -> ProfileTable | None:
         """The embeddings the recipe's router reads: none, the true ones, or the control's shuffled ones."""
-        if recipe.adapter.method != "cuma" or recipe.adapter.router_input == "semantic":
+        if not recipe.adapter.reads_profile:
             return None
         return self.table.shuffled(SHUFFLE_SEED) if recipe.data.shuffle_profiles else self.table
 
@@ -103,7 +114,7 @@ class Materials:
         return self.trunks.setdefault(depth, {})
 
 
-def load_survey(recipe: Recipe) -> tuple[Survey, Corpus | None]:
+def load_survey(recipe: Recipe) -> Data:
     """The benchmark that `recipe` names, and the built folder that it came from, if it names one.
 
     Raises:
@@ -113,16 +124,14 @@ def load_survey(recipe: Recipe) -> tuple[Survey, Corpus | None]:
     return survey_of(data.benchmark, data.split_seed, data.language, data.option_orders)
 
 
-def survey_of(
-    benchmark: str, seed: int = 0, language: str = "", option_orders: OptionOrders = "rotations"
-) -> tuple[Survey, Corpus | None]:
+def survey_of(benchmark: str, seed: int = 0, language: str = "", option_orders: OptionOrders = "rotations") -> Data:
     """A benchmark by name, split by `seed`, or a built folder, whose split is its own. Raises as `load_survey`."""
     if not is_folder(benchmark):
         if language:
             raise BenchmarkError(f"{benchmark} has its questions in English only: leave data.language out.")
-        return load_benchmark(benchmark, seed=seed).shown(option_orders), None
+        return Data(load_benchmark(benchmark, seed=seed).shown(option_orders), None)
     corpus = Corpus.open(benchmark, option_orders)
-    return corpus.survey(language).shown(option_orders), corpus
+    return Data(corpus.survey(language).shown(option_orders), corpus)
 
 
 def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
@@ -130,14 +139,22 @@ def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
         recipe.encoder.model_name_or_path, revision=recipe.encoder.revision, template=recipe.encoder.template
     )
     if recipe.encoder.fields:
-        seen = [group.profile for group in survey.groups if group.role == "seen"]
-        if not any(profile.fields for profile in seen):
-            raise BenchmarkError(
-                f"encoder.fields is true, and no group of {recipe.data.benchmark} has a profile field in common. Set "
-                "encoder.fields=false, or build the data with groups whose people share a field."
-            )
-        encoder = encoder.with_fields(seen)
+        require_fields(recipe, survey)
+        encoder = encoder.with_fields(_seen_profiles(survey))
     return ProfileTable(encoder, [group.profile for group in survey.groups])
+
+
+def require_fields(recipe: Recipe, survey: Survey) -> None:
+    """Raises `BenchmarkError` where a fresh router is to read fields of profiles, and no group that trains has one."""
+    if recipe.encoder.fields and not any(profile.fields for profile in _seen_profiles(survey)):
+        raise BenchmarkError(
+            f"encoder.fields is true, and no group of {recipe.data.benchmark} has a profile field in common. Set "
+            "encoder.fields=false, or build the data with groups whose people share a field."
+        )
+
+
+def _seen_profiles(survey: Survey) -> list[Profile]:
+    return [group.profile for group in survey.groups if group.role == "seen"]
 
 
 def _names(recipe: Recipe) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cuma.cli.shell import EXIT_ERROR
+from cuma.cli.shell import EXIT_ERROR, next_command
 from cuma.data.catalog import BUILDABLE
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def draft_questionnaire(
         typer.echo(f"  {times:>9,}  noted: {what}")
     guessed = sum(bool(column.guessed) for column in questionnaire.columns.values())
     typer.echo(f"{guessed} of {len(questionnaire.columns)} columns have guesses: read the lines under `guessed`.")
-    typer.echo(f"{output}  Next: cuma data check {file} --questionnaire {output}")
+    typer.echo(f"{output}  {next_command('cuma', 'data', 'check', file, '--questionnaire', output)}")
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:
@@ -84,7 +84,8 @@ def build_data(
     name: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"One of {', '.join(BUILDABLE)}.")],
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     source: Annotated[
-        Path | None, typer.Option(help="The file or folder that you obtained; gss, us and wvs need none.")
+        list[Path] | None,
+        typer.Option(help="The file or folder that you obtained; gss, us and wvs need none. Own data: several."),
     ] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, help="So many people, or conversations, from all groups.")
@@ -127,8 +128,9 @@ def build_data(
         questionnaire=questionnaire,
         all_test=all_test,
         group_by=tuple(field.strip() for field in group_by.split(",") if field.strip()),
+        further=tuple(source or ())[1:],
     )
-    _show_card(build(name, source, output, options), output)
+    _show_card(build(name, source[0] if source else None, output, options), output)
 
 
 def _show_card(card: dict[str, Any], output: Path) -> None:
@@ -147,20 +149,50 @@ def _show_card(card: dict[str, Any], output: Path) -> None:
         typer.echo(f"Left out: {question}: {reason}")
     for warning in card.get("warnings", ()):
         typer.echo(f"Warning: {warning}")
-    shares = "corners" in card
+    for part in card.get("parts", ()):
+        typer.echo(f"{part['name']}: {_counted(part['tasks'])}")
+    several = "parts" in card
+    shares = "corners" in card and not several
     if "items" in card:
         typer.echo(roles_sentence(card["items"]))
     for split, sizes in card["splits"].items():
         people = "" if shares else f"{sizes['people']:,} people, "
-        answers = "cells" if shares else "answers"
-        typer.echo(f"{split:11} {people}{sizes['groups']:,} groups, {sizes['answers']:,} {answers}")
+        rows = {task: its[split] for task, its in card["tasks"].items() if split in its}
+        unit = "cells" if shares else "answers"
+        answers = _counted(rows) if several else f"{sizes['answers']:,} {unit}"
+        typer.echo(f"{split:11} {people}{sizes['groups']:,} groups, {answers}")
     for corner, cells in card.get("corners", {}).items():
         typer.echo(f"test, {corner}: {cells:,} cells")
-    typer.echo(f"{output}  Next: cuma data sparsity {output}" if "survey" in card["tasks"] else f"{output}")
+    typer.echo(f"{output}  {_next(card, output)}".rstrip())
+
+
+def _next(card: dict[str, Any], output: Path) -> str:
+    """What to do with a built folder; "" where it can only be measured on, or needs an adapter to start from."""
+    from cuma.data.corpus import Corpus
+
+    if "survey" in card["tasks"]:
+        return next_command("cuma", "data", "sparsity", output)
+    corpus = Corpus.open(output)
+    shares = corpus.training_shares()
+    stages = [stage for stage in ("sft", "dpo") if "train" in card["tasks"].get(stage, {})]
+    if shares is None and "sft" not in stages:
+        return ""
+    keys = [] if shares is None or shares.counted else ["training.loss=distribution"]
+    keys += [f"pipeline=[{','.join(stages)}]"] if len(stages) > 1 and shares is None else []
+    known = any(group.profile.fields for group in corpus.survey().groups if group.role == "seen")
+    return next_command(
+        "cuma", "train", "default", f"data.benchmark={output}", *keys, *([] if known else ["encoder.fields=false"])
+    )
+
+
+def _counted(rows: dict[str, int]) -> str:
+    return ", ".join(f"{times:,} {task}" for task, times in rows.items())
 
 
 def check_data(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Your own JSONL, CSV, parquet or `datasets` folder.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Your own JSONL, CSV, parquet or `datasets` folders.")
+    ],
     column: Columns = None,
     answer_codes: Codes = None,
     questionnaire: Questions = None,
@@ -175,17 +207,21 @@ def check_data(
     from cuma.data.builders.own import understand
     from cuma.data.builders.reading import existing
     from cuma.data.surveys.survey import Question
+    from cuma.errors import BenchmarkError
 
+    build = ["cuma", "data", "build", "own", *(word for file in files for word in ("--source", str(file)))]
     if questionnaire is not None:
         from cuma.data.builders.own_survey import asked_questions, read_survey
         from cuma.data.builders.questionnaire_check import survey_page
 
-        survey = read_survey(file, questionnaire)
-        Console().print(survey_page(file, survey))
+        if len(files) > 1:
+            raise BenchmarkError("A questionnaire explains one file. Check the others without it.")
+        survey = read_survey(files[0], questionnaire)
+        Console().print(survey_page(files[0], survey))
         _show_held(asked_questions(survey), holdout_items, seed)
-        typer.echo(f"Next: cuma data build own --source {file} --questionnaire {questionnaire} --output data/mine")
+        typer.echo(next_command(*build, "--questionnaire", questionnaire, "--output", "data/mine"))
         return
-    if published := global_opinions.check(existing(file)):
+    if len(files) == 1 and (published := global_opinions.check(existing(files[0]))):
         ledger, questions, cells = published
         typer.echo(
             f"GlobalOpinionQA: {questions:,} of {ledger.rows_read:,} questions usable, {cells:,} countries' shares"
@@ -193,12 +229,16 @@ def check_data(
         for reason, times in {**ledger.dropped, **ledger.noted}.items():
             typer.echo(f"  {times:>9,}  {reason}")
         return
-    understood = understand(file, _pairs(column), answer_codes or "")
+    understood = understand(files, _pairs(column), answer_codes or "")
     facts = summary(understood)
-    Console().print(page(file, facts))
+    Console().print(page(files, facts))
     _show_held([Question(one.id, one.text, one.labels, one.ordinal) for one in understood.items], holdout_items, seed)
     if not facts["rows_usable"]:
         raise typer.Exit(EXIT_ERROR)
+    options = [word for pair in column or () for word in ("--column", pair)]
+    options += ["--answer-codes", answer_codes] if answer_codes else []
+    options += [] if holdout_items is None else ["--holdout-items", str(holdout_items), "--seed", str(seed)]
+    typer.echo(next_command(*build, *options, "--output", "data/mine"))
 
 
 def _show_held(questions: Sequence[Question], share: float | None, seed: int) -> None:

@@ -15,6 +15,7 @@ import typer
 
 from cuma.cli.measurements import MEASUREMENTS, what_is_measured
 from cuma.cli.panels import with_panels
+from cuma.cli.shell import next_command
 
 if TYPE_CHECKING:
     from cuma.evaluation.evaluate_server import Server
@@ -147,7 +148,16 @@ def evaluate(
         MEASUREMENTS[option].take(subject, value)
     if win_rate is not None:
         win_rate()
-    typer.echo(f"{subject.run.path}  Next: cuma report {subject.run.path}")
+    typer.echo(f"{subject.run.path}  {_next(subject)}")
+
+
+def _next(subject: Subject) -> str:
+    """The page of the run; of one that was evaluated on several benchmarks, the page about this one."""
+    done = subject.run.evaluations()
+    benchmarks = {folder.name.rpartition("-")[0] for folder in done}
+    here = subject.folder.name.rpartition("-")[0]
+    chosen = ["--benchmark", here if here in benchmarks else min(benchmarks)] if len(benchmarks) > 1 else []
+    return next_command("cuma", "report", subject.run.path, *chosen)
 
 
 def _check_target(target: str | None, benchmark: str | None, served: bool) -> None:
@@ -238,10 +248,12 @@ def _compares(subject: Subject, measures: Collection[str]) -> bool:
     from cuma.answering.materials import load_survey
     from cuma.evaluation.kinds import kind_of, require_kind
 
-    parts = load_survey(subject.recipe)
+    parts, benchmark = load_survey(subject.recipe), subject.recipe.data.benchmark
     for option in measures:
-        require_kind(option, MEASUREMENTS[option].kinds, subject.recipe.data.benchmark, *parts)
-    return kind_of(*parts) is not None
+        require_kind(option, MEASUREMENTS[option].kinds, benchmark, *parts)
+        if (check := MEASUREMENTS[option].check) is not None:
+            check(option, benchmark, parts.corpus)
+    return kind_of(*parts) not in (None, "conversations")  # of which --replies and --judge are asked alone
 
 
 def _win_rate(subject: Subject, judge: Judge, replies: int, others: list[Path]) -> Callable[[], None]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from cuma.cli.conversation_output import print_conversations, print_table
 from cuma.metrics.figures import design_text, effect_text, estimate_text, number
 from cuma.metrics.nearness import UNSEEN, nearness_sentence, way_of
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
@@ -44,10 +43,12 @@ SHOWN = (
 
 
 def print_scores(folder: Path) -> None:
-    """The scores of an evaluation: choices among replies, or answers to questions."""
-    choices = folder / "discrimination.json"
+    """The scores of an evaluation: choices among replies, answers to questions, or conversations."""
+    choices, conversations = folder / "discrimination.json", folder / "conversations.json"
     if choices.is_file():
         _print_choices(read_json(choices))
+    elif conversations.is_file() and not (folder / "scores.json").is_file():
+        print_conversations(read_json(conversations))
     else:
         _print_answers(folder, read_json(folder / "scores.json"))
 
@@ -103,14 +104,14 @@ def _print_corners(scores: dict[str, Any]) -> bool:
         return False
     anchors = [row for row in rows if row[0].startswith(ANCHOR)]
     columns = [row for row in rows if row not in anchors]
-    _print_table(
+    print_table(
         "Four corners, by what was new (95 % intervals: items and groups drawn)",
         ("", *(row[0] for row in columns)),
         list(zip((name.replace("· ", "·\n") for name in headings[1:]), *(row[1:] for row in columns), strict=True)),
     )
     if anchors:
         texts = [(row[0].removeprefix(ANCHOR), *(text.partition(" [")[0] for text in row[1:])) for row in anchors]
-        _print_table("Soft EMD of anchors, which need no language model", headings, texts)
+        print_table("Soft EMD of anchors, which need no language model", headings, texts)
     _print_absent(scores)
     for name in scores["corners"]:
         if name not in shown_corners(scores["corners"]):
@@ -144,22 +145,10 @@ def _print_nearness(scores: dict[str, Any]) -> None:
         figures = ("Soft EMD ↓", *(estimate_text(sides[side][corner]["soft_emd"]) for side, corner in columns))
         heads = nearness_headings(columns)[1:]
         rows = list(zip(heads, *(row[1:] for row in (*sizes, figures)), strict=True))
-        _print_table("Near and far unseen items", ("", *(row[0] for row in (*sizes, figures))), rows)
+        print_table("Near and far unseen items", ("", *(row[0] for row in (*sizes, figures))), rows)
     typer.echo(nearness_sentence(items))
     if way_of(items) != "meaning":
         typer.echo("How near they are by meaning is not known: the recipe’s encoder is not on this machine.")
-
-
-def _print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """For 80 columns: headings and the first column wrap, figures with their intervals do not."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(headings[0])
-    for place, heading in enumerate(headings[1:], start=1):
-        width = max(8, *(len(row[place]) for row in rows))
-        table.add_column(fill(heading, width), justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 def print_differences(result: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ class Measurement:
     """Takes it of an evaluated subject, given the option's value, and shows it. Imports inside: help is instant."""
     weights: bool = True
     """Whether the model's weights must be on this machine."""
+    check: Callable[[str, str, Any], None] | None = None
+    """Raises where a benchmark of the right kind lacks something else; given the option, its name and its folder."""
     of_runs: bool = False
     """Whether the option names other runs, and may be given several times."""
 
@@ -62,11 +64,29 @@ def _topology(subject: Subject, _: bool) -> None:
         typer.echo(f"• {sentence}")
 
 
+def _conversations(subject: Subject, _: bool) -> None:
+    from cuma.cli.conversation_output import print_conversations
+    from cuma.evaluation.conversations import evaluate_conversations
+
+    print_conversations(evaluate_conversations(subject))
+
+
+def _check_conversations(option: str, benchmark: str, corpus: Any) -> None:
+    from cuma.evaluation.kinds import require_conversations
+
+    require_conversations(option, benchmark, corpus)
+
+
 def _against(subject: Subject, runs: list[Path]) -> None:
+    from cuma.cli.conversation_output import print_reply_differences
     from cuma.cli.evaluation_output import print_differences
+    from cuma.evaluation.conversations import NAME, evaluate_reply_differences
     from cuma.evaluation.differences import evaluate_differences
 
-    print_differences(evaluate_differences(subject, runs))
+    if (subject.folder / "scores.json").is_file():
+        print_differences(evaluate_differences(subject, runs))
+    if (subject.folder / f"{NAME}.json").is_file():
+        print_reply_differences(evaluate_reply_differences(subject, runs))
 
 
 MEASUREMENTS: dict[str, Measurement] = {
@@ -78,9 +98,15 @@ MEASUREMENTS: dict[str, Measurement] = {
     ),
     "--gradients": Measurement("Do groups' gradients conflict, and where?", ("answers",), _gradients),
     "--topology": Measurement("What does a mixture's router follow?", ("answers",), _topology),
+    "--conversations": Measurement(
+        "Also held-out loss and preferences, where a folder has conversations beside what it asks.",
+        ("answers", "shares", "choices", "conversations"),
+        _conversations,
+        check=_check_conversations,
+    ),
     "--against": Measurement(
         "Paired differences from this evaluated run; with --judge, the run whose replies are compared.",
-        ("answers", "shares"),
+        ("answers", "shares", "conversations"),
         _against,
         weights=False,
         of_runs=True,

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cuma.cli.shell import next_command
+
+if TYPE_CHECKING:
+    from cuma.recipes.schema import Recipe
 
 
 class Benchmark(StrEnum):
@@ -57,7 +62,19 @@ def train(
     resume = {"true": True, "false": False}.get(resume_from_checkpoint.lower(), Path(resume_from_checkpoint))
     train_run(loaded, folder, curve=curve_point, resume_from_checkpoint=resume)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        typer.echo(f"{folder}  Next: cuma evaluate {folder}")
+        typer.echo(f"{folder}  {_next(loaded, folder)}")
+
+
+def _next(recipe: Recipe, folder: Path) -> str:
+    """What can be done with a trained run: it is measured where its data have test people, else talked to."""
+    from cuma.answering.loading import Source
+    from cuma.answering.materials import load_survey
+    from cuma.evaluation.kinds import kind_of
+    from cuma.runs.folder import Run
+
+    if kind_of(*load_survey(recipe)) is not None:
+        return next_command("cuma", "evaluate", folder)
+    return next_command("cuma", "card" if Source.of_run(Run.open(folder)).barred else "chat", folder)
 
 
 def report(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cuma.cli.shell import next_command
+
 if TYPE_CHECKING:
     from cuma.answering.answerer import Answerer
 
@@ -113,15 +115,17 @@ def export(
     _find(run)
     if profiles is not None and profile:
         raise typer.BadParameter("give either --profile or --profiles", param_hint="--profiles")
-    from cuma.exchange.export import export_people, export_person
+    from cuma.exchange.export import check_output, export_people, export_person
     from cuma.exchange.people_file import read_people
     from cuma.people.profiles import Profile
 
     who = [Profile.read(profile)] if profiles is None else read_people(profiles)
+    check_output(output)
     answerer = _load([run], encoder, device)[0]
     if profiles is not None:
         made = export_people(answerer, who, output, calibration=calibration, max_kl=max_kl, merge=merge)
-        typer.echo(f"{output}  {len(made)} people. Next: cuma resolve {output} --profile '…' names the nearest of them")
+        somebody = "A 30-year-old woman living in Peru"
+        typer.echo(f"{output}  {len(made)} people. {next_command('cuma', 'resolve', output, '--profile', somebody)}")
         return
     report = export_person(answerer, who[0], output, calibration=calibration, max_kl=max_kl, merge=merge)
     typer.echo(f"{output}  rank {report['rank']}, {report['layers']} layers, for {report['base_model']}")

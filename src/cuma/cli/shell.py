@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import traceback
 from typing import Any
 
@@ -31,6 +32,11 @@ class Verbs(TyperGroup):
             resumes = ctx.invoked_subcommand in CONTINUES
             say("Stopped. The same command continues where it stopped." if resumes else "Stopped.", "yellow")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def next_command(*words: object) -> str:
+    """What to do next, as it can be pasted into a shell, whatever stands in its paths."""
+    return f"Next: {shlex.join(map(str, words))}"
 
 
 def say(text: str, style: str) -> None:

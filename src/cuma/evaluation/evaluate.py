@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.answering.materials import Materials
+from cuma.answering.materials import Data, Materials, load_survey
 from cuma.data.surveys.partial import keep_fields
 from cuma.errors import RunError, UnsupportedError
 from cuma.evaluation.answer_log import AnswerLog, distinct, fingerprint, rows_fingerprint
 from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
+from cuma.evaluation.conversations import evaluate_conversations
 from cuma.evaluation.item_nearness import text_encoder
+from cuma.evaluation.kinds import kind_of, require_some
 from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
@@ -71,8 +73,14 @@ def evaluate_subject(subject: Subject, materials: Materials | None = None) -> Pa
     if done is not None:
         return done
     subject.require_local()
+    data = load_survey(subject.recipe) if materials is None else Data(materials.survey, materials.corpus)
+    kind = kind_of(*data)
+    require_some(kind, subject.recipe.data.benchmark)
+    if kind == "conversations":
+        evaluate_conversations(subject, materials)
+        return subject.folder
     with writing(subject.run.path):
-        return _evaluated(subject, materials or Materials.load(subject.recipe))
+        return _evaluated(subject, materials or Materials.load(subject.recipe, data))
 
 
 def _evaluated(subject: Subject, materials: Materials) -> Path:

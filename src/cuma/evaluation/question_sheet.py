@@ -35,7 +35,7 @@ from cuma.evaluation.evaluation_files import (
     write_parquet,
 )
 from cuma.evaluation.item_nearness import Encode, item_nearness
-from cuma.evaluation.kinds import kind_of
+from cuma.evaluation.kinds import kind_of, require_some
 from cuma.evaluation.predict import merge_orders
 from cuma.people.encoder import ProfileEncoder
 from cuma.people.profiles import Profile
@@ -76,12 +76,13 @@ def sheet_of(
     kind = kind_of(survey, corpus)
     if kind == "answers":
         return _people_sheet(recipe, survey, kept, encode)
-    if kind is None or corpus is None:
+    if kind == "conversations":
         raise BenchmarkError(
-            f"{recipe.data.benchmark} has nothing that an evaluation compares with: no survey answers, shares of "
-            "answers or choices among replies. Build one that has (`cuma data build`). Preference data are for "
-            "--replies and --judge."
+            f"{recipe.data.benchmark} has conversations or preference pairs, which need the model's weights on this "
+            "machine. Of a model behind a server, --replies and --judge measure its replies."
         )
+    require_some(kind, recipe.data.benchmark)
+    assert corpus is not None  # only folders have anything but answers
     if recipe.data.exemplars:
         raise BenchmarkError(
             f"Few-shot shows survey answers of training people, and {recipe.data.benchmark} has none. Ask with "

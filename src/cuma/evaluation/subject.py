@@ -12,7 +12,7 @@ from peft import PeftConfig
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from cuma.answering.loading import Source, require_trained
-from cuma.data.catalog import check_benchmark
+from cuma.data.catalog import check_benchmark, is_folder
 from cuma.errors import AdapterError, RunError
 from cuma.models.backbones import BACKBONES
 from cuma.models.hub import locate
@@ -155,6 +155,11 @@ def _mixture(config: CumaConfig) -> dict[str, Any]:
     return {"adapter": {**adapter, "top_k": config.top_k}, "encoder": encoder, "kind": "trained"}
 
 
+def _slug(text: str, otherwise: str) -> str:
+    """What of a name may stand in a recipe's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._") or otherwise
+
+
 def measured_run(
     recipe: Recipe, model: str, prompting: Prompting, folder: Path | None, info: Mapping[str, Any]
 ) -> Subject:
@@ -163,10 +168,11 @@ def measured_run(
     Raises:
         RunError: the folder holds another run.
     """
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-._") or "model"
-    benchmark = Path(recipe.data.benchmark).name
+    benchmark = (
+        Path(recipe.data.benchmark).resolve().name if is_folder(recipe.data.benchmark) else recipe.data.benchmark
+    )
     routed = recipe.data.profile_in in ("router", "both")
-    name = f"{slug}-{benchmark}-{prompting}" + ("-routed" if routed else "")
+    name = f"{_slug(model, 'model')}-{_slug(benchmark, 'data')}-{prompting}" + ("-routed" if routed else "")
     words = {"persona": "persona", "none": "told nothing", "few_shot": "few-shot"}[prompting]
     if routed:
         words = "routed" if prompting == "none" else f"routed, {words}"

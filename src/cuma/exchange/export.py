@@ -61,7 +61,7 @@ def export_person(
         ExportError: not a mixture, no calibration set, it would cost too much, or the folder is not empty.
         UnsupportedError: a base in few bits cannot be merged.
     """
-    _check_output(output)
+    check_output(output)
     _check_merge(answerer, merge)
     made = fold_person(answerer, profile, _tasks(answerer, calibration), max_kl)
     _write(answerer, made, output, merge)
@@ -170,7 +170,8 @@ def _tasks(answerer: Answerer, calibration: Path | None) -> list[Task]:
     return [] if exact else tasks_of(answerer, calibration)
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
+    """Raises ExportError if a folder is taken."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ExportError(f"{output} is there already and not an empty folder. Name another one, or delete it.")
 

@@ -63,11 +63,11 @@ def _estimates(rows: pd.DataFrame, draws: int, seed: int) -> dict[str, dict[str,
         replicates = _figures(times @ sums, options)
         for name, value in values.items():
             ends[name] = interval(value, student_deviations(value, replicates[name], people))
-        ends["accuracy"] = _at_the_edge(values["accuracy"], people) or ends["accuracy"]
+        ends["accuracy"] = at_the_edge(values["accuracy"], people) or ends["accuracy"]
     return {name: entry(value, ends[name], METRICS[name].bounds) for name, value in values.items()}
 
 
-def _at_the_edge(accuracy: float, people: int) -> tuple[float, float] | None:
+def at_the_edge(accuracy: float, people: int) -> tuple[float, float] | None:
     """Where no guess is right, or every one, draws of people cannot show anything else: the exact (Clopper-Pearson)
     interval of so many people takes the place of theirs."""
     least = 0.025 ** (1 / people)

@@ -109,7 +109,7 @@ class ProfileEncoder:
             ConfigError: `template` or `batch_size` is wrong.
         """
         _check_options(template, batch_size)
-        located = _locate(name_or_path, revision)
+        located = locate_encoder(name_or_path, revision)
         model = _load(name_or_path, located, device)
         spec = {"id": name_or_path, "revision": located.revision, "template": template}
         cache = None
@@ -284,8 +284,8 @@ def _check_options(template: str, batch_size: int) -> None:
         raise ConfigError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
 
 
-def _locate(name: str, revision: str | None) -> Located:
-    """The encoder's folder; a short name's is inside an installed package."""
+def locate_encoder(name: str, revision: str | None) -> Located:
+    """The encoder's folder; a short name's is inside an installed package. Raises `BackboneError` if it is not here."""
     if name not in ENCODERS:
         return locate(name, revision, ENCODERS)
     package, inside = ENCODERS[name]

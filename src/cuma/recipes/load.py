@@ -198,7 +198,7 @@ def _kind(value: Any) -> str:
 def _require_consistent(recipe: Recipe, source: str) -> None:
     """Refuse what could only run by ignoring one of two options."""
     method, where = recipe.adapter.method, recipe.data.profile_in
-    reads_profile = method == "cuma" and recipe.adapter.router_input != "semantic"
+    reads_profile = recipe.adapter.reads_profile
     if (method == "none") != (recipe.kind == "untrained"):
         raise RecipeError(
             f"{source}: 'kind' is {recipe.kind!r} but 'adapter.method' is {method!r}. "
@@ -229,11 +229,7 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
     _require_method(recipe, source)
     _require_length(recipe, source)
     _require_passes_and_curve(recipe, source)
-    if recipe.pipeline[0] != "sft" or len(set(recipe.pipeline)) < len(recipe.pipeline):
-        raise RecipeError(
-            f"{source}: 'pipeline' is {list(recipe.pipeline)}, expected sft first and no stage twice, "
-            "such as [sft, dpo]."
-        )
+    _require_pipeline(recipe, source)
     replies = recipe.grpo.per_device_train_batch_size * recipe.grpo.gradient_accumulation_steps
     if replies % recipe.grpo.num_generations:
         raise RecipeError(
@@ -248,6 +244,20 @@ def _require_consistent(recipe: Recipe, source: str) -> None:
         )
     if recipe.grpo.reward == "judge" and not recipe.judge.model:
         raise RecipeError(f"{source}: 'grpo.reward' is 'judge', but 'judge.model' names no model. Name the judge.")
+
+
+def _require_pipeline(recipe: Recipe, source: str) -> None:
+    start = recipe.adapter.init_from
+    if start is not None and recipe.adapter.method == "none":
+        raise RecipeError(
+            f"{source}: 'adapter.init_from' is {start!r}, but 'adapter.method' is 'none'. Set it to null."
+        )
+    if len(set(recipe.pipeline)) < len(recipe.pipeline) or (start is None and recipe.pipeline[0] != "sft"):
+        raise RecipeError(
+            f"{source}: 'pipeline' is {list(recipe.pipeline)}, expected sft first and no stage twice, such as "
+            "[sft, dpo]. To begin with dpo or grpo, name what it starts from, a trained run or an adapter: "
+            "adapter.init_from=FOLDER."
+        )
 
 
 def _require_method(recipe: Recipe, source: str) -> None:

@@ -99,6 +99,9 @@ class AdapterSection(_Mixture):  # type: ignore[misc]
     method: Annotated[Text, AfterValidator(known_method)] = "cuma"
     """The mixture, one dense LoRA or DoRA, a trained prefix of every layer's keys and values, all weights of the
     adapted layers, or nothing: the untouched model (`cuma.recipes.methods`)."""
+    init_from: Text | None = None
+    """Start from this adapter: the folder of a trained run, or of an adapter. The keys of this section, the backbone
+    and the encoder must be as they are there; null: a fresh adapter."""
     target_modules: Names = ("q_proj", "v_proj")
     """Names of the linear layers to adapt."""
     last_layers: Count | None = 8
@@ -106,6 +109,11 @@ class AdapterSection(_Mixture):  # type: ignore[misc]
     goes to all."""
     num_virtual_tokens: Count = 20
     """Length of the prefix."""
+
+    @property
+    def reads_profile(self) -> bool:
+        """True if the router sees who asks."""
+        return self.method == "cuma" and self.router_input != "semantic"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -256,7 +264,8 @@ class Recipe:
     seed: NonNegativeInt = 0
     """Seed of initialisation, batch order and dropout."""
     pipeline: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)] = ("sft",)
-    """The stages of training, in order: sft first, then dpo, grpo or nothing. Each starts from the one before."""
+    """The stages of training, in order: sft first, then dpo, grpo or nothing. Each starts from the one before; with
+    adapter.init_from the first starts from that adapter, and may be dpo or grpo."""
     backbone: BackboneSection = field(default_factory=BackboneSection)
     data: DataSection = field(default_factory=DataSection)
     encoder: EncoderSection = field(default_factory=EncoderSection)
@@ -298,6 +307,7 @@ IDENTITY = ("name", "label", "description")
 TRACKING = ("report_to", "run_name")
 """Keys of the section training that say who else gets the log. A run that is continued may be told otherwise."""
 ADDED: dict[tuple[str, str], Any] = {
+    ("adapter", "init_from"): None,
     ("training", "adam_beta2"): 0.999,
     ("training", "item_dropout"): 0.0,
     ("training", "ema_decay"): 0.0,

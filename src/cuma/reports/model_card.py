@@ -18,7 +18,10 @@ from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.recipes.load import load_recipe
 from cuma.recipes.methods import METHODS
 from cuma.recipes.schema import Recipe
+from cuma.reports.conversation_tables import NOTE as REPLIES_NOTE
+from cuma.reports.conversation_tables import listings_of
 from cuma.reports.corner_table import FLOOR, NOTE, corner_rows_of, corner_sentences, shown_corners, told_anchors
+from cuma.reports.formats import markdown_listing
 from cuma.reports.group_rows import group_rows
 from cuma.reports.method_and_data import design_sentence
 from cuma.reports.tables import COLUMNS, DRAWN, UNKNOWN, Column, few_sentences, shown_sides
@@ -90,17 +93,13 @@ def model_card(run: Run, repo_id: str | None = None) -> ModelCard:
         adapter=read_json(run.adapter / "adapter_config.json"),
         base=_base_name(run),
         packaged=run.info["backbone"]["hub_id"] not in (None, run.info["backbone"]["name"]),
-        reads_profile=reads_profile(recipe),
+        reads_profile=recipe.adapter.reads_profile,
         dashed=SUPPRESSED,
+        replies_note=REPLIES_NOTE,
         min_people=MIN_PEOPLE,
         **_people_and_results(run, recipe),
     )
     return ModelCard(f"---\n{_metadata(run).to_yaml()}\n---\n\n{text}")
-
-
-def reads_profile(recipe: Recipe) -> bool:
-    """True if the recipe's router sees who asks."""
-    return recipe.adapter.method == "cuma" and recipe.adapter.router_input != "semantic"
 
 
 def _metadata(run: Run) -> ModelCardData:
@@ -131,6 +130,9 @@ def _people_and_results(run: Run, recipe: Recipe) -> dict[str, Any]:
         "evaluated": False,
         "chose": any((run.path / "evaluations").glob("*/discrimination.parquet")),
     }
+    talked = run.chosen_with("conversations.parquet")
+    found = [] if talked is None else [(run.info["label"], read_json(talked / "conversations.json"))]
+    facts["conversations"] = [markdown_listing(listing) for listing in listings_of(found)]
     folder = run.chosen_with("predictions.parquet")
     if folder is None:
         return facts | {"rows": group_rows(population["groups"], None)}

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from cuma.metrics.figures import number
 from cuma.privacy.small_groups import MIN_PEOPLE
 from cuma.reports.collapse_and_gradients import collapse_rows, gradient_rows
+from cuma.reports.conversation_tables import conversation_listings
 from cuma.reports.corner_curves import corner_panels, pace_listing
 from cuma.reports.corner_table import corner_listing, corner_payload
 from cuma.reports.expert_map import topology_payload
@@ -48,6 +49,7 @@ from cuma.runs.group_answers import true_answers
 
 DEFAULT_TITLE = "Whose answers does the model give?"
 CHOICES_HEADLINE = "How often each method names the reply that a person prefers"
+CONVERSATIONS_HEADLINE = "How well each method knows what people wrote and preferred"
 REPLIES_HEADLINE = "How varied each method’s replies are"
 
 
@@ -74,6 +76,7 @@ PARTS = {
     "world": Part("World", world_payload, draws=True, json="world"),
     "answers": Part("Answers", answers_payload, draws=True, json="answers"),
     "choices": Part("Replies", choice_listings),
+    "conversations": Part("Conversations", conversation_listings),
     "replies": Part("Written replies", reply_listings),
     "topology": Part("Experts", topology_payload, draws=True, json="topology"),
     "changes": Part("What if", draws=True),
@@ -112,7 +115,8 @@ def write_page(evidence: Evidence, table: pd.DataFrame, output: Path, title: str
     """The page, and the tables beside it under the same name. `table`: `compare_methods` of the same evidence."""
     write_text(output, render(evidence, table, title))
     pace = [listing] if (listing := pace_listing(evidence)) else []
-    beside = [*small_listings(evidence), *choice_listings(evidence), *reply_listings(evidence), *pace]
+    beside = [*small_listings(evidence), *choice_listings(evidence), *conversation_listings(evidence)]
+    beside += [*reply_listings(evidence), *pace]
     first = [listing, *item_listings(evidence)] if (listing := corner_listing(evidence)) else []
     markdown = [*map(markdown_listing, first), markdown_tables(table), *map(markdown_listing, beside)]
     write_text(output.with_suffix(".md"), "\n".join(markdown))
@@ -189,7 +193,9 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
 def _headline(evidence: Evidence, table: pd.DataFrame) -> str:
     if not evidence.people.empty:
         return headline(table)
-    return CHOICES_HEADLINE if choice_listings(evidence) else REPLIES_HEADLINE
+    if choice_listings(evidence):
+        return CHOICES_HEADLINE
+    return CONVERSATIONS_HEADLINE if conversation_listings(evidence) else REPLIES_HEADLINE
 
 
 def _seeds(evidence: Evidence) -> str:

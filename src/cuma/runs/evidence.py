@@ -125,8 +125,9 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     if len(benchmarks) > 1:
         raise RunError(f"Preferred replies were asked for on {' and '.join(benchmarks)}. Report these runs separately.")
     replies = [own or run.chosen_with("replies.json") for run, own in zip(opened, preferences, strict=True)]
-    if not any(run.evaluations() for run in opened) and all(replies):
-        benchmarks = sorted({_benchmark(folder) for folder in replies if folder is not None})
+    told = [own or run.chosen_with("conversations.parquet") for run, own in zip(opened, replies, strict=True)]
+    if not any(run.evaluations() for run in opened) and all(told):
+        benchmarks = sorted({_benchmark(folder) for folder in told if folder is not None})
         if benchmark not in (None, *benchmarks):
             raise RunError(f"The runs were not evaluated on {benchmark!r}, but on {' and '.join(benchmarks)}.")
         return _without_answers(opened, preferences, reference, " and ".join(benchmarks))
@@ -178,6 +179,12 @@ def _written(run: Run) -> dict[str, Any]:
     win_rate = folder / "win_rate.json"
     result = {"benchmark": _benchmark(folder), **read_json(folder / "replies.json")}
     return result | ({"judged": read_json(win_rate)} if win_rate.is_file() else {})
+
+
+def _conversations(run: Run) -> dict[str, Any]:
+    """What conversations.json says, in the form of `Method.measurements`; nothing where there is none."""
+    folder = run.chosen_with("conversations.parquet")
+    return {} if folder is None else {"conversations": read_json(folder / "conversations.json")}
 
 
 def _benchmark(evaluation: Path) -> str:
@@ -267,7 +274,7 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
         corner_curve=corner_curve(run),
         log=training_log(run),
         recipe=recipe,
-        measurements={} if folder is None else _beside_scores(folder),
+        measurements={**_conversations(run), **({} if folder is None else _beside_scores(folder))},
         inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
         protocol=scores.get("asked") or {},
         choices={}

@@ -11,7 +11,7 @@ from datasets import Dataset
 from trl import DPOConfig, GRPOConfig, SFTConfig
 
 from cuma.answering.letters import SurveyTokens
-from cuma.answering.materials import Materials, profile_in_prompt
+from cuma.answering.materials import Data, Materials, profile_in_prompt
 from cuma.data.catalog import is_folder
 from cuma.data.corpus import Corpus, Shares
 from cuma.data.surveys.answers import ANSWER_COLUMNS, preference_pairs, survey_answers
@@ -100,18 +100,20 @@ def stage_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset:
     return preference_pairs(answers, seed=recipe.seed) if stage == "dpo" else answers
 
 
-def require_rows(stage: str, recipe: Recipe, materials: Materials) -> None:
+def require_rows(stage: str, recipe: Recipe, data: Materials | Data) -> None:
     """Raises `BenchmarkError` if a stage has nothing to train on, or no items to leave out. Reads no rows."""
-    own = _own_rows(stage, recipe, materials)
+    own = _own_rows(stage, recipe, data)
     if own is not None and stage == "sft" and recipe.training.item_dropout:
         raise BenchmarkError(
             f"training.item_dropout leaves out items of a survey, and sft takes the conversations of "
             f"{recipe.data.benchmark}. Set it to 0."
         )
-    if materials.survey.questions or own or shares_to_train(stage, recipe, materials):
+    if data.survey.questions or own or shares_to_train(stage, recipe, data):
+        if recipe.data.survey_weights and stage == "sft" and own is None:
+            data.survey.require_weights()
         return
     benchmark, loss = recipe.data.benchmark, recipe.training.loss
-    if materials.corpus is not None and materials.corpus.training_shares() is not None:
+    if data.corpus is not None and data.corpus.training_shares() is not None:
         if stage != "sft":
             raise BenchmarkError(
                 f"{benchmark} has shares of whole groups (task distribution) and nobody's own answers, so that only "
@@ -122,30 +124,32 @@ def require_rows(stage: str, recipe: Recipe, materials: Materials) -> None:
             f"{benchmark} has shares of whole groups (task distribution), and training.loss is {loss!r}, which needs "
             f"{needs}. Set training.loss=distribution: each group's whole distribution, groups counting alike."
         )
+    there = ", ".join(task for task, its in data.corpus.card["tasks"].items() if "train" in its) if data.corpus else ""
     raise BenchmarkError(
-        f"{benchmark} has neither rows for {stage!r} nor survey answers. Leave {stage} out of the "
-        "pipeline, or build data that have one of the two."
+        f"{benchmark} has neither rows for {stage!r} nor survey answers; to train on it has {there or 'nothing'}. "
+        f"Leave {stage} out of the pipeline, or build data that have one of the two (`cuma data build own` takes "
+        "several --source)."
     )
 
 
-def shares_to_train(stage: str, recipe: Recipe, materials: Materials) -> Shares | None:
+def shares_to_train(stage: str, recipe: Recipe, data: Materials | Data) -> Shares | None:
     """The shares that a stage trains on in the place of people's answers; None: it does not.
 
     With training.loss=distribution any shares do. To count as people they must say how many they are of.
     """
-    corpus, loss = materials.corpus, recipe.training.loss
-    if stage != "sft" or loss == "letter" or corpus is None or materials.survey.questions:
+    corpus, loss = data.corpus, recipe.training.loss
+    if stage != "sft" or loss == "letter" or corpus is None or data.survey.questions:
         return None
     shares = corpus.training_shares()
     return shares if shares is not None and (loss == "distribution" or shares.counted) else None
 
 
-def _own_rows(stage: str, recipe: Recipe, materials: Materials) -> Dataset | None:
+def _own_rows(stage: str, recipe: Recipe, data: Materials | Data) -> Dataset | None:
     """A built folder's own rows for a stage, as they are; None: the stage is made from survey answers, or shares."""
-    answers = materials.survey.questions and stage == "sft" and recipe.training.loss != "letter"
-    if materials.corpus is None or answers or shares_to_train(stage, recipe, materials) is not None:
+    answers = data.survey.questions and stage == "sft" and recipe.training.loss != "letter"
+    if data.corpus is None or answers or shares_to_train(stage, recipe, data) is not None:
         return None
-    return materials.corpus.training_rows(stage)
+    return data.corpus.training_rows(stage)
 
 
 def _conversations(stage: str, recipe: Recipe, materials: Materials) -> Dataset | None:
@@ -171,8 +175,6 @@ def _cells(recipe: Recipe, materials: Materials) -> Dataset:
     told: dict[str, Any] = {"profile_in_prompt": profile_in_prompt(recipe), "profile_of": _profile_of(recipe)}
     weighted, shares = recipe.data.survey_weights, shares_to_train("sft", recipe, materials)
     if shares is not None:
-        if weighted:
-            materials.survey.require_weights()
         _warn_of_many_options(shares)
 
     def cells() -> Dataset:

@@ -16,9 +16,10 @@ from peft import get_peft_model
 from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from cuma.answering.adapter_files import load_adapter, save_adapter, taken_off_after
-from cuma.answering.materials import Materials
+from cuma.answering.materials import Data, Materials, load_survey, require_fields
 from cuma.data.catalog import check_benchmark
 from cuma.errors import CheckpointError, RecipeError, RunError, UnsupportedError
+from cuma.people.encoder import locate_encoder
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.runs.folder import Run, Stage
@@ -40,8 +41,11 @@ from cuma.training.progress import (
 )
 from cuma.training.rewards import check_reward
 from cuma.training.stages import PART, ROLES, grpo_columns, require_rows, shares_to_train, stage_folders, stage_trainer
+from cuma.training.start import Start, check_same_start, start_of
 
 logger = logging.getLogger(__name__)
+DONE = ("trained", "evaluated")
+"""Statuses of a run that has nothing left to train."""
 SHOWN = 6
 """So many keys in which another recipe differs are named."""
 
@@ -72,7 +76,8 @@ def train_run(
     Raises:
         BenchmarkError: there is no such benchmark, or it has no rows for one of the stages.
         RecipeError: a tracker is unknown or not installed; the benchmark lacks a column that the recipe's reward reads;
-            training is to stop by a learning curve that cannot be measured.
+            training is to stop by a learning curve that cannot be measured; the adapter that it starts from does not
+            fit.
         CheckpointError: the checkpoint that was named is not whole, or not of the stage that runs.
         RunError: the folder holds a run of another recipe, is in use by another process, or cannot be written.
         UnsupportedError: it was started under FSDP.
@@ -87,38 +92,70 @@ def train_run(
     check_benchmark(recipe.data.benchmark)  # else a misspelt name would be told as "a run of another recipe"
     if "grpo" in recipe.pipeline:
         check_reward(recipe, grpo_columns(recipe.data.benchmark))
+    start = None if _is_done(folder) else start_of(recipe)
     with writing(folder) if world.is_main_process else nullcontext():
         with world.main_process_first():
             run = open_run(recipe, folder)
         run.writes = world.is_main_process
         _check_resume(recipe, run, resume_from_checkpoint)
-        if run.info["status"] in ("trained", "evaluated") or recipe.adapter.method == "none":
+        if run.info["status"] in DONE or recipe.adapter.method == "none":
             if run.info["status"] == "created":
                 run.update(status="trained", trainable_parameters=0)
             return run
+        if start is not None:
+            check_same_start(run, start)
         if materials is None:
+            data = load_survey(recipe)
+            _check_data(recipe, data, start)
             with world.main_process_first():  # it fills the caches
-                materials = Materials.load(recipe)
-        _train_stages(recipe, run, materials, _measure(recipe, materials, curve), resume_from_checkpoint)
+                materials = Materials.load(recipe, data)
+        else:
+            _check_data(recipe, Data(materials.survey, materials.corpus), start)
+        if start is not None:
+            materials = start.read_by(materials)
+            run.update(init_from=start.entry())
+        _train_stages(recipe, run, materials, start, _measure(recipe, materials, curve), resume_from_checkpoint)
         return run
 
 
+def _is_done(folder: Path) -> bool:
+    """Whether a run is trained: what it started from may then be gone."""
+    return (folder / "run.json").is_file() and Run.open(folder).info["status"] in DONE
+
+
+def _check_data(recipe: Recipe, data: Data, start: Start | None) -> None:
+    """Raise `BenchmarkError` for what a stage needs and the benchmark lacks, `BackboneError` for an encoder that is
+    not here, before a model is loaded."""
+    for planned in recipe.pipeline:
+        require_rows(planned, recipe, data)
+    if recipe.adapter.reads_profile:
+        locate_encoder(recipe.encoder.model_name_or_path, recipe.encoder.revision)
+        if start is None:
+            require_fields(recipe, data.survey)
+
+
 def _train_stages(
-    recipe: Recipe, run: Run, materials: Materials, measure: Measure | None, resume_from_checkpoint: Path | bool
+    recipe: Recipe,
+    run: Run,
+    materials: Materials,
+    start: Start | None,
+    measure: Measure | None,
+    resume_from_checkpoint: Path | bool,
 ) -> None:
     """Train what is left of the pipeline, each stage on the adapter of the one before."""
     world = processes()
-    for planned in recipe.pipeline:
-        require_rows(planned, recipe, materials)
     shares = shares_to_train(recipe.pipeline[0], recipe, materials)
     people = population(materials.survey, PART, ROLES) if shares is None else population_of_shares(shares)
-    run.update(status="training", **materials.provenance(), population=people)
+    origin = materials.provenance()
+    if start is not None:
+        origin["licences"] = {**start.licences(), **origin["licences"]}
+    run.update(status="training", **origin, population=people)
     previous: Stage | None = None
     for folder_name, kind in stage_folders(recipe).items():
         stage = run.stage(folder_name)
         if folder_name not in run.info.get("stages", []):
             set_seed(recipe.seed)
-            with taken_off_after(_model(recipe, materials, previous)) as model:  # for the next stage or run
+            with taken_off_after(_model(recipe, materials, previous, start)) as model:  # for the next stage or run
                 _train_stage(recipe, run, stage, kind, model, materials, measure, resume_from_checkpoint)
             resume_from_checkpoint = True  # what was named belongs to the first stage that was not finished
         previous = stage
@@ -131,7 +168,7 @@ def _train_stages(
 
 def _check_resume(recipe: Recipe, run: Run, resume: Path | bool) -> None:
     """Raise `CheckpointError` for a path that is no checkpoint of the stage that runs; warn of False if none does."""
-    done = run.info["status"] in ("trained", "evaluated")
+    done = run.info["status"] in DONE
     stage = next((name for name in stage_folders(recipe) if not done and name not in run.info.get("stages", [])), None)
     if resume is False and stage is None and run.writes:
         logger.warning("%s is trained already, and is left alone. Delete it to train anew.", run.path)
@@ -159,9 +196,11 @@ def _measure(recipe: Recipe, materials: Materials, curve: Any) -> Measure | None
     world, patience = processes(), recipe.training.early_stopping_patience
     if not recipe.training.curve_steps or (curve is None and patience is None):
         return None
+    if "sft" not in recipe.pipeline:  # whose steps curve_steps are
+        curve = None
     measure: Measure | None = curve(recipe, materials) if curve is not None and world.num_processes == 1 else None
     if measure is None:
-        why = "train_run was given none (curve=…)"
+        why = "train_run was given none (curve=…)" if "sft" in recipe.pipeline else "there is no stage sft"
         if curve is not None:
             alone = world.num_processes == 1
             why = "no survey answers are held out for validation" if alone else "it is measured in one process"
@@ -175,13 +214,15 @@ def _measure(recipe: Recipe, materials: Materials, curve: Any) -> Measure | None
     return measure
 
 
-def _model(recipe: Recipe, materials: Materials, previous: Stage | None) -> Any:
-    """The backbone with a fresh adapter, or with the one that the previous stage handed on."""
+def _model(recipe: Recipe, materials: Materials, previous: Stage | None, start: Start | None) -> Any:
+    """The backbone with what the previous stage handed on, with the adapter it starts from, or with a fresh one."""
     base = materials.backbone.model
-    if previous is None:
-        model = get_peft_model(base, adapter_config(recipe, materials))
-    else:
+    if previous is not None:
         model = load_adapter(base, previous.adapter, is_trainable=True)
+    elif start is not None:
+        model = load_adapter(base, start.folder, is_trainable=True, needs_sums=start.strict)
+    else:
+        model = get_peft_model(base, adapter_config(recipe, materials))
     # The vocabulary is as it was; left to itself PEFT asks the Hub about that at every checkpoint.
     model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
     return model
@@ -236,7 +277,8 @@ def _train_stage(
     resume_from_checkpoint: Path | bool,
 ) -> None:
     table = materials.table_for(recipe)
-    if table is not None and kind == "sft" and materials.corpus is None:  # else the trainer fits on its rows
+    fresh = table is not None and not model.base_model.cuma_profile[model.active_adapter].fitted
+    if table is not None and fresh and materials.corpus is None:  # else the trainer fits on its rows
         model.fit_profiles(materials.group_embeds(table, ("seen",)))
     trainer = stage_trainer(kind, recipe, stage.checkpoints, model, materials, table)
     for callback in (PrinterCallback, ProgressCallback):

@@ -80,6 +80,8 @@ class Options:
     """At most so many rows of a survey are rendered as conversations."""
     as_released: bool = False
     """Reproduce the authors' text where it is known to be wrong."""
+    further: tuple[Path, ...] = ()
+    """For own data: sources beside the first, which go into the same folder and are split with it."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """For own data: our name → the file's name of a column."""
     questionnaire: Path | None = None
@@ -118,6 +120,13 @@ class Ledger:
         """Something was odd, and handled."""
         if times:
             self.noted[what] += times
+
+    def add(self, other: Ledger) -> None:
+        """Count what another ledger has counted too."""
+        self.rows_read += other.rows_read
+        self.rows_kept += other.rows_kept
+        self.dropped.update(other.dropped)
+        self.noted.update(other.noted)
 
 
 @dataclass(eq=False)

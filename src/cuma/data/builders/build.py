@@ -10,7 +10,7 @@ from typing import Any
 
 from cuma.data.builders import packaged_surveys
 from cuma.data.builders.base import Built, Options
-from cuma.data.builders.built_folder import write
+from cuma.data.builders.built_folder import check_output, write
 from cuma.data.builders.reading import existing
 from cuma.data.catalog import BUILDABLE, FROM_FILES
 from cuma.data.surveys.survey import check_names
@@ -27,7 +27,11 @@ def build(name: str, source: Path | None, output: Path, options: Options) -> dic
     check_names("benchmark", [name], BUILDABLE)
     if name != "own" and (options.questionnaire or options.all_test):
         raise BenchmarkError(f"--questionnaire and --all-test are for own data, not for {name}. Leave them out.")
-    built = _builder(name, source)(options)
+    if name != "own" and options.further:
+        raise BenchmarkError(f"Several sources are for own data; {name} takes one --source, or none.")
+    builder = _builder(name, source)
+    check_output(output)
+    built = builder(options)
     if options.holdout_share and "distribution" not in built.tasks:
         raise BenchmarkError(
             "A share of the groups in --holdout-groups is for shares of whole groups (task distribution); these data "

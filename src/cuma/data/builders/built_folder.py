@@ -52,18 +52,33 @@ def write(built: Built, output: Path, options: Options) -> dict[str, Any]:
     return card
 
 
-def _check_folder(output: Path, card: dict[str, Any]) -> None:
-    """Raise `BenchmarkError` if a folder holds anything but an earlier build of the same data."""
-    if output.exists() and not output.is_dir():
-        raise BenchmarkError(f"{output} is a file. Choose another --output.")
+def check_output(output: Path) -> dict[str, Any] | None:
+    """The card of an earlier build in a folder, if it holds one. Told before hours of reading.
+
+    Raises:
+        BenchmarkError: the folder holds something else, or it cannot be one that is written.
+    """
+    above = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise BenchmarkError(f"{above} is a file, and no folder. Choose another --output.")
+    if not os.access(above, os.W_OK):
+        raise BenchmarkError(f"{above} may not be written to. Choose another --output.")
     if not output.exists() or not any(output.iterdir()):
-        return
+        return None
     try:
         held = json.loads((output / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         held = None
     if not isinstance(held, dict) or not {"name", "sources"} <= held.keys():
         raise BenchmarkError(f"{output} holds something else. Choose another --output.")
+    return held
+
+
+def _check_folder(output: Path, card: dict[str, Any]) -> None:
+    """Raise `BenchmarkError` if a folder holds anything but an earlier build of the same data."""
+    held = check_output(output)
+    if held is None:
+        return
     plain = json.loads(json.dumps(card))
     differing = sorted(key for key in (held.keys() & plain.keys()) - {"code_version"} if held[key] != plain[key])
     if differing:

@@ -6,6 +6,7 @@ Nobody's row is shown: the sentence is that of a made-up person, who has the com
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def summary(understood: Understood) -> dict[str, Any]:
     answers = Counter(row.values.get("question_id") for row in understood.rows)
     rows = len(understood.rows)
     return {
-        "task": understood.task,
+        "tasks": {task: sum(row.task == task for row in understood.rows) for task in understood.tasks},
         "rows_read": understood.ledger.rows_read,
         "rows_usable": rows,
         "people": len({row.person for row in understood.rows}),
@@ -82,12 +83,20 @@ def _codes(item: FileItem) -> dict[str, str]:
     return {text: option for text, option in {**codes, **dict(sorted(names.items()))}.items() if text != option}
 
 
-def page(source: Path, found: dict[str, Any]) -> RenderableType:
+def page(sources: Sequence[Path], found: dict[str, Any]) -> RenderableType:
     """The findings as tables for a terminal."""
     head = Table.grid(padding=(0, 2))
+    several = len(found["tasks"]) > 1
     for name, value in (
-        ("File", str(source)),
-        ("Understood as", f"{found['task']} ({'+'.join(FORMS[found['task']])})"),
+        ("File" if len(sources) == 1 else "Files", ", ".join(map(str, sources))),
+        *(
+            (
+                "Understood as",
+                f"{task} ({'messages, or ' if task == 'sft' else ''}{'+'.join(FORMS[task])})"
+                + (f": {rows:,} rows" if several else ""),
+            )
+            for task, rows in found["tasks"].items()
+        ),
         ("Rows", f"{found['rows_read']:,} read, {found['rows_usable']:,} usable"),
         ("People, groups", f"{found['people']:,}, {found['groups']:,}"),
         ("Columns used", ", ".join(found["columns_used"])),

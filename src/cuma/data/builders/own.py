@@ -6,10 +6,10 @@ sentence, or columns named like the fields of `cuma.Profile`.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +20,51 @@ from tqdm.auto import tqdm
 from cuma.data.builders import own_survey
 from cuma.data.builders.any_file import any_rows
 from cuma.data.builders.base import ANSWER_CODES, SPLITS, TASKS, Built, Ledger, Options, Task, who
-from cuma.data.builders.held_items import OF_ROW, is_kept, role_facts, with_roles
-from cuma.data.builders.own_columns import HOW, checked_mapping, is_read, renamed_columns, task_of, used_columns
+from cuma.data.builders.own_columns import (
+    HOW,
+    check_there,
+    checked_mapping,
+    is_read,
+    renamed_columns,
+    task_of_row,
+    tasks_of,
+    used_columns,
+)
 from cuma.data.builders.own_items import FileItem, settle_items
 from cuma.data.builders.own_people import Row, in_common, settle_people, without_column_codes
-from cuma.data.builders.own_rows import DESIGN, PEOPLE, WEIGHT, read_row
-from cuma.data.builders.person_splits import UNSEEN, assign, check_holdout, draw, held_out, without_shared_prompts
+from cuma.data.builders.own_rows import DESIGN, PEOPLE, WEIGHT, RawRow, read_row
+from cuma.data.builders.own_splits import missing_splits, questions_of, split_rows, tasks_in
+from cuma.data.builders.person_splits import check_holdout, draw
 from cuma.data.builders.reading import existing, no_rows
 from cuma.data.builders.respondent_file import is_respondent_format
-from cuma.data.builders.share_splits import QUESTION_SPLIT, split_shares
-from cuma.data.surveys.survey import ITEM_ROLES, Question
+from cuma.data.builders.share_splits import QUESTION_SPLIT
 from cuma.errors import BenchmarkError, suggestion
-from cuma.people.profiles import Profile
 
 LICENCE = "yours"
 _R = (".rds", ".rdata")
 
 
+@dataclass(frozen=True)
+class FilePart:
+    """What one of several sources gave."""
+
+    name: str
+    """Of the file, without its folder."""
+    rows_read: int
+    tasks: dict[Task, int]
+    """Task → rows that can be read alone."""
+    dropped: dict[str, int]
+
+
 @dataclass
 class Understood:
-    """A file, read and checked, and not yet split."""
+    """Files, read and checked, and not yet split."""
 
-    task: Task
+    parts: tuple[FilePart, ...]
     rows: list[Row]
     ledger: Ledger
     used: tuple[str, ...]
-    """The file's columns that mean something to us."""
+    """The files' columns that mean something to us."""
     unused: tuple[str, ...]
     """The others."""
     items: list[FileItem] = field(default_factory=list)
@@ -53,9 +72,15 @@ class Understood:
     absent: dict[str, Counter[str]] = field(default_factory=dict)
     """Profile field → why its cell says nothing → rows."""
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the columns make, whether or not a row of it can be used."""
+        return tuple(dict.fromkeys(task for part in self.parts for task in part.tasks))
+
     def warnings(self) -> list[str]:
         """What training would refuse, or do otherwise than one thinks, though every row can be used."""
-        if self.task != "survey" or any(in_common(self.rows).values()):
+        answers = [row for row in self.rows if row.task == "survey"]
+        if not answers or any(in_common(answers).values()):
             return []
         return [
             "The people of no group have a profile field in common, so that nothing can be told of a group, and "
@@ -64,47 +89,36 @@ class Understood:
 
 
 def build(source: Path, options: Options) -> Built:
-    """Read, check and split a file. Raises `BenchmarkError`; whatever a single row lacks is counted instead."""
+    """Read, check and split files. Raises `BenchmarkError`; whatever a single row lacks is counted instead."""
     if options.questionnaire is not None:
+        if options.further:
+            raise BenchmarkError("A questionnaire explains one file. Give one --source, or build the others apart.")
         return own_survey.build(source, options)
-    understood = understand(source, options.columns, options.answer_codes)
+    sources = (source, *options.further)
+    understood = understand(sources, options.columns, options.answer_codes)
     rows, ledger = understood.rows, understood.ledger
     if not rows:
         raise no_rows(source, ledger)
     check_holdout(options.holdout, (row.profile for row in rows))
-    facts: dict[str, Any] = {}
     chosen = draw({row.person: row.group for row in rows}, options.sample, options.seed)
     rows = [row for row in rows if row.person in chosen]
     ledger.drop("person not in the sample", len(understood.rows) - len(rows))
-    if understood.task == "distribution":
-        by_split, facts = _split_cells(rows, options, ledger)
-    else:
-        by_split = _split(rows, options)
-    if understood.task == "survey":
-        by_split, facts = _without_held(by_split, options, ledger)
-    if understood.task == "dpo":
-        prompts = {split: [_prompt_text(row) for row in its] for split, its in by_split.items()}
-        by_split, left_out = without_shared_prompts(by_split, prompts)
-        ledger.drop("prompt is in an evaluation split too", sum(left_out.values()))
+    by_split, facts = split_rows(rows, options, ledger)
     ledger.rows_kept = sum(map(len, by_split.values()))
-    held = {name for name, role in facts.get(ITEM_ROLES, {}).items() if role != "seen"}
-    untrained = _questions(rows) - _questions(by_split.get("train", [])) - held
-    if understood.task != "distribution":
-        ledger.note("question that nobody answers in the training split", len(untrained))
-    features = _features(understood.task, rows)
-    tasks = {split: _dataset(features, by_split[split]) for split in SPLITS if by_split.get(split)}
+    several = len(sources) > 1 or len(understood.tasks) > 1
     return Built(
         "own",
-        {understood.task: tasks},
+        {task: _datasets(task, by_split) for task in tasks_in(rows)},
         ledger,
-        sources=(source,),
+        sources=sources,
         licence=LICENCE,
         citation="",
         facts={
             "columns": dict(sorted(options.columns.items())),
             "answer_codes": options.answer_codes,
             "questions_left_out": _left_out(understood),
-            "warnings": [*understood.warnings(), *_missing_splits(by_split, options)],
+            "warnings": [*understood.warnings(), *missing_splits(by_split, options)],
+            **({"parts": [asdict(part) for part in understood.parts]} if several else {}),
             **({"design": _design(options, rows)} if any(any(row.design) for row in rows) else {}),
             **facts,
         },
@@ -112,113 +126,96 @@ def build(source: Path, options: Options) -> Built:
     )
 
 
-def _split(rows: list[Row], options: Options) -> dict[str, list[Row]]:
-    """The rows by split. Several people of one id stay together, unless some are held out whole."""
-    unseen = {row.person for row in rows if held_out(row.profile, options.holdout)}
-    if options.all_test:
-        kept = {"test": [row for row in rows if row.person not in unseen]}
-        return kept | ({UNSEEN: [row for row in rows if row.person in unseen]} if unseen else {})
-    groups: dict[str, set[str]] = {}
-    for row in rows:
-        if row.person not in unseen:
-            groups.setdefault(row.unit, set()).add(row.group)
-    split_of = assign({unit: " | ".join(sorted(its)) for unit, its in groups.items()}, options.seed)
-    by_split: dict[str, list[Row]] = {}
-    for row in rows:
-        by_split.setdefault(UNSEEN if row.person in unseen else split_of[row.unit], []).append(row)
-    return by_split
-
-
-def _split_cells(rows: list[Row], options: Options, ledger: Ledger) -> tuple[dict[str, list[Row]], dict[str, Any]]:
-    """Shares of groups by split, each told where its question is; and what the card says of that."""
-    profiles: dict[str, list[Profile]] = {}
-    for row in rows:
-        profiles.setdefault(row.group, []).append(row.profile)
-    items = {row.values["question_id"]: (row.values["question"], tuple(row.values["options"])) for row in rows}
-    cells = [(row.values["question_id"], row.group) for row in rows]
-    split = split_shares(cells, items, profiles, options, ledger)
-    by_split: dict[str, list[Row]] = {}
-    for row, where in zip(rows, split.splits, strict=True):
-        item = split.item_split[row.values["question_id"]]
-        by_split.setdefault(where, []).append(replace(row, values={**row.values, QUESTION_SPLIT: item}))
-    return by_split, split.facts
-
-
-def _without_held(
-    by_split: dict[str, list[Row]], options: Options, ledger: Ledger
-) -> tuple[dict[str, list[Row]], dict[str, Any]]:
-    """The answers less those to held-out questions where they do not belong; and what the card says of that."""
-    values = {row.values["question_id"]: row.values for its in by_split.values() for row in its}
-    questions = [
-        Question(name, of["question"], tuple(of["options"]), of["ordinal"]) for name, of in sorted(values.items())
-    ]
-    asked = {question.id: question for question in with_roles(questions, options, ledger)}
-    kept = {
-        split: [row for row in its if is_kept(asked[row.values["question_id"]], split)]
-        for split, its in by_split.items()
-    }
-    ledger.drop(OF_ROW, sum(map(len, by_split.values())) - sum(map(len, kept.values())))
-    return kept, role_facts(asked.values(), options)
-
-
-def _missing_splits(by_split: Mapping[str, list[Row]], options: Options) -> list[str]:
-    """What cannot be done with so few people, or with so many held out."""
-    missing = (
-        []
-        if by_split.get("train") or options.all_test
-        else ["Nobody is in the training split: these data cannot be trained on."]
-    )
-    if not by_split.get("test") and not by_split.get(UNSEEN):
-        missing.append("Nobody is in the test split: these data cannot be evaluated on. Add people, or hold some out.")
-    return missing
-
-
 def _left_out(understood: Understood) -> dict[str, str]:
     """Question of which no row can be used → why."""
-    usable = _questions(understood.rows)
+    usable = questions_of(understood.rows, "survey", "distribution")
     return {item.id: item.left_out.most_common(1)[0][0] for item in understood.items if item.id not in usable}
 
 
-def _questions(rows: list[Row]) -> set[str]:
-    return {row.values["question_id"] for row in rows if "question_id" in row.values}
-
-
-def understand(source: Path, columns: Mapping[str, str] | None = None, answer_codes: str = "") -> Understood:
-    """What can be used of a file, and why the rest cannot.
+def understand(
+    sources: Path | Sequence[Path], columns: Mapping[str, str] | None = None, answer_codes: str = ""
+) -> Understood:
+    """What can be used of files, and why the rest cannot. A row's task is told by the columns that it fills.
 
     Args:
-        source: a file, or a folder that `datasets` saved.
-        columns: our name → the file's, where they differ; "profile.country" names the column of one profile field.
+        sources: files, or folders that `datasets` saved.
+        columns: our name → the files', where they differ; "profile.country" names the column of one profile field.
         answer_codes: what numbers among the answers are, one of `ANSWER_CODES`; "": each question's column tells.
 
     Raises:
         BenchmarkError: not a file of these kinds, a mapped column is not there or mapped twice, no form fits its
-            columns, or a whole column cannot be read.
+            columns, a whole column cannot be read, or of one of several sources no row can be used.
     """
-    source, ledger = existing(source), Ledger()
+    files = [existing(one) for one in ([sources] if isinstance(sources, Path) else sources)]
     if answer_codes not in ("", *ANSWER_CODES):
         raise BenchmarkError(f"Unknown answer_codes {answer_codes!r}. {suggestion(answer_codes, ANSWER_CODES)}")
+    if len({file.resolve() for file in files}) < len(files):
+        raise BenchmarkError("A source is given twice, and its rows would count twice. Give each one once.")
     mapping = checked_mapping(columns or {})
+    ledgers = [Ledger() for _ in files]
+    wholes = [_whole(file, mapping, own) for file, own in zip(files, ledgers, strict=True)]
+    # A row of JSON leaves out what it does not have: only all rows together have all columns.
+    names = [tuple(dict.fromkeys(name for row in whole for name in row)) for whole in wholes]
+    check_there(dict(zip(files, names, strict=True)), mapping)
+    result = Understood((), [], Ledger(), (), ())
+    raw: list[RawRow] = []
+    number = count()
+    for file, whole, own, its_names in zip(files, wholes, ledgers, names, strict=True):
+        renamed = renamed_columns(its_names, mapping)
+        tasks = tasks_of(file, set(renamed.values()))
+        rows = _rows(tasks, whole, renamed, number, own)
+        if len(files) > 1 and not rows:
+            raise no_rows(file, own)
+        of_tasks = {task: its for task in tasks if (its := sum(row.task == task for row in rows))}
+        result.parts += (FilePart(file.name, own.rows_read, of_tasks or {tasks[0]: 0}, dict(own.dropped)),)
+        used, unused = used_columns(renamed)
+        result.used, result.unused = _both(result.used, used), _both(result.unused, unused)
+        result.ledger.add(own)
+        raw += rows
+    _settle(result, raw, answer_codes)
+    return result
+
+
+def _settle(result: Understood, raw: list[RawRow], answer_codes: str) -> None:
+    """What only all rows together tell: codes, questions, people."""
+    ledger = result.ledger
+    raw = without_column_codes(raw, ledger)
+    for one in raw:
+        for name, why in one.absent:
+            result.absent.setdefault(name, Counter())[why] += 1
+    for task in ("survey", "distribution"):
+        asked = [row for row in raw if row.task == task]
+        usable, items = settle_items(asked, answer_codes, ledger)
+        raw = [row for row in raw if row.task != task] + usable
+        result.items += items
+    result.rows = settle_people(raw, ledger)
+    ledger.keep(len(result.rows))
+
+
+def _whole(source: Path, mapping: Mapping[str, str], ledger: Ledger) -> list[dict[str, Any]]:
+    """All rows of a file, as they are."""
     _check_kind(source)
     read = any_rows(source, ledger, lambda name: is_read(name, mapping))
     whole = list(tqdm(read, desc=f"Reading {source.name}", unit=" rows", leave=False))
     if not whole:
         raise no_rows(source, ledger)
-    # A row of JSON leaves out what it does not have: only all rows together have all columns.
-    renamed = renamed_columns(source, tuple(dict.fromkeys(name for row in whole for name in row)), mapping)
-    task = task_of(source, set(renamed.values()))
-    numbered = enumerate({renamed[name]: cell for name, cell in row.items() if renamed[name]} for row in whole)
-    rows = [kept for number, row in numbered if (kept := read_row(task, row, number, ledger)) is not None]
-    rows = without_column_codes(rows, ledger)
-    result = Understood(task, [], ledger, *used_columns(renamed))
-    for one in rows:
-        for name, why in one.absent:
-            result.absent.setdefault(name, Counter())[why] += 1
-    if task in ("survey", "distribution"):
-        rows, result.items = settle_items(rows, answer_codes, ledger)
-    result.rows = settle_people(rows, task, ledger)
-    ledger.keep(len(result.rows))
-    return result
+    return whole
+
+
+def _rows(
+    tasks: tuple[Task, ...], whole: list[dict[str, Any]], renamed: Mapping[str, str], number: Iterator[int], own: Ledger
+) -> list[RawRow]:
+    """The rows of a file that can be read alone, each as one of the tasks that its columns make."""
+    rows: list[RawRow] = []
+    for cells in whole:
+        row = {renamed[name]: cell for name, cell in cells.items() if renamed[name]}
+        kept = read_row(task_of_row(row, tasks, own), row, next(number), own)
+        rows += [] if kept is None else [kept]
+    return rows
+
+
+def _both(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*some, *others)))
 
 
 def _check_kind(source: Path) -> None:
@@ -258,10 +255,6 @@ def _design_tables(by_split: Mapping[str, list[Row]]) -> dict[str, dict[str, pa.
     return {"design": {split: table for split, table in tables.items() if len(table)}}
 
 
-def _prompt_text(row: Row) -> str:
-    return json.dumps(row.values["prompt"], ensure_ascii=False, sort_keys=True)
-
-
 def _features(task: Task, rows: list[Row]) -> Features:
     """The columns of every split, whichever of its rows have a weight or a number of people."""
     features = dict(TASKS[task])
@@ -272,6 +265,13 @@ def _features(task: Task, rows: list[Row]) -> Features:
     if task == "distribution":
         features = {QUESTION_SPLIT: Value("string"), **features}
     return Features(features)
+
+
+def _datasets(task: Task, by_split: Mapping[str, list[Row]]) -> dict[str, Dataset]:
+    """Split → the rows of a task, where there are any."""
+    its = {split: [row for row in rows if row.task == task] for split, rows in by_split.items()}
+    features = _features(task, [row for rows in its.values() for row in rows])
+    return {split: _dataset(features, its[split]) for split in SPLITS if its.get(split)}
 
 
 def _dataset(features: Features, rows: list[Row]) -> Dataset:

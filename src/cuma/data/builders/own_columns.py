@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cuma.data.builders.base import Task
+from cuma.data.builders.base import Ledger, Task
 from cuma.data.builders.own_rows import DESIGN, GROUP, PEOPLE, PERSON, WEIGHT
 from cuma.errors import BenchmarkError, suggestion
 from cuma.people.profiles import FIELDS
@@ -36,13 +37,19 @@ KNOWN = (
 )
 
 
-def renamed_columns(source: Path, names: tuple[str, ...], mapping: Mapping[str, str]) -> dict[str, str]:
-    """The file's columns → our names. A column whose own name is mapped to another column is not read: ""."""
+def check_there(columns: Mapping[Path, Sequence[str]], mapping: Mapping[str, str]) -> None:
+    """Raise `BenchmarkError` for a mapped column that no file has. columns: file → its columns."""
+    names = list(dict.fromkeys(name for its in columns.values() for name in its))
     missing = sorted(set(mapping.values()) - set(names))
     if missing:
-        raise BenchmarkError(f"{source} lacks the column {missing[0]!r}. {suggestion(missing[0], names)}")
-    ours = {theirs: our for our, theirs in mapping.items()}
-    bare = {our.removeprefix("profile.") for our in mapping}
+        whose = f"{next(iter(columns))} lacks" if len(columns) == 1 else "None of the sources has"
+        raise BenchmarkError(f"{whose} the column {missing[0]!r}. {suggestion(missing[0], names)}")
+
+
+def renamed_columns(names: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """A file's columns → our names. A column whose own name is mapped to another of the file is not read: ""."""
+    ours = {theirs: our for our, theirs in mapping.items() if theirs in names}
+    bare = {our.removeprefix("profile.") for our in ours.values()}
     return {name: ours.get(name, "" if name in bare else name) for name in names}
 
 
@@ -78,13 +85,11 @@ def _is_known(our: str) -> bool:
     return our in (*KNOWN, PERSON, GROUP, WEIGHT) or our.removeprefix("profile.") in FIELDS
 
 
-def task_of(source: Path, names: set[str]) -> Task:
-    """The task that a file's columns make, by our names. Raises `BenchmarkError` if there is none."""
-    if "messages" in names:
-        return "sft"
-    for task, needed in FORMS.items():
-        if names >= set(needed):
-            return task
+def tasks_of(source: Path, names: set[str]) -> tuple[Task, ...]:
+    """The tasks that a file's columns make, by our names, its own first. Raises `BenchmarkError` if there is none."""
+    found = [task for task in FORMS if any(names >= form for form in _forms(task))]
+    if found:
+        return tuple(sorted(found, key=lambda task: not (task == "sft" and "messages" in names)))
     listed = f"the columns {', '.join(sorted(names)[:12])}{', …' if len(names) > 12 else ''}"
     if not any(map(_is_known, names)):  # then the first line may be no header, but somebody's answers
         listed = f"{len(names)} columns, none of a name that cuma knows (is the first line the header?)"
@@ -97,3 +102,29 @@ def task_of(source: Path, names: set[str]) -> Task:
     raise BenchmarkError(
         f"{source} has {listed}; expected messages, or one of {forms}. Map other names with --column OURS=THEIRS."
     )
+
+
+def task_of_row(row: Mapping[str, Any], tasks: Sequence[Task], ledger: Ledger) -> Task:
+    """The one of its file's tasks that a row is of: the first whose columns it fills, else the one it fills most of.
+
+    A prompt alone is of the task grpo only where the row has no column for a reply: an empty one has lost its reply.
+    row: its columns under our names.
+    """
+    if len(tasks) == 1:
+        return tasks[0]
+    filled = {name for name, cell in row.items() if _says_something(cell)}
+    others = {column for task in tasks for form in _forms(task) for column in form} - {"prompt"}
+    possible = [task for task in tasks if task != "grpo" or not row.keys() & others]
+    whole = [task for task in possible if any(filled >= form for form in _forms(task))]
+    several = [task for task in whole if task != "grpo"]
+    if len(several) > 1:
+        ledger.note(f"row of several forms ({', '.join(several)}), of which the first counts")
+    return whole[0] if whole else max(possible, key=lambda task: max(len(filled & form) for form in _forms(task)))
+
+
+def _forms(task: Task) -> list[set[str]]:
+    return [set(FORMS[task]), *([{"messages"}] if task == "sft" else [])]
+
+
+def _says_something(cell: Any) -> bool:
+    return bool(cell.strip()) if isinstance(cell, str) else cell is not None and cell != [] and cell == cell

@@ -21,6 +21,7 @@ NOT_KNOWN = "not known"
 """The group of whoever has neither a group nor a country."""
 _ROUNDED = re.compile(r"\d(\.\d+)?[eE]\+\d+")
 """A long number as spreadsheets and pandas write it when they have lost its last digits."""
+FROM_OTHERS = "row that says nothing of its person, whose other rows do: theirs is taken"
 _THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}")
 
 
@@ -28,6 +29,7 @@ _THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}")
 class Row:
     """One usable row of a file."""
 
+    task: Task
     values: dict[str, Any]
     """The task's own columns."""
     profile: Profile
@@ -48,11 +50,12 @@ def without_column_codes(rows: list[RawRow], ledger: Ledger) -> list[RawRow]:
     return [replace(row, profile=profile) for row, profile in zip(rows, profiles, strict=True)] if times else rows
 
 
-def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
-    """The rows with their people, groups and weights, less those that cannot be used.
+def settle_people(rows: list[RawRow], ledger: Ledger) -> list[Row]:
+    """The rows of all tasks with their people, groups and weights, less those that cannot be used.
 
     An id is one person as long as its rows agree on the group and on the profile's fields. The rows of a survey have
-    all that is known of the person; those of conversations keep what each says.
+    all that is known of the person; those of conversations keep what each says, and one that says nothing of its
+    person has what their other rows say.
 
     Raises:
         BenchmarkError: a whole column cannot be read: ids that have lost digits, weights of two meanings.
@@ -76,12 +79,18 @@ def settle_people(rows: list[RawRow], task: Task, ledger: Ledger) -> list[Row]:
             person = _free(f"{unit} ({place + 1})", names) if place else unit
             profile, group = _together(own)
             for row in own:
-                known = profile if task == "survey" else row.profile
-                settled[row.number] = Row(row.values, known, person, unit, group, weights[row.weight][0], row.design)
+                assert row.task is not None  # only people's files have rows without one
+                known = profile if row.task == "survey" or not row.profile else row.profile
+                ledger.note(FROM_OTHERS, row.task != "survey" and known != row.profile)
+                settled[row.number] = Row(
+                    row.task, row.values, known, person, unit, group, weights[row.weight][0], row.design
+                )
     ordered = [settled[number] for number in sorted(settled)]
-    if task == "survey":
-        return _one_design(_one_weight(_first_answers(ordered, ledger), ledger), ledger)
-    return _first_shares(ordered, ledger) if task == "distribution" else ordered
+    answers = [row for row in ordered if row.task == "survey"]
+    shares = [row for row in ordered if row.task == "distribution"]
+    rest = [row for row in ordered if row.task not in ("survey", "distribution")]
+    answers = _one_design(_one_weight(_first_answers(answers, ledger), ledger), ledger)
+    return [*answers, *_first_shares(shares, ledger), *rest]
 
 
 def check_ids(texts: Iterable[str], column: str) -> None:
@@ -121,9 +130,10 @@ def _note_absences(rows: list[RawRow], ledger: Ledger) -> None:
     if any(row.group for row in rows):
         without = sum(not row.group for row in rows)
         ledger.note("row without a group beside rows that have one: its person's, or its country", without)
-    if any(cell_number(row.weight) is not None for row in rows):
-        without = sum(cell_number(row.weight) is None for row in rows)
-        ledger.note("row without a weight beside rows that have one, counts as 1", without)
+    for task in {row.task for row in rows}:
+        weights = [cell_number(row.weight) for row in rows if row.task == task]
+        if any(weight is not None for weight in weights):
+            ledger.note("row without a weight beside rows that have one, counts as 1", weights.count(None))
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -48,6 +48,8 @@ class RawRow:
     """Of the row in its file."""
     design: tuple[str, ...] = ("", "")
     """Its stratum and sampling unit, by `DESIGN`; "" without one."""
+    task: Task | None = None
+    """None: it only says who somebody is."""
 
 
 class _Unusable(Exception):
@@ -74,7 +76,7 @@ def read_row(task: Task | None, row: dict[str, Any], number: int, ledger: Ledger
     for column, text in texts.items():
         if text and is_absent(text) and (column != WEIGHT or cell_number(text) is None):
             ledger.note(f"{column} that is a word or code for missing, taken for none")
-    return RawRow(values, profile, absent, person, group, texts[WEIGHT], number, design)
+    return RawRow(values, profile, absent, person, group, texts[WEIGHT], number, design, task)
 
 
 def read_question(row: dict[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _of_file(path: Path, trained_on: str | None) -> tuple[list[Answer], list[str
         understood = understand(path)
     except BenchmarkError as error:
         raise BenchmarkError(f"{error} `cuma data build own` makes a folder of it, which --sample takes.") from error
-    if understood.task != "survey":
+    if understood.tasks != ("survey",):
         raise BenchmarkError(f"{path} holds no answers: expected the columns question, options and answer.")
     if not understood.rows:
         raise no_rows(path, understood.ledger)

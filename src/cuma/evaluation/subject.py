@@ -13,6 +13,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from cuma.answering.loading import Source, require_trained
 from cuma.data.catalog import check_benchmark
+from cuma.data.surveys.survey import OptionOrders
 from cuma.errors import AdapterError, RunError
 from cuma.models.backbones import BACKBONES
 from cuma.models.hub import locate
@@ -70,6 +71,14 @@ def subject_of_run(folder: Path, benchmark: str | None = None, prompting: Prompt
     run = Run.open(folder)
     require_trained(run)
     return Subject(run, recipe_with(load_recipe(folder / "recipe.yaml"), benchmark, prompting))
+
+
+def with_orders(subject: Subject, option_orders: OptionOrders | None) -> Subject:
+    """The same, its questions asked in these orders of their options; None: as its recipe says."""
+    if option_orders is None:
+        return subject
+    recipe = subject.recipe
+    return replace(subject, recipe=replace(recipe, data=replace(recipe.data, option_orders=option_orders)))
 
 
 def recipe_with(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) -> Recipe:

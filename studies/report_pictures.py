@@ -3,9 +3,9 @@
     python studies/report_pictures.py runs/quickstart/wvs/{cuma,persona,anchor-average,anchor-ridge}
     python studies/report_pictures.py --first runs/quickstart/gss/*
 
-The first makes report-*.png, parts of the report of some runs (before: cuma evaluate runs/quickstart/wvs/cuma --topology).
-The second makes the first screens of the report of some runs and of the server of the first run, at 1,280 and 390 pixels:
-first-report*.png and serving*.png. Needs Chromium with its driver, and selenium (extra dev).
+The first makes report-*.png, parts of the report of some runs (before: cuma evaluate runs/quickstart/wvs/cuma
+--topology). The second makes first-report*.png and serving*.png, the first screens of the report of some runs and of
+the server of the first run, at 1,280 and 390 pixels. Needs Chromium with its driver, and selenium (extra dev).
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def first_screens(runs: list[Path]) -> None:
     """What a reader of the report, and a visitor of the server, see without scrolling."""
     with _chromium() as browser, tempfile.TemporaryDirectory() as folder:
         _screens(browser, write_report(runs, Path(folder) / "report.html").as_uri(), "first-report", ".chart .main-svg")
-        server = subprocess.Popen([sys.executable, "-m", "cuma", "serve", str(runs[0]), "--port", PORT], stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "cuma", "serve", str(runs[0]), "--port", PORT], stdout=subprocess.PIPE, text=True
+        )
         try:
             assert server.stdout is not None
             server.stdout.readline()  # it says when it serves

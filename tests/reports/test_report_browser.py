@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 SHOWN = "[...document.querySelectorAll('.chart')].filter((chart) => chart.clientWidth)"
 SETTLED = f"return {SHOWN}.every((chart) => chart.querySelector('.main-svg'))"
 OPEN_ALL = "for (const fold of document.querySelectorAll('details')) fold.open = true"
-# Whatever ends beyond the window, but what a box scrolls; and boxes that scroll and do not show their last cell at the end.
+# What ends beyond the window, but what a box scrolls; and boxes that, scrolled to the end, do not show their last cell.
 CUT = """
 const cut = [...document.body.querySelectorAll("*")].filter((each) => {
   const box = each.getBoundingClientRect();
-  return box.width && !each.closest(".scroll table, svg, script, option") && (box.left < -1 || box.right > innerWidth + 1);
+  if (!box.width || each.closest(".scroll table, svg, script, option")) return false;
+  return box.left < -1 || box.right > innerWidth + 1;
 });
 for (const box of document.querySelectorAll(".scroll")) {
   box.scrollLeft = box.scrollWidth;
@@ -142,8 +143,9 @@ def test_nothing_is_cut_at_any_width(opened: Chrome, size: tuple[int, int]) -> N
     opened.execute_script("window.dispatchEvent(new Event('resize'))")
     assert opened.execute_script(CUT) == []
     assert not overflows(opened)
-    wide = "return [...document.querySelectorAll('.scroll')].map((box) => [box.scrollWidth > box.clientWidth, 'wide' in box.dataset])"
-    WebDriverWait(opened, 10).until(lambda page: all(is_wide == told for is_wide, told in page.execute_script(wide)))
+    told = ".every((box) => (box.scrollWidth > box.clientWidth) === ('wide' in box.dataset))"
+    all_told = f"return [...document.querySelectorAll('.scroll')]{told}"
+    WebDriverWait(opened, 10).until(lambda page: page.execute_script(all_told))
 
 
 @pytest.mark.parametrize(("size", "clouds"), [((1280, 800), 3), ((390, 844), 2)])
@@ -195,7 +197,7 @@ def test_every_figure_is_saved_as_svg_and_png(opened: Chrome, tmp_path: Path) ->
 def test_names_on_the_map_do_not_overlap(opened: Chrome) -> None:
     boxes = opened.execute_script(
         "return [...document.querySelectorAll('#map .textpoint text')].filter((text) => text.textContent)"
-        ".map((text) => { const box = text.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]; })"
+        ".map((text) => text.getBoundingClientRect()).map((box) => [box.left, box.top, box.right, box.bottom])"
     )
     assert len(boxes) > 5
     meet = [(a, b) for a, b in combinations(boxes, 2) if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]

@@ -30,7 +30,15 @@ def made(
             gap = {"difference": (low + high) / 2, "difference_low": low, "difference_high": high}
             widths = {"soft_emd_low": emd - 0.01, "soft_emd_high": emd + 0.01}
             more = {"spread_difference_low": -0.1, "spread_difference_high": 0.1}
-            common = {"side": side, "name": label, "label": label, "role": role, "soft_emd": emd, "new": new, "trained": trained}
+            common = {
+                "side": side,
+                "name": label,
+                "label": label,
+                "role": role,
+                "soft_emd": emd,
+                "new": new,
+                "trained": trained,
+            }
             found.append(common | spreads | gap | widths | more)
     return pd.DataFrame(found)
 

@@ -33,7 +33,8 @@ CUT = """
 return [...document.querySelectorAll("body *")].filter((each) => {
   const box = each.getBoundingClientRect();
   if (!each.checkVisibility() || !box.width || each.closest(".hidden, .skip, option")) return false;
-  return box.left < -1 || box.right > innerWidth + 1 || (each.tagName !== "SELECT" && each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0);
+  const wide = each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1;
+  return box.left < -1 || box.right > innerWidth + 1 || (wide && each.tagName !== "SELECT");
 }).map((each) => each.outerHTML.slice(0, 200));
 """
 LONG, SHORT = 300, 12

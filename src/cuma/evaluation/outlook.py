@@ -27,7 +27,7 @@ def tell_prompts(rows: Sequence[Mapping[str, Any]], label: str, in_orders: bool,
 
 
 def tell_time(asking: LocalModel, rows: Sequence[dict[str, Any]], log: AnswerLog, record: bool) -> str:
-    """About how long the rest takes, for `tell_prompts`, after a few batches that stay in `log`; empty where that is all.
+    """About how long the rest takes, for `tell_prompts`, after a few batches that stay in `log`; else nothing.
 
     record: as in `LocalModel.answer`.
     """

@@ -93,7 +93,9 @@ def sheet_of(
     if shares is not None:
         return _shares_sheet(recipe, survey.name, shares, corpus, kept, encode)
     choices = choices_of(corpus)
-    return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False, False)
+    return Sheet(
+        survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False, False
+    )
 
 
 def _people_sheet(recipe: Recipe, survey: Survey, kept: MutableMapping[str, Any], encode: Encode | None) -> Sheet:

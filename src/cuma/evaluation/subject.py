@@ -44,6 +44,12 @@ class Subject:
         return "few_shot" if data.exemplars else "persona" if data.profile_in in ("prompt", "both") else "none"
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What scores.json says of how it was asked: its prompting, and the orders of options where they are fewer."""
+        orders = self.recipe.data.option_orders
+        return {"prompting": self.prompting} | ({} if orders == "rotations" else {"option_orders": orders})
+
+    @property
     def folder(self) -> Path:
         """Where its evaluation is, or its replies. Raises RunError if there is neither yet."""
         own = next(iter(sorted((self.run.path / "evaluations").glob(f"*-{self.recipe.digest}"))), None)

@@ -1,4 +1,4 @@
-"""Figures for single groups, as model cards and the page list them: people, and how far a model's answers are from theirs."""
+"""Figures for single groups, as model cards and the page list them: people, and how far answers are from theirs."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def group_errors(evidence: Evidence, method: Method) -> dict[str, float]:
 
 
 GROUPS_NOTE = (
-    "Brackets: 95 % intervals; a group’s {} are drawn. Its noise floor is what a perfect model would show: a single group’s soft "
-    "EMD is to be compared with that, not with its neighbours’."
+    "Brackets: 95 % intervals; a group’s {} are drawn. Its noise floor is what a perfect model would show: a single "
+    "group’s soft EMD is to be compared with that, not with its neighbours’."
 )
 PARTLY = " Without brackets: too few answered one of the questions, and the figure is of the others."
 
@@ -98,11 +98,10 @@ def group_listing(evidence: Evidence) -> Listing | None:
     places = range(len(evidence.methods))
     fullest = max(places, key=lambda place: sum(map(len, evidence.methods[place].by_group.values())))
     sizes = ["People", "Noise floor"] if tested else []
-    rows = [
-        (group, sides[group], *([f"{tested[group]:,}", figure(fullest, group, "noise_floor")] if tested else []))
-        + tuple(figure(place, group) for place in places)
-        for group in shown
-    ]
+    rows = []
+    for group in shown:
+        size = [f"{tested[group]:,}", figure(fullest, group, "noise_floor")] if tested else []
+        rows.append((group, sides[group], *size, *(figure(place, group) for place in places)))
     note = GROUPS_NOTE.format("questions" if evidence.of_shares else "people") + (PARTLY if partly & set(shown) else "")
     headings = ("Group", "Groups", *sizes, *(method.label for method in evidence.methods))
     return Listing("groups", "Soft EMD ↓ of every group", headings, tuple(rows), note)

@@ -18,9 +18,9 @@ from cuma.reports.corner_table import corner_listing, corner_payload
 from cuma.reports.expert_map import topology_payload
 from cuma.reports.expert_use import health_rows, training_panels
 from cuma.reports.formats import latex_listing, latex_tables, markdown_listing, markdown_tables
-from cuma.reports.item_table import item_listings
 from cuma.reports.group_rows import group_listing
-from cuma.reports.method_and_data import data_card, design_sentence, facts, method_card, read_from
+from cuma.reports.item_table import item_listings
+from cuma.reports.method_and_data import data_card, design_sentence, facts, method_card, over_orders, read_from
 from cuma.reports.plots import answers_payload, curve_panels, first_methods, method_entries
 from cuma.reports.side_tables import (
     choice_listings,
@@ -132,7 +132,9 @@ def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) 
     sections = [name for name in PARTS if name not in nothing and (name != "answers" or groups)]
     scripts = [*(["first"] if groups else []), *(name for name in sections if PARTS[name].draws)]
     first = first_methods(evidence, table) if groups else []
-    data = {"methods": method_entries(evidence), "benchmark": evidence.benchmark} | {part.json: rows[name] for name, part in PARTS.items() if part.json}
+    data = {"methods": method_entries(evidence), "benchmark": evidence.benchmark} | {
+        part.json: rows[name] for name, part in PARTS.items() if part.json
+    }
     return (
         html_environment()
         .get_template("report/page.html.j2")
@@ -178,6 +180,7 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "card_headings": headings,
         "card_rows": rows,
         "read_from": read_from(evidence),
+        "over_orders": over_orders(evidence),
         "design_sentence": design_sentence(evidence),
         "facts": facts(evidence),
         "data_card": data_card(evidence),

@@ -141,8 +141,9 @@ def comparison_table(
 
     One row per side × method: side, name, label, role ("reference" | "rival" | "control" | "anchor"); each metric with
     _low and _high (95 %); difference and spread_difference from the reference with _low and _high (missing when there
-    is none), and of the former p and p_holm; groups, people, design_effect (in words), trainable_parameters, seconds; trained (on these
-    data). A method that predicts nothing for a side has no row there, nor has a side of under 11 people any.
+    is none), and of the former p and p_holm; groups, people, design_effect (in words), trainable_parameters, seconds;
+    trained (on these data). A method that predicts nothing for a side has no row there, nor has a side of under 11
+    people any.
     RunError or BenchmarkError if the runs cannot be compared.
     """
     return compare_methods(read_evidence(runs, reference), draws=draws, seed=seed)

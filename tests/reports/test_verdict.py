@@ -76,6 +76,9 @@ def test_words_hold_where_no_model_was_trained() -> None:
 
 def test_one_model_alone_stands_beside_the_average() -> None:
     assert headline(made(MIX, sides=["seen"])) == "Mix has a soft EMD of 0.060 on groups it was trained on"
+    unseen = made(("Mix", "reference", 0.07, math.nan, math.nan), sides=["unseen"])
+    both = "Mix has a soft EMD of 0.060 on groups it was trained on and of 0.070 on groups it never saw"
+    assert headline(pd.concat([made(MIX, sides=["seen"]), unseen])) == both
     for low, words in ((0.02, "comes closer to"), (-0.01, "is no closer to"), (-0.09, "is farther from")):
         average = ("anchor-average", "anchor", 0.1, low, low + 0.04)
         expected = f"Mix {words} people’s answers than everybody’s average on groups it never saw"

@@ -18,6 +18,7 @@ OPENING: dict[Side, str] = {
 }
 SPLIT: dict[Side, str] = {"seen": "groups of the training split", "unseen": "groups that are held out"}
 """What is true of groups also where no model was trained on these data."""
+FIGURE = "has a soft EMD of "
 AVERAGE = "anchor-average"
 """The anchor that a picture marks and a single model is compared with: everybody's average."""
 
@@ -34,7 +35,8 @@ def headline(table: pd.DataFrame) -> str:
         return f"{label} {phrases['seen']}, on {where['seen']} and on {where['unseen']}"
     if len(phrases) == 1 and where is SPLIT:
         return f"{label} {next(iter(phrases.values()))}"
-    return f"{label} " + " and ".join(f"{phrase} on {where[side]}" for side, phrase in phrases.items())
+    parts = " and ".join(f"{phrase} on {where[side]}" for side, phrase in phrases.items())
+    return f"{label} {parts}".replace(f" and {FIGURE}", " and of ")
 
 
 def _new(table: pd.DataFrame) -> bool:
@@ -67,7 +69,7 @@ def _headline_phrase(table: pd.DataFrame, side: Side) -> str | None:
 def _phrase_alone(average: pd.DataFrame, reference: pd.Series) -> str:
     """A single model beside everybody's average answer, where that is known."""
     if average.empty:
-        return f"has a soft EMD of {number(reference['soft_emd'])}"
+        return FIGURE + number(reference["soft_emd"])
     words: dict[Standing, str] = {"behind": "comes closer to", "level": "is no closer to", "ahead": "is farther from"}
     return f"{words[standing(average.iloc[0])]} people’s answers than everybody’s average"
 

@@ -1,8 +1,11 @@
-"""Make docs/report-*.png: parts of the report of some runs, as Chromium shows them.
+"""Make the pictures of pages in docs/, as Chromium shows them.
 
     python studies/report_pictures.py runs/quickstart/wvs/{cuma,persona,anchor-average,anchor-ridge}
+    python studies/report_pictures.py --first runs/quickstart/gss/*
 
-Needs Chromium with its driver, and selenium (extra dev). First: cuma evaluate runs/quickstart/wvs/cuma --topology
+The first makes report-*.png, parts of the report of some runs (before: cuma evaluate runs/quickstart/wvs/cuma
+--topology). The second makes first-report*.png and serving*.png, the first screens of the report of some runs and of
+the server of the first run, at 1,280 and 390 pixels. Needs Chromium with its driver, and selenium (extra dev).
 """
 
 from __future__ import annotations
@@ -10,12 +13,17 @@ from __future__ import annotations
 import argparse
 import base64
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.ui import WebDriverWait
 
 from cuma.reports import write_report
 
@@ -28,20 +36,57 @@ PARTS = {
 """Picture → what of the page is on it."""
 
 
-def main(runs: list[Path]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        page = write_report(runs, Path(folder) / "report.html")
-        options = ChromeOptions()
-        for flag in ("--headless=new", "--no-sandbox", "--hide-scrollbars", "--window-size=1180,900"):
-            options.add_argument(flag)
-        browser = Chrome(options=options, service=Service(shutil.which("chromedriver")))
+SCREENS = {"": (1280, 800), "-phone": (390, 844)}
+"""End of a picture's name → the window in CSS pixels."""
+ADDRESS, PORT = "http://127.0.0.1:8765", "8765"
+
+
+def parts(runs: list[Path]) -> None:
+    """Pictures of parts of the report."""
+    with _chromium() as browser, tempfile.TemporaryDirectory() as folder:
+        browser.get(write_report(runs, Path(folder) / "report.html").as_uri())
+        Select(browser.find_element("id", "world-view")).select_by_index(0)
+        for name, selector in PARTS.items():
+            (DOCS / f"report-{name}.png").write_bytes(_picture(browser, selector))
+
+
+def first_screens(runs: list[Path]) -> None:
+    """What a reader of the report, and a visitor of the server, see without scrolling."""
+    with _chromium() as browser, tempfile.TemporaryDirectory() as folder:
+        _screens(browser, write_report(runs, Path(folder) / "report.html").as_uri(), "first-report", ".chart .main-svg")
+        server = subprocess.Popen(
+            [sys.executable, "-m", "cuma", "serve", str(runs[0]), "--port", PORT], stdout=subprocess.PIPE, text=True
+        )
         try:
-            browser.get(page.as_uri())
-            Select(browser.find_element("id", "world-view")).select_by_index(0)
-            for name, selector in PARTS.items():
-                (DOCS / f"report-{name}.png").write_bytes(_picture(browser, selector))
+            assert server.stdout is not None
+            server.stdout.readline()  # it says when it serves
+            _screens(browser, ADDRESS, "serving", ".person + .person .share")
         finally:
-            browser.quit()
+            server.terminate()
+            server.wait()
+
+
+def _screens(browser: Chrome, address: str, name: str, there: str) -> None:
+    """One picture for each width, once something that matches `there` is on the page."""
+    for end, (width, height) in SCREENS.items():
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(address)
+        WebDriverWait(browser, 120).until(lambda page: page.find_elements("css selector", there))
+        shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+        (DOCS / f"{name}{end}.png").write_bytes(base64.b64decode(shot["data"]))
+
+
+@contextmanager
+def _chromium() -> Iterator[Chrome]:
+    options = ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--hide-scrollbars", "--window-size=1180,900"):
+        options.add_argument(flag)
+    browser = Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        yield browser
+    finally:
+        browser.quit()
 
 
 def _picture(browser: Chrome, selector: str) -> bytes:
@@ -57,5 +102,6 @@ def _picture(browser: Chrome, selector: str) -> bytes:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--first", action="store_true", help="The first screens of the report and of the server.")
     arguments = parser.parse_args()
-    main(arguments.runs)
+    (first_screens if arguments.first else parts)(arguments.runs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -67,6 +68,8 @@ def _concerns_people(record: logging.LogRecord) -> bool:
 def install() -> None:
     """Register now if PEFT is loaded, else as soon as it is. Idempotent."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_concerns_people)
+    # PEFT and TRL ask transformers by a name that it will drop: theirs to mend.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     if "peft" in sys.modules:
         _register()
     elif not any(isinstance(finder, _PeftFinder) for finder in sys.meta_path):

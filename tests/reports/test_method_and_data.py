@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from cuma.reports import write_report
-from cuma.reports.method_and_data import data_card, method_card, plain, read_from
+from cuma.reports.method_and_data import data_card, method_card, plain, prompt_facts, read_from
 from cuma.runs.evidence import read_evidence
 
 
@@ -75,3 +75,8 @@ def test_few_people_are_words(runs: list[Path], copy_of: Callable[[Path], Path])
 
 def test_nested_values_are_one_line() -> None:
     assert plain({"a": 1, "b": None, "c": ["x", {"d": 2}]}) == "a: 1; c: x, d: 2"
+
+
+def test_fewer_orders_of_the_options_are_told() -> None:
+    assert prompt_facts({"prompting": "none", "option_orders": "fixed"}) == "nothing; options in one order"
+    assert prompt_facts({"prompting": "none"}) == "nothing"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from cuma.reports.plots import answers_payload, curve_panels, method_entries, wilson
+from cuma.reports.plots import answers_payload, curve_panels, first_methods, method_entries, wilson
 from cuma.runs.evidence import Evidence, read_evidence
 from helpers.synthetic import QUESTIONS, Population
 
@@ -76,3 +76,19 @@ def test_curves_hold_every_logged_point_and_the_anchors(evidence: Evidence, tabl
     for row in seen.itertuples():
         assert lines[row.label] == pytest.approx(row.soft_emd, abs=1e-4)
     assert lines["Noise floor"] == pytest.approx(seen["noise_floor"].iloc[0], abs=1e-4)
+
+
+def test_the_first_picture_has_the_reference_a_dense_model_a_prompted_one_and_the_closest(
+    evidence: Evidence, table: pd.DataFrame
+) -> None:
+    first = [evidence.methods[place] for place in first_methods(evidence, table)]
+    assert 3 <= len(first) <= 4
+    assert first[0].role == "reference"
+    assert {"lora", "persona"} <= {method.name for method in first}
+    rivals = table[table["role"] == "rival"].groupby("name")["soft_emd"].mean()
+    assert rivals.idxmin() in {method.name for method in first}
+
+
+def test_one_model_alone_is_shown_beside_anchors(runs: list[Path], table: pd.DataFrame) -> None:
+    few = read_evidence([run for run in runs if run.name in ("cuma", "anchor-average")])
+    assert first_methods(few, table[table["name"].isin(["cuma", "anchor-average"])]) == [0, 1]

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from cuma.errors import CumaError
 from cuma.metrics import compare, score
 from cuma.metrics.measure import METRICS
 from cuma.reports import comparison_table, markdown_table, rich_table
-from cuma.reports.tables import cell_text, shown_columns
+from cuma.reports.tables import cell_text, shown_columns, trained_here
 from cuma.runs.evidence import read_evidence
 from helpers.synthetic import METHODS, QUESTIONS
 
@@ -178,3 +179,19 @@ def test_of_several_benchmarks_one_is_chosen(runs: Sequence[Path], copy_of: Call
     assert read_evidence([run, runs[1]]).benchmark == "gss"  # the only one that both have
     with pytest.raises(CumaError, match="Did you mean 'other'"):
         read_evidence([run], benchmark="othr")
+
+
+def test_a_model_is_trained_here_only_if_it_was_trained_on_these_data(runs: list[Path]) -> None:
+    evidence = read_evidence(runs)
+    kinds = {method.name: trained_here(evidence, method) for method in evidence.methods}
+    assert kinds["cuma"]
+    assert kinds["lora"]
+    assert not kinds["persona"]
+    assert not kinds["anchor-average"]
+    cuma = evidence.methods[0]
+    group = evidence.people.loc[evidence.people["seen"], "group"].iloc[0]
+    elsewhere = {"licences": {"wvs": "free"}}, {"population": {"groups": {"Peru": 40}}}, {"kind": "measured"}
+    for info in ({"population": {"groups": {group: 40}}}, {"licences": {}}):
+        assert trained_here(evidence, replace(cuma, info=cuma.info | info))
+    for info in elsewhere:
+        assert not trained_here(evidence, replace(cuma, info=cuma.info | info))

@@ -15,7 +15,13 @@ from cuma.reports.verdict import control_sentences, diversity, headline, sentenc
 Row = tuple[str, str, float, float, float]  # label, role, soft EMD, low and high of the difference from the reference
 
 
-def made(*rows: Row, sides: Sequence[str] = ("seen", "unseen"), spread: float = 0.9, new: bool = False) -> pd.DataFrame:
+def made(
+    *rows: Row,
+    sides: Sequence[str] = ("seen", "unseen"),
+    spread: float = 0.9,
+    new: bool = False,
+    trained: bool = True,
+) -> pd.DataFrame:
     """A comparison table with only what sentences need; the reference is called "Mix"."""
     found = []
     for side in sides:
@@ -24,7 +30,15 @@ def made(*rows: Row, sides: Sequence[str] = ("seen", "unseen"), spread: float = 
             gap = {"difference": (low + high) / 2, "difference_low": low, "difference_high": high}
             widths = {"soft_emd_low": emd - 0.01, "soft_emd_high": emd + 0.01}
             more = {"spread_difference_low": -0.1, "spread_difference_high": 0.1}
-            common = {"side": side, "name": label, "label": label, "role": role, "soft_emd": emd, "new": new}
+            common = {
+                "side": side,
+                "name": label,
+                "label": label,
+                "role": role,
+                "soft_emd": emd,
+                "new": new,
+                "trained": trained,
+            }
             found.append(common | spreads | gap | widths | more)
     return pd.DataFrame(found)
 
@@ -47,6 +61,28 @@ def test_new_questions_are_said() -> None:
     assert headline(made(*rows, new=True)) == f"On new questions, {headline(made(*rows))}"
     assert sentences(made(*rows, new=True))[0].startswith("On new questions to groups that took part in training, Mix")
     assert sentences(made(*rows))[0].startswith("On groups that took part in training, Mix")
+
+
+def test_words_hold_where_no_model_was_trained() -> None:
+    rows = MIX, ("Dense", "rival", 0.08, 0.01, 0.03)
+    for text in (headline(made(*rows, trained=False)), *sentences(made(*rows, trained=False))):
+        assert "took part" not in text
+        assert "it was trained on" not in text
+        assert "never saw" not in text
+    assert "groups of the training split" in headline(made(*rows, trained=False))
+    one_side = headline(made(*rows, trained=False, sides=["unseen"]))
+    assert one_side == "Mix comes closer to people’s answers than any other model"
+
+
+def test_one_model_alone_stands_beside_the_average() -> None:
+    assert headline(made(MIX, sides=["seen"])) == "Mix has a soft EMD of 0.060 on groups it was trained on"
+    unseen = made(("Mix", "reference", 0.07, math.nan, math.nan), sides=["unseen"])
+    both = "Mix has a soft EMD of 0.060 on groups it was trained on and of 0.070 on groups it never saw"
+    assert headline(pd.concat([made(MIX, sides=["seen"]), unseen])) == both
+    for low, words in ((0.02, "comes closer to"), (-0.01, "is no closer to"), (-0.09, "is farther from")):
+        average = ("anchor-average", "anchor", 0.1, low, low + 0.04)
+        expected = f"Mix {words} people’s answers than everybody’s average on groups it never saw"
+        assert headline(made(MIX, average, sides=["unseen"])) == expected
 
 
 def test_a_clear_loss() -> None:

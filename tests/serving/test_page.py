@@ -28,6 +28,15 @@ POPULATION = {
 }
 
 
+# Boxes whose text is wider than they are, or that end beyond the window.
+CUT = """
+return [...document.querySelectorAll("body *")].filter((each) => {
+  const box = each.getBoundingClientRect();
+  if (!each.checkVisibility() || !box.width || each.closest(".hidden, .skip, option")) return false;
+  const wide = each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1;
+  return box.left < -1 || box.right > innerWidth + 1 || (wide && each.tagName !== "SELECT");
+}).map((each) => each.outerHTML.slice(0, 200));
+"""
 LONG, SHORT = 300, 12
 """Tokens of a reply."""
 
@@ -48,8 +57,9 @@ def served() -> Iterator[tuple[str, Engine]]:
 def page(browser: Chrome, served: tuple[str, Engine]) -> Chrome:
     browser.get(served[0])
     wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".person"))
+    answered(browser)
+    assert one(browser, "#preset-question").is_displayed(), "a model of surveys is first asked a survey question"
     let_replies_be(browser, SHORT)
-    assert one(browser, "#question").is_displayed(), "a model of surveys is first asked a survey question"
     one(browser, "input[value=chat]").click()
     return browser
 
@@ -73,6 +83,25 @@ def texts(browser: Chrome, selector: str) -> list[str]:
 def answered(browser: Chrome) -> None:
     wait(browser, lambda: one(browser, "#status").text == "Done." or one(browser, "#problem").text)
     assert one(browser, "#problem").text == ""
+
+
+def test_on_opening_two_people_have_answered_a_question(browser: Chrome, served: tuple[str, Engine]) -> None:
+    for size in ((1280, 800), (390, 844)):
+        resize(browser, size)
+        browser.get(served[0])
+        wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".person"))
+        answered(browser)
+        assert len(browser.find_elements(By.CSS_SELECTOR, ".person .answer .bars")) == 2
+        assert len(set(texts(browser, ".answer h3"))) == 2
+        bars = "return document.querySelector('.answer .share').getBoundingClientRect().bottom"
+        assert browser.execute_script(bars) < size[1], "the first answer is on the first screen"
+        question, ask = one(browser, "#preset-question").rect, one(browser, "#ask").rect
+        assert 0 <= ask["x"] - (question["x"] + question["width"]) < 40
+        assert abs(ask["y"] + ask["height"] - question["y"] - question["height"]) < 10
+        assert texts(browser, "#words-summary") == [QUESTION["text"]]
+        assert browser.execute_script(CUT) == []
+        assert not overflows(browser)
+    assert console(browser) == []
 
 
 def test_two_people_from_the_training_data_get_two_answers(page: Chrome) -> None:
@@ -122,18 +151,20 @@ def test_everything_can_be_done_by_keyboard(page: Chrome) -> None:
 
     page.refresh()
     wait(page, lambda: page.find_elements(By.CSS_SELECTOR, ".person"))
+    answered(page)
     let_replies_be(page, SHORT)
     one(page, "body").send_keys(Keys.TAB)
     assert page.switch_to.active_element.text == "Skip to the answers"
-    tab_to(lambda e: e.get_attribute("id") == "add").send_keys(Keys.SPACE)
-    wait(page, lambda: len(page.find_elements(By.CSS_SELECTOR, ".person")) == 3)
-    assert not one(page, "#add").is_enabled()
-    tab_to(lambda e: e.get_attribute("id") == "country-2").send_keys("Japan")
-    tab_to(lambda e: e.get_attribute("name") == "mode").send_keys(Keys.ARROW_LEFT)
+    tab_to(lambda e: e.get_attribute("name") == "mode").send_keys(Keys.ARROW_RIGHT)
     box = tab_to(lambda e: e.get_attribute("id") == "text")
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("Who should care for the old?")
-    tab_to(lambda e: e.get_attribute("id") == "ask").send_keys(Keys.ENTER)
+    tab_to(lambda e: e.get_attribute("id") == "add").send_keys(Keys.SPACE)
+    wait(page, lambda: len(page.find_elements(By.CSS_SELECTOR, ".person")) == 3)
+    assert not one(page, "#add").is_enabled()
+    assert page.switch_to.active_element.tag_name == "select"
+    tab_to(lambda e: e.tag_name == "summary").send_keys(Keys.ENTER)
+    tab_to(lambda e: e.get_attribute("id") == "country-2").send_keys("Japan", Keys.ENTER)
     answered(page)
     assert texts(page, ".answer h3")[2] == "Person 3: Japan"
     assert one(page, "#status").get_attribute("role") == "status"
@@ -142,7 +173,9 @@ def test_everything_can_be_done_by_keyboard(page: Chrome) -> None:
 def test_every_field_has_a_name_and_no_id_is_used_twice(page: Chrome) -> None:
     one(page, "#add").click()
     page.find_elements(By.CSS_SELECTOR, ".person .remove")[0].click()
-    page.find_element(By.CSS_SELECTOR, ".more summary").click()
+    for fold in page.find_elements(By.CSS_SELECTOR, "details:not([hidden]) summary"):
+        if fold.is_displayed():
+            fold.click()
     one(page, "input[value=survey]").click()
     ids = page.execute_script("return [...document.querySelectorAll('[id]')].map((element) => element.id)")
     assert len(ids) == len(set(ids))
@@ -176,6 +209,7 @@ def test_stop_frees_the_slots_and_a_wrong_field_is_told(page: Chrome, served: tu
     wait(page, lambda: one(page, "#status").text in ("Stopped.", "Done."))
     assert idle(served[1], seconds=10)
     one(page, "input[value=survey]").click()
+    one(page, "#words-summary").click()
     one(page, "#options").clear()
     one(page, "#options").send_keys("Only one")
     one(page, "#ask").click()
@@ -184,6 +218,7 @@ def test_stop_frees_the_slots_and_a_wrong_field_is_told(page: Chrome, served: tu
 
 def test_what_somebody_writes_stays_text(page: Chrome) -> None:
     Select(one(page, ".person select")).select_by_visible_text("Nobody in particular")
+    one(page, ".more summary").click()
     one(page, "#country-0").send_keys("<img src=x onerror=alert(1)>")
     one(page, "#ask").click()
     answered(page)
@@ -198,7 +233,6 @@ def test_with_keys_the_page_asks_for_one(browser: Chrome) -> None:
         assert "API key" in one(browser, "#problem").text
         box.send_keys(KEY, Keys.TAB)
         wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".person"))
-        one(browser, "#ask").click()
         answered(browser)
         assert KEY not in browser.current_url
         browser.get("about:blank")

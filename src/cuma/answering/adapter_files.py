@@ -14,6 +14,7 @@ from peft.utils.other import ModulesToSaveWrapper
 from safetensors.torch import load_file
 
 from cuma.errors import AdapterError
+from cuma.models.backbones import BACKBONES
 from cuma.tuner import manifest
 from cuma.tuner.config import CumaConfig
 
@@ -47,6 +48,8 @@ def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False, needs_s
     if isinstance(config, CumaConfig):
         return PeftModel.from_pretrained(base, str(folder), is_trainable=is_trainable)
     config.inference_mode = not is_trainable
+    if _model_of(config.base_model_name_or_path) == _model_of(base.name_or_path):  # else PEFT warns of another base
+        config.base_model_name_or_path = base.name_or_path
     model = get_peft_model(base, config)
     given = load_file(folder / SAFETENSORS_WEIGHTS_NAME)
     try:
@@ -56,6 +59,13 @@ def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False, needs_s
         raise
     set_peft_model_state_dict(model, given)
     return model
+
+
+def _model_of(name: str | None) -> str:
+    """One name for a model that has several: a packaged one its Hub id, a folder its whole path."""
+    if name in BACKBONES:
+        return BACKBONES[name].hub_id or name
+    return str(Path(name).resolve()) if name and Path(name).is_dir() else name or ""
 
 
 def _check_tensors(model: PeftModel, given: dict[str, torch.Tensor], folder: Path) -> None:

@@ -128,6 +128,10 @@ def evaluate(
         Prompting | None,
         typer.Option(help="What the prompt says about who asks. Left out: as the run was trained, else persona."),
     ] = None,
+    option_orders: Annotated[
+        Literal["rotations", "natural", "fixed"] | None,
+        typer.Option(help="Orders in which options are shown: natural and fixed ask fewer prompts. Left out: all."),
+    ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Where a model that is no run gets one; left out: runs/measured/.")
     ] = None,
@@ -140,7 +144,9 @@ def evaluate(
     _check_options(target, served is not None, loading, measures, writing, others)
     server = None if served is None else _server(served)
     judge = None if writing.judge is None else _judge(writing.judge)
-    subject = _subject(target, server, benchmark, prompting, output_dir, loading)
+    from cuma.evaluation.subject import with_orders
+
+    subject = with_orders(_subject(target, server, benchmark, prompting, output_dir, loading), option_orders)
     compares = _compares(subject, measures)
     win_rate = None if judge is None else _win_rate(subject, judge, writing.replies, others)
     _answer(subject, server, compares, writing.replies)

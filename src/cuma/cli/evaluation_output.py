@@ -89,9 +89,9 @@ def _print_protocol(protocol: dict[str, Any], folder: Path) -> None:
         )
     if protocol.get("template") == "plain":
         typer.echo("The model has no chat template: it was asked in plain paragraphs.")
-    typer.echo(
-        f"Prompting: {protocol.get('prompting')}; option probabilities from {source}. All: {folder / 'scores.json'}"
-    )
+    orders = f"; options in {protocol['option_orders']} order" if "option_orders" in protocol else ""
+    prompting = f"{protocol.get('prompting')}{orders}"
+    typer.echo(f"Prompting: {prompting}; option probabilities from {source}. All: {folder / 'scores.json'}")
 
 
 def _print_corners(scores: dict[str, Any]) -> bool:

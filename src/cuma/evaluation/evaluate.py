@@ -20,6 +20,7 @@ from cuma.evaluation.asking import TEST_ROLES, asking_of, load_model, predict
 from cuma.evaluation.conversations import evaluate_conversations
 from cuma.evaluation.item_nearness import text_encoder
 from cuma.evaluation.kinds import kind_of, require_some
+from cuma.evaluation.outlook import tell_prompts, tell_time
 from cuma.evaluation.predict import for_people, merge_gates
 from cuma.evaluation.question_sheet import Sheet, sheet_of
 from cuma.evaluation.subject import Subject, subject_of_run
@@ -91,7 +92,7 @@ def _evaluated(subject: Subject, materials: Materials) -> Path:
     folder = run.evaluation(sheet.benchmark, recipe.digest)
     with load_model(subject, materials) as model:
         predicted, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
-    protocol = {"prompting": subject.prompting, "answers": "logits", "samples": None}
+    protocol = {**subject.asked, "answers": "logits", "samples": None}
     if is_plain(materials.backbone.tokenizer):
         protocol["template"] = "plain"
     sheet.write(folder, predicted, routing, protocol)
@@ -115,8 +116,10 @@ def _answers(
     asked = (rows_fingerprint(rows), recipe.digest, adapter, recipe.evaluation.batch_size, "gates by row")
     log = AnswerLog(path, fingerprint(*asked))
     kept = materials.kept_trunk(recipe, model) if sheet.repeats else contextlib.nullcontext()
+    label = subject.run.info["label"]
     with kept:
-        predicted, gates = asking.answer(rows, f"{subject.run.info['label']}: answering", log, record=sheet.routed)
+        tell_prompts(rows, label, sheet.in_orders, tell_time(asking, rows, log, sheet.routed))
+        predicted, gates = asking.answer(rows, f"{label}: answering", log, record=sheet.routed)
     groups = [row["group"] for row in sheet.rows]
     return [predicted[place] for place in places], merge_gates(gates, groups, places), log
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from cuma.answering.materials import load_survey
 from cuma.errors import EndpointError
 from cuma.evaluation.answer_log import AnswerLog, distinct, fingerprint, rows_fingerprint
+from cuma.evaluation.outlook import tell_prompts
 from cuma.evaluation.question_sheet import sheet_of
 from cuma.evaluation.remote import How, RemoteModel, offered
 from cuma.evaluation.replies import evaluate_replies, from_server
@@ -102,9 +103,10 @@ def _evaluated(server: Server, subject: Subject) -> Path:
         rows_fingerprint(differing), server.url, server.model, how, server.samples, server.profile_field
     )
     log = AnswerLog(folder / "answers.jsonl", asked_about)
+    tell_prompts(differing, run.info["label"], sheet.in_orders, _requests(server, how, len(differing) - len(log)))
     remote = RemoteModel(endpoint, how, server.samples, server.workers, server.profile_field)
     predicted = remote.answer(rows, log, f"{run.info['label']}: answering ({how})")
-    facts = {"prompting": subject.prompting, "host": endpoint.host, **remote.facts(rows, predicted)}
+    facts = {**subject.asked, "host": endpoint.host, **remote.facts(rows, predicted)}
     sheet.write(folder, predicted, None, facts)
     log.close()
     card = survey.card
@@ -116,6 +118,12 @@ def _evaluated(server: Server, subject: Subject) -> Path:
         licences={server.model: "unknown", survey.name: card["licence"]},
     )
     return folder
+
+
+def _requests(server: Server, how: How, prompts: int) -> str:
+    """How much is sent, and how it may be less, where replies are sampled."""
+    sampled = f", {server.samples} replies to each (--samples)" if how == "samples" else ""
+    return f"{sampled}, {prompts:,} of them still to send, {server.workers} at once (--workers)"
 
 
 def replies_of_server(server: Server, subject: Subject, count: int) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class Sheet:
     """Whether many rows have the same prompt, so that keeping what frozen layers make of it pays."""
     routed: bool = True
     """Whether a mixture's gates are recorded."""
+    in_orders: bool = True
+    """Whether questions are asked in as many orders as the recipe says."""
 
 
 def sheet_of(
@@ -92,7 +94,9 @@ def sheet_of(
     if shares is not None:
         return _shares_sheet(recipe, survey.name, shares, corpus, kept, encode)
     choices = choices_of(corpus)
-    return Sheet(survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False)
+    return Sheet(
+        survey.name, choice_rows(choices, profile_in_prompt(recipe)), write_choices(choices), False, False, False
+    )
 
 
 def _people_sheet(recipe: Recipe, survey: Survey, kept: MutableMapping[str, Any], encode: Encode | None) -> Sheet:

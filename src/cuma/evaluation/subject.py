@@ -13,6 +13,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from cuma.answering.loading import Source, require_trained
 from cuma.data.catalog import check_benchmark, is_folder
+from cuma.data.surveys.survey import OptionOrders
 from cuma.errors import AdapterError, RunError
 from cuma.models.backbones import BACKBONES
 from cuma.models.hub import locate
@@ -43,6 +44,12 @@ class Subject:
         return "few_shot" if data.exemplars else "persona" if data.profile_in in ("prompt", "both") else "none"
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What scores.json says of how it was asked: its prompting, and the orders of options where they are fewer."""
+        orders = self.recipe.data.option_orders
+        return {"prompting": self.prompting} | ({} if orders == "rotations" else {"option_orders": orders})
+
+    @property
     def folder(self) -> Path:
         """Where its evaluation is, or its replies. Raises RunError if there is neither yet."""
         own = next(iter(sorted((self.run.path / "evaluations").glob(f"*-{self.recipe.digest}"))), None)
@@ -70,6 +77,14 @@ def subject_of_run(folder: Path, benchmark: str | None = None, prompting: Prompt
     run = Run.open(folder)
     require_trained(run)
     return Subject(run, recipe_with(load_recipe(folder / "recipe.yaml"), benchmark, prompting))
+
+
+def with_orders(subject: Subject, option_orders: OptionOrders | None) -> Subject:
+    """The same, its questions asked in these orders of their options; None: as its recipe says."""
+    if option_orders is None:
+        return subject
+    recipe = subject.recipe
+    return replace(subject, recipe=replace(recipe, data=replace(recipe.data, option_orders=option_orders)))
 
 
 def recipe_with(recipe: Recipe, benchmark: str | None, prompting: Prompting | None) -> Recipe:

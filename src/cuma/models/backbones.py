@@ -154,6 +154,9 @@ def _load_packaged(name: str, packaged: PackagedModel, revision: str | None, rea
                 model, tokenizer = _read(name, Path(draft), reading)
         else:
             model, tokenizer = _read(name, converted, reading)
+    # PEFT looks for every base on the Hub when an adapter is saved, and says that it has found none there.
+    for look_up in (rf"Unable to fetch .* in {name}\.$", f"Could not find a config file in {name} "):
+        warnings.filterwarnings("ignore", look_up, UserWarning)
     return Backbone(model, tokenizer, name, packaged.licence, None)
 
 

@@ -10,6 +10,7 @@ from cuma.metrics.figures import MISSING, estimate_text, p_text
 from cuma.privacy.small_groups import MIN_PEOPLE, people_text
 from cuma.reports.side_tables import Listing
 from cuma.reports.tables import compared_scores
+from cuma.reports.verdict import AVERAGE
 from cuma.runs.evidence import Evidence
 
 CAPTION = "Soft EMD ↓ in the four corners"
@@ -35,8 +36,6 @@ COMPARED = (
     "Holm’s correction."
 )
 ANCHOR = "Anchor: "
-AVERAGE = "anchor-average"
-"""The anchor that the picture marks: everybody's average."""
 DRAWS = 1000
 SIZES = (("questions", "item"), ("groups", "group"))
 

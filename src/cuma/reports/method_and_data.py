@@ -25,6 +25,7 @@ SETTINGS: tuple[tuple[str, tuple[str, str]], ...] = (
 """Heading and place in the recipe. A recipe need not say everything: what it leaves out is the package's default."""
 MIXTURE_ONLY = ("num_experts", "top_k", "router_input")
 PROMPTED = {"persona": "who asks", "none": "nothing", "few_shot": "four answers of the group"}
+ORDERS = {"natural": "; scales in their own order and reversed", "fixed": "; options in one order"}
 SOURCES = {
     "logits": "the letters’ logits",
     "logprobs": "a server’s log-probabilities",
@@ -69,7 +70,8 @@ def _setting(method: Method, section: str, key: str) -> str:
 def prompt_facts(protocol: Mapping[str, Any]) -> str:
     """What the prompt says about who asks. protocol: `Method.protocol`; may be empty."""
     text = PROMPTED.get(protocol.get("prompting", ""), ABSENT)
-    return f"{text}, in plain paragraphs" if protocol.get("template") == "plain" else text
+    text += ", in plain paragraphs" if protocol.get("template") == "plain" else ""
+    return text + ORDERS.get(protocol.get("option_orders", ""), "")
 
 
 def _probabilities(protocol: Mapping[str, Any]) -> str:
@@ -90,6 +92,14 @@ def read_from(evidence: Evidence) -> str:
     if len(sampling) == 2:
         return f"{ways[False]} or, where the method card says so, {ways[True]},"
     return ways[sampling == {True}]
+
+
+def over_orders(evidence: Evidence) -> str:
+    """In which orders of the options all methods were asked, for a sentence."""
+    fewer = any(method.protocol.get("option_orders") for method in evidence.methods)
+    return "averaged over the orders in which the options can stand" + (
+        ", or over the fewer that the method card names" if fewer else ""
+    )
 
 
 def design_sentence(evidence: Evidence) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -33,6 +34,22 @@ def method_entries(evidence: Evidence) -> list[dict[str, str]]:
             colour, rivals = f"rival-{rivals % RIVAL_COLOURS + 1}", rivals + 1
         entries.append({"name": method.name, "label": method.label, "role": method.role, "colour": colour})
     return entries
+
+
+def first_methods(evidence: Evidence, table: pd.DataFrame) -> list[int]:
+    """Numbers of the methods of the first picture: the reference, a model trained without experts, one that is only
+    prompted, and the closest of the others; where there are fewer than three, other methods in the page's order."""
+    methods = evidence.methods
+    errors = table[table["role"] == "rival"].groupby("name")["soft_emd"].mean()
+    rivals = [i for i, method in enumerate(methods) if method.role == "rival"]
+    prompted = [i for i in rivals if methods[i].info["kind"] != "trained"]
+    dense = [i for i in rivals if i not in prompted and methods[i].routing is None]
+    nearest = sorted(rivals, key=lambda i: errors.get(methods[i].name, math.inf))
+    chosen = [i for i, method in enumerate(methods) if method.role == "reference"]
+    chosen += [*dense[:1], *prompted[:1]]
+    chosen += [i for i in nearest[:1] if i not in chosen]
+    others = [i for i in (*nearest, *range(len(methods))) if i not in chosen]
+    return chosen + others[: max(0, 3 - len(chosen))]
 
 
 def answers_payload(evidence: Evidence) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from cuma.reports.corner_table import corner_listing, corner_payload
 from cuma.reports.expert_map import topology_payload
 from cuma.reports.expert_use import health_rows, training_panels
 from cuma.reports.formats import latex_listing, latex_tables, markdown_listing, markdown_tables
+from cuma.reports.group_rows import group_listing
 from cuma.reports.item_table import item_listings
-from cuma.reports.method_and_data import data_card, design_sentence, facts, method_card, read_from
-from cuma.reports.plots import answers_payload, curve_panels, method_entries
+from cuma.reports.method_and_data import data_card, design_sentence, facts, method_card, over_orders, read_from
+from cuma.reports.plots import answers_payload, curve_panels, first_methods, method_entries
 from cuma.reports.side_tables import (
     choice_listings,
     choice_sentences,
@@ -71,9 +72,10 @@ class Part:
 
 PARTS = {
     "corners": Part("Four corners", corner_payload, draws=True, json="corners"),
-    "collapse": Part("Groups apart", collapse_rows, draws=True, with_table=True),
+    "collapse": Part("Groups apart", collapse_rows),
     "table": Part("Comparison", with_table=True),
     "world": Part("World", world_payload, draws=True, json="world"),
+    "groups": Part("All groups", group_listing),
     "answers": Part("Answers", answers_payload, draws=True, json="answers"),
     "choices": Part("Replies", choice_listings),
     "conversations": Part("Conversations", conversation_listings),
@@ -132,13 +134,18 @@ def render(evidence: Evidence, table: pd.DataFrame, title: str = DEFAULT_TITLE) 
     groups = rows["answers"]["groups"]
     nothing = {name for name, part in PARTS.items() if (table.empty if part.with_table else not rows[name])}
     sections = [name for name in PARTS if name not in nothing and (name != "answers" or groups)]
-    scripts = [name for name in sections if PARTS[name].draws and (name != "collapse" or groups)]
-    data = {"methods": method_entries(evidence)} | {part.json: rows[name] for name, part in PARTS.items() if part.json}
+    scripts = [*(["first"] if groups else []), *(name for name in sections if PARTS[name].draws)]
+    first = first_methods(evidence, table) if groups else []
+    data = {"methods": method_entries(evidence), "benchmark": evidence.benchmark} | {
+        part.json: rows[name] for name, part in PARTS.items() if part.json
+    }
     return (
         html_environment()
         .get_template("report/page.html.j2")
         .render(
             **rows,
+            first=first,
+            rest=[i for i in range(len(evidence.methods)) if i not in first],
             sections=sections,
             names={name: part.title for name, part in PARTS.items()},
             scripts=[template_text(f"report/{name}.js") for name in ("base", *scripts)],
@@ -159,6 +166,7 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "title": title,
         "benchmark": evidence.benchmark,
         "seeds": _seeds(evidence),
+        "trained": bool(table["trained"].any()) if len(table) else False,
         "headline": _headline(evidence, table),
         "sentences": choice_sentences(evidence) if table.empty else sentences(table),
         "few": few_sentences(evidence),
@@ -176,6 +184,7 @@ def _words(evidence: Evidence, table: pd.DataFrame, title: str) -> dict[str, Any
         "card_headings": headings,
         "card_rows": rows,
         "read_from": read_from(evidence),
+        "over_orders": over_orders(evidence),
         "design_sentence": design_sentence(evidence),
         "facts": facts(evidence),
         "data_card": data_card(evidence),
@@ -199,9 +208,10 @@ def _headline(evidence: Evidence, table: pd.DataFrame) -> str:
 
 
 def _seeds(evidence: Evidence) -> str:
-    """Over how many seeds the page speaks."""
-    seeds = {method.info["seed"] for method in evidence.methods if method.info.get("seed") is not None}
-    return "one training seed" if len(seeds) <= 1 else f"{len(seeds)} training seeds, one a run"
+    """Over how many seeds the page speaks; empty where no model was trained."""
+    trained = [method.info for method in evidence.methods if method.info["kind"] == "trained"]
+    seeds = {info["seed"] for info in trained if info.get("seed") is not None}
+    return "" if not trained else "one training seed" if len(seeds) <= 1 else f"{len(seeds)} training seeds, one a run"
 
 
 def _side(table: pd.DataFrame, side: Any, entries: list[dict[str, str]]) -> dict[str, Any]:

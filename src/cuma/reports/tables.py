@@ -141,8 +141,9 @@ def comparison_table(
 
     One row per side × method: side, name, label, role ("reference" | "rival" | "control" | "anchor"); each metric with
     _low and _high (95 %); difference and spread_difference from the reference with _low and _high (missing when there
-    is none), and of the former p and p_holm; groups, people, design_effect (in words), trainable_parameters, seconds. A
-    method that predicts nothing for a side has no row there, nor has a side of under 11 people any.
+    is none), and of the former p and p_holm; groups, people, design_effect (in words), trainable_parameters, seconds;
+    trained (on these data). A method that predicts nothing for a side has no row there, nor has a side of under 11
+    people any.
     RunError or BenchmarkError if the runs cannot be compared.
     """
     return compare_methods(read_evidence(runs, reference), draws=draws, seed=seed)
@@ -161,8 +162,17 @@ def compare_methods(evidence: Evidence, *, draws: int = 1000, seed: int = 0) -> 
             score = comparison["scores"][method.name]
             if side in score:
                 differences = comparison["differences"].get(method.name, {}).get(side, {})
-                rows.append(_row(side, method, score, differences))
+                rows.append({**_row(side, method, score, differences), "trained": trained_here(evidence, method)})
     return pd.DataFrame(rows)
+
+
+def trained_here(evidence: Evidence, method: Method) -> bool:
+    """Whether a model was trained on these data: not one that is only measured, prompted, or trained on others."""
+    sources = method.info.get("licences") or {evidence.benchmark: ""}
+    groups = method.info.get("population", {}).get("groups")
+    seen = set(evidence.people.loc[evidence.people["seen"].astype(bool), "group"])
+    other = bool(groups and seen) and seen.isdisjoint(groups)  # other data of the same name
+    return method.info["kind"] == "trained" and evidence.benchmark in sources and not other
 
 
 @lru_cache(maxsize=1)

@@ -16,19 +16,27 @@ OPENING: dict[Side, str] = {
     "seen": "groups that took part in training",
     "unseen": "groups never seen in training",
 }
+SPLIT: dict[Side, str] = {"seen": "groups of the training split", "unseen": "groups that are held out"}
+"""What is true of groups also where no model was trained on these data."""
+FIGURE = "has a soft EMD of "
+AVERAGE = "anchor-average"
+"""The anchor that a picture marks and a single model is compared with: everybody's average."""
 
 
 def headline(table: pd.DataFrame) -> str:
     """One line on how the reference stands among the models. `table`: a `comparison_table`."""
-    models = table[table["role"].isin(["reference", "rival"])]
-    reference = models[models["role"] == "reference"]
-    if reference.empty or models["name"].nunique() < 2:
+    reference = table[table["role"] == "reference"]
+    if reference.empty:
         return "How close each method comes to people’s answers"
+    where = WHERE if reference["trained"].any() else SPLIT
     label = f"On new questions, {reference['label'].iloc[0]}" if _new(table) else reference["label"].iloc[0]
     phrases = {side: phrase for side in SIDES if (phrase := _headline_phrase(table, side)) is not None}
     if len(phrases) == 2 and phrases["seen"] == phrases["unseen"]:
-        return f"{label} {phrases['seen']}, on {WHERE['seen']} and on {WHERE['unseen']}"
-    return f"{label} " + " and ".join(f"{phrase} on {WHERE[side]}" for side, phrase in phrases.items())
+        return f"{label} {phrases['seen']}, on {where['seen']} and on {where['unseen']}"
+    if len(phrases) == 1 and where is SPLIT:
+        return f"{label} {next(iter(phrases.values()))}"
+    parts = " and ".join(f"{phrase} on {where[side]}" for side, phrase in phrases.items())
+    return f"{label} {parts}".replace(f" and {FIGURE}", " and of ")
 
 
 def _new(table: pd.DataFrame) -> bool:
@@ -37,21 +45,33 @@ def _new(table: pd.DataFrame) -> bool:
 
 
 def _opening(table: pd.DataFrame, side: Side) -> str:
-    return f"On {'new questions to ' if _new(table) else ''}{OPENING[side]}"
+    models = table[table["role"] != "anchor"]
+    words = OPENING if models.empty or models["trained"].any() else SPLIT
+    return f"On {'new questions to ' if _new(table) else ''}{words[side]}"
 
 
 def _headline_phrase(table: pd.DataFrame, side: Side) -> str | None:
     models, reference = _models(table, side)
-    if reference is None or len(models) < 2:
+    if reference is None:
         return None
     best = models.iloc[0]
     rivals = models[models["role"] == "rival"]
+    if rivals.empty:
+        return _phrase_alone(table[(table["side"] == side) & (table["name"] == AVERAGE)], reference)
     better = [row for _, row in rivals.iterrows() if standing(row) == "ahead"]
     if better:
         return f"loses to {better[0]['label']}"
     if all(standing(row) == "behind" for _, row in rivals.iterrows()):
         return "comes closer to people’s answers than any other model"
     return "is level with the next best model" if best["role"] == "reference" else f"is level with {best['label']}"
+
+
+def _phrase_alone(average: pd.DataFrame, reference: pd.Series) -> str:
+    """A single model beside everybody's average answer, where that is known."""
+    if average.empty:
+        return FIGURE + number(reference["soft_emd"])
+    words: dict[Standing, str] = {"behind": "comes closer to", "level": "is no closer to", "ahead": "is farther from"}
+    return f"{words[standing(average.iloc[0])]} people’s answers than everybody’s average"
 
 
 def sentences(table: pd.DataFrame) -> list[str]:

@@ -57,6 +57,8 @@ class Method:
     """What further measurements left beside the scores: name of the file → its contents."""
     inequality: dict[str, Any]
     """Side → "worst_group", "group_gap", "group_inequity", as in scores.json; empty where there are none."""
+    by_group: dict[str, Any]
+    """Side → group → "n" and every metric, as in scores.json; empty where there is none."""
     protocol: dict[str, Any]
     """How it was asked, as in scores.json: "prompting", "answers", "samples", …; empty of an anchor."""
     choices: dict[str, Any]
@@ -276,6 +278,7 @@ def _method(run: Run, folder: Path | None, reference: str | None, choices: Path 
         recipe=recipe,
         measurements={**_conversations(run), **({} if folder is None else _beside_scores(folder))},
         inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
+        by_group=scores.get("by_group", {}),
         protocol=scores.get("asked") or {},
         choices={}
         if choices is None
@@ -302,7 +305,7 @@ def anchors_beside(folder: Path | None) -> list[Method]:
             predictions=side_rows(table).reset_index(drop=True),
             corners=table if ITEM_SEEN in table else None,
             routing=None, curve=NO_CURVE, corner_curve=NO_CORNERS, log=NO_LOG,
-            recipe={}, measurements={}, inequality={}, protocol={}, choices={}, replies={},
+            recipe={}, measurements={}, inequality={}, by_group={}, protocol={}, choices={}, replies={},
         )
         for name, table in tables.items()
     ]  # fmt: skip

@@ -10,6 +10,7 @@ const LABELS = {
 const at = (id) => document.getElementById(id);
 let models = [];
 let running = null;
+let done = Promise.resolve();  // of the last question
 
 // ---- building ---------------------------------------------------------------------------------------------------------
 
@@ -49,27 +50,35 @@ function addPerson(preset) {
   const { profile_fields: fields, field_values: values, people } = current().cuma;
   const known = fields.filter((field) => field in values);
   const first = known.length ? known : fields.slice(0, 5);
-  const [main, more] = person.querySelectorAll(".fields");
-  main.append(...first.map((field) => input(field, values[field] || [], place)));
-  const rest = fields.filter((field) => !first.includes(field));
-  more.append(...rest.map((field) => input(field, values[field] || [], place)));
-  person.querySelector(".more").hidden = !rest.length;
+  const sorted = [...first, ...fields.filter((field) => !first.includes(field))];
+  person.querySelector(".fields").append(...sorted.map((field) => input(field, values[field] || [], place)));
+  person.querySelector(".more").open = !people.length;
   const select = person.querySelector("select");
   select.append(make("option", { value: "" }, "Nobody in particular"), ...people.map((each, n) => make("option", { value: n }, each.group)));
   person.querySelector(".preset").hidden = !people.length;
   select.addEventListener("change", () => fill(person, people[select.value]?.profile || {}));
-  person.addEventListener("input", (event) => { if (event.target !== select) select.value = ""; });
+  person.addEventListener("input", (event) => {
+    if (event.target !== select) select.value = "";
+    summarise(person);
+  });
   person.querySelector(".remove").addEventListener("click", () => { person.remove(); renumber(); at("add").focus(); });
   if (preset !== undefined && people.length) {
     select.value = Math.min(preset, people.length - 1);
     fill(person, people[select.value].profile);
   }
+  summarise(person);
   renumber();
   return person;
 }
 
 function fill(person, profile) {
   for (const box of person.querySelectorAll("[name]")) box.value = profile[box.name] || "";
+  summarise(person);
+}
+
+// All that is said of a person, in full, where a picker may be too narrow for it.
+function summarise(person) {
+  person.querySelector("summary").textContent = sentence(profileOf(person)) || "Say who they are";
 }
 
 function renumber() {
@@ -93,10 +102,8 @@ function profileOf(person) {
   return profile;
 }
 
-function nameOf(profile, place) {
-  const said = Object.entries(profile).map(([field, value]) => (field === "church_activity" ? `${value} at church` : value)).join(", ");
-  return said ? `${NAMES[place]}: ${said}` : `${NAMES[place]}: nobody in particular`;
-}
+const sentence = (profile) => Object.entries(profile).map(([field, value]) => (field === "church_activity" ? `${value} at church` : value)).join(", ");
+const nameOf = (profile, place) => `${NAMES[place]}: ${sentence(profile) || "nobody in particular"}`;
 
 // ---- models -----------------------------------------------------------------------------------------------------------
 
@@ -116,15 +123,18 @@ function showModel() {
   const start = document.querySelector(`input[value=${cuma.questions.length ? "survey" : "chat"}]`);
   start.checked = true;
   showMode(start.value);
+  done = ask();
 }
 
 function showMode(mode) {
   at("chat-fields").hidden = mode !== "chat";
-  at("survey-fields").hidden = mode !== "survey";
+  at("survey-fields").hidden = at("words").hidden = mode !== "survey";
 }
 
 function showQuestion() {
   const question = current().cuma.questions[at("preset-question").value];
+  at("words").open = !question;
+  at("words-summary").textContent = question ? question.text : "Your question";
   if (!question) return;
   at("question").value = question.text;
   at("options").value = question.options.join("\n");
@@ -217,13 +227,12 @@ async function survey(profiles, columns, signal) {
 }
 
 async function ask(event) {
-  event.preventDefault();
-  if (running || !models.length) return;
+  event?.preventDefault();
+  if (running || !models.length) return done;
   const isSurvey = new FormData(at("form")).get("mode") === "survey";
   const profiles = [...at("people").children].map(profileOf);
-  const columns = profiles.map((profile, place) => colour(make("article", { class: "answer" }, make("h3", {}, nameOf(profile, place))), place));
-  at("columns").replaceChildren(...columns);
-  at("empty").hidden = true;
+  const columns = [...document.querySelectorAll(".answer")];
+  columns.forEach((column, place) => column.replaceChildren(make("h3", {}, nameOf(profiles[place], place))));
   problem();
   busy(true);
   running = new AbortController();
@@ -293,10 +302,10 @@ function expertMap(experts) {
 
 // ---- wiring -----------------------------------------------------------------------------------------------------------
 
-at("form").addEventListener("submit", ask);
+at("form").addEventListener("submit", (event) => { done = ask(event); });
 at("stop").addEventListener("click", () => { running?.abort(); at("ask").focus(); });
 at("add").addEventListener("click", () => addPerson().querySelector("select, input").focus());
-at("model").addEventListener("change", showModel);
+at("model").addEventListener("change", () => { running?.abort(); done.then(showModel); });
 at("preset-question").addEventListener("change", showQuestion);
 at("key").addEventListener("change", start);
 for (const radio of document.getElementsByName("mode")) {

@@ -1,7 +1,7 @@
 "use strict";
 // One group's answers to one question: people's, and what every method says for them.
 page.add(() => {
-  const { methods, answers, at, percent, element, cut } = page;
+  const { methods, answers, at, colour, percent, element, escape, axis, cut } = page;
 
   function barRow(label, role, ink, share, interval) {
     const track = element("span", { className: "bar-track" });
@@ -13,6 +13,27 @@ page.add(() => {
     if (interval) track.append(band);
     return element("div", { className: `bar-row ${role}` },
       element("span", { className: "bar-label", textContent: label }), track, element("b", { textContent: percent(share) }));
+  }
+
+  // The same as a picture to save; on the page bars are text and boxes, which a screen reader reads.
+  function picture() {
+    const number = Number(at("answers-question").value);
+    const { label, cells: { [number]: cell } } = answers.groups[Number(at("answers-group").value)];
+    const question = answers.questions[number];
+    const rows = [["People", "people", cell.people], ...methods.map((method, i) => [method.label, method.colour, cell.methods[i]])].filter(([, , shares]) => shares);
+    const options = question.options.length === 2 ? [0] : [...question.options.keys()];
+    const traces = rows.map(([name, ink, shares]) => ({
+      type: "bar", orientation: "h", name: escape(name), marker: { color: colour(ink) }, x: options.map((option) => shares[option]),
+      y: options.map((option) => escape(cut(question.options[option], 40))), text: options.map((option) => percent(shares[option])), textposition: "outside", cliponaxis: false,
+      error_x: name === "People" && cell.interval ? {
+        type: "data", symmetric: false, color: colour("soft"), array: options.map((option) => cell.interval[option][1] - shares[option]), arrayminus: options.map((option) => shares[option] - cell.interval[option][0]),
+      } : undefined,
+    }));
+    const layout = {
+      width: 860, height: 120 + 18 * options.length * (rows.length + 1), margin: { l: 230, r: 40, t: 6, b: 40 }, showlegend: true, legend: { traceorder: "normal" },
+      xaxis: axis({ range: [0, 1], tickformat: ".0%" }), yaxis: axis({ autorange: "reversed" }),
+    };
+    return { figure: page.figure(traces, layout), title: `${cut(label, 70)}: ${cut(question.text, 70)}` };
   }
 
   function fillQuestions() {
@@ -55,6 +76,7 @@ page.add(() => {
 
   fillGroups();
   fillQuestions();
+  page.saveButtons(at("answers"), picture);
   at("answers-group").onchange = () => { fillQuestions(); drawAnswers(); };
   at("answers-question").onchange = drawAnswers;
   return drawAnswers;

@@ -24,15 +24,43 @@ const page = (() => {
     fixedrange: true, zeroline: false, gridcolor: colour("rule"), linecolor: colour("soft"), tickcolor: colour("rule"), ...more,
   });
 
-  function draw(id, traces, layout) {
-    // Sizes are read here and redrawn on change: Plotly's own resizing comes too late for a page that is being printed.
-    Plotly.react(id, traces, {
-      width: at(id).clientWidth, height: at(id).clientHeight,
+  function figure(traces, layout) {
+    return { data: traces, layout: {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, showlegend: false, hovermode: "closest",
       font: { family: "system-ui, sans-serif", size: 12, color: colour("soft") },
       hoverlabel: { font: { family: "system-ui, sans-serif", color: colour("ink") }, bgcolor: colour("paper"), bordercolor: colour("soft"), align: "left" },
       ...layout,
-    }, config);
+    } };
+  }
+
+  // What is saved stands alone: on paper, under its title.
+  function saved({ data, layout }, title) {
+    const margin = { l: 60, r: 30, b: 50, ...layout.margin, t: (layout.margin?.t ?? 0) + 44 };
+    const heading = { text: escape(title), x: 0.02, xanchor: "left", yref: "container", y: 1, yanchor: "top", pad: { t: 14 }, font: { size: 14, color: colour("ink") } };
+    return { data, layout: { ...layout, height: layout.height + 44, margin, paper_bgcolor: colour("paper"), title: heading }, config };
+  }
+
+  // Two buttons under a picture. make: what returns {figure, title} of what is shown now.
+  function saveButtons(box, make) {
+    const save = (format) => () => {
+      const { figure: shown, title } = make();
+      const filename = `${data.benchmark}-${title}`.normalize("NFKD").replace(/[^A-Za-z0-9]+/g, "-").slice(0, 80).replace(/^-|-$/g, "");
+      const { width, height } = saved(shown, title).layout;
+      return Plotly.downloadImage(saved(shown, title), { format, filename, width, height, scale: format === "png" ? 2 : 1 });
+    };
+    const button = (format) => element("button", { type: "button", textContent: format.toUpperCase(), title: `Save this picture as ${format.toUpperCase()}`, onclick: save(format) });
+    box.after(element("div", { className: "save" }, "Save ", button("svg"), button("png")));
+  }
+
+  const shown = {};
+  function draw(id, traces, layout, title) {
+    // Sizes are read here and redrawn on change: Plotly's own resizing comes too late for a page that is being printed.
+    const box = at(id);
+    if (!box.clientWidth) return; // in a fold: drawn when that is opened
+    const sized = figure(traces, { width: box.clientWidth, height: box.clientHeight, ...layout });
+    if (!shown[id]) saveButtons(box, () => shown[id]);
+    shown[id] = { figure: sized, title };
+    Plotly.react(id, sized.data, sized.layout, config);
   }
 
   // The number that stands for a distribution on an axis: on a scale the mean position, else the share of the first option.
@@ -55,8 +83,12 @@ const page = (() => {
   const parts = [];
   function start() {
     const draws = parts.map((part) => part());
-    const drawAll = () => draws.forEach((redraw) => redraw());
+    const drawAll = () => {
+      draws.forEach((redraw) => redraw());
+      for (const box of document.querySelectorAll(".scroll")) box.toggleAttribute("data-wide", box.scrollWidth > box.clientWidth);
+    };
     drawAll();
+    document.addEventListener("toggle", drawAll, true);
     let timer;
     addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(drawAll, 200); });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
@@ -65,7 +97,7 @@ const page = (() => {
   }
 
   return {
-    ...data, at, colour, percent, escape, element, fill, axis, draw, isScale, position, positionName, positionText, cut, heatCell, start,
+    ...data, at, colour, percent, escape, element, fill, axis, draw, isScale, position, positionName, positionText, cut, heatCell, start, figure, saveButtons,
     questionNames: answers.questions.map((question) => cut(question.text, 70)),
     groupOf: Object.fromEntries(answers.groups.map((group) => [group.label, group])),
     add: (part) => parts.push(part),

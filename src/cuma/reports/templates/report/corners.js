@@ -39,6 +39,6 @@ page.add(() => {
       }),
       shapes: marks.map(([, x, dash, ink]) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: colour(ink), width: 1.5, dash } })),
       annotations: marks.map(([name, x, , , up]) => ({ text: `${name} ${x.toFixed(3)}`, x, y: 1, yref: "paper", yanchor: "bottom", yshift: up, showarrow: false, font: { size: 11, color: colour("soft") } })),
-    });
+    }, corner.title);
   });
 });

@@ -46,7 +46,7 @@ page.add(() => {
           text: `<span style="color:${colour(label.ink)}">●</span> ${escape(cut(label.text, narrow ? 17 : 26))}`,
           font: { size: narrow ? 10.5 : 12, color: colour(label.ink === "anchor" || label.ink === "soft" ? "soft" : "ink") },
         }]),
-      });
+      }, panel.title);
     });
   }
 

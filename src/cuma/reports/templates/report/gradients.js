@@ -18,7 +18,7 @@ page.add(() => {
       hovertemplate: "%{text}<extra></extra>", colorbar: { thickness: 10, len: 0.8, outlinewidth: 0, title: { text: "cosine" } },
     }], {
       margin: { l: few ? (narrow ? 110 : 210) : 20, r: 10, t: 8, b: few ? (narrow ? 100 : 185) : 20 }, xaxis: { ...bare, tickangle: -60 }, yaxis: { ...bare, autorange: "reversed" },
-    });
+    }, `Cosines between groups’ gradients, ${name}`);
     at("cosines").setAttribute("aria-label", `Cosines between the gradients of ${groups.length} groups. ${name}. ${entry.sentence}`);
   }
 

@@ -29,7 +29,7 @@ page.add(() => {
     const sides = [true, false].map((seen) => {
       const kept = entry.groups.map((_, i) => i).filter((i) => groupOf[entry.groups[i]].seen === seen && positions[i]);
       return {
-        type: "scatter", mode: named ? "markers+text" : "markers", textposition: "top center", textfont: { size: 9 },
+        type: "scatter", mode: named ? "markers+text" : "markers", textfont: { size: 10 },
         x: kept.map((i) => positions[i][0]), y: kept.map((i) => positions[i][1]),
         text: kept.map((i) => escape(entry.groups[i])),
         customdata: kept.map((i) => {
@@ -52,12 +52,40 @@ page.add(() => {
       margin: { l: 28, r: 10, t: 10, b: 34 },
       xaxis: axis({ ...bare, title: label("first", first) }),
       yaxis: axis({ ...bare, title: label("second", second), scaleanchor: "x" }),
-    });
+    }, `${methods[entry.method].label}: groups by ${words}`);
+    if (named) spreadLabels();
     const turned = space === "gates" ? "" : " Turned to lie like the map of gates.";
     at("map-caption").textContent =
       `${entry.groups.length} groups by ${words}; the two axes hold ${percent(first + second)} of the variance between groups.${turned} Circles: seen groups; diamonds: unseen groups. Point at or tap a mark for its group.`;
     at("map").setAttribute("aria-label", `Map of ${entry.groups.length} groups by ${words}, in ${methods[entry.method].label}. ${entry.sentence}`);
     at("topology-sentence").textContent = [entry.sentence, ...(entry.learned?.sentences ?? [])].join(" ");
+  }
+
+  // Names that would lie on another name or on a mark go to another side of their mark, or are told at the mark alone.
+  function spreadLabels() {
+    const { xaxis, yaxis } = at("map")._fullLayout;
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = "10px system-ui, sans-serif";
+    const marks = at("map").data.flatMap((trace) => trace.x.map((x, i) => ({ trace, i, x: xaxis.l2p(x), y: yaxis.l2p(trace.y[i]) })));
+    const taken = marks.map(({ x, y }) => [x - 7, y - 7, x + 7, y + 7]);
+    const sides = { "top center": [0, -15], "bottom center": [0, 15], "middle right": [1, 0], "middle left": [-1, 0] };
+    const placed = new Map(at("map").data.map((trace) => [trace, { text: trace.x.map(() => ""), textposition: trace.x.map(() => "top center") }]));
+    for (const { trace, i, x, y } of marks) {
+      const name = trace.text[i], width = pen.measureText(name).width;
+      for (const [side, [across, down]] of Object.entries(sides)) {
+        const middle = [x + across * (width / 2 + 10), y + down];
+        const box = [middle[0] - width / 2 - 2, middle[1] - 7, middle[0] + width / 2 + 2, middle[1] + 7];
+        const free = box[0] > 0 && box[2] < xaxis._length && box[1] > 0 && box[3] < yaxis._length
+          && !taken.some((other, mark) => marks[mark]?.i === i && marks[mark]?.trace === trace ? false : box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1]);
+        if (!free) continue;
+        taken.push(box);
+        placed.get(trace).text[i] = name;
+        placed.get(trace).textposition[i] = side;
+        break;
+      }
+    }
+    const found = [...placed.values()];
+    Plotly.restyle("map", { text: found.map((each) => each.text), textposition: found.map((each) => each.textposition) });
   }
 
   function drawHeat() {
@@ -101,7 +129,7 @@ page.add(() => {
     draw("layers", [...traces, chance], {
       margin: { l: 42, r: 12, t: 30, b: 60 }, showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
       xaxis: axis({ showgrid: false, tickangle: layers.length > 6 ? -45 : 0 }), yaxis: axis({ range: [-0.3, 1], nticks: 6, title: { text: "rank correlation", standoff: 4 } }),
-    });
+    }, `${methods[mixture().method].label}: gate distances against others, by layer`);
   }
 
   function fillMixture() {

@@ -68,7 +68,7 @@ page.add(() => {
         projection: { type: "natural earth" }, bgcolor: "rgba(0,0,0,0)", showframe: false, showcoastlines: false, showland: false, showcountries: false,
         showlakes: false, showocean: false, lataxis: { range: [-58, 84] },
       },
-    });
+    }, view().name);
     describe(shown);
   }
 

@@ -1,5 +1,5 @@
 "use strict";
-// Predicted against true shares, one small picture a method.
+// The first picture: predicted against true shares, one cloud a method.
 page.add(() => {
   const { methods, answers, at, colour, escape, fill, axis, draw, isScale, position, positionName, positionText } = page;
 
@@ -31,7 +31,7 @@ page.add(() => {
         xaxis: axis({ range: [0, 1], ...ticks, title: { text: "people", standoff: 3, font: { size: 11 } } }),
         yaxis: axis({ range: [0, 1], ...ticks, title: { text: "predicted", standoff: 3, font: { size: 11 } } }),
         shapes: [{ type: "line", x0: 0, y0: 0, x1: 1, y1: 1, line: { color: colour("soft"), width: 1 }, layer: "below" }],
-      });
+      }, `${method.label}: ${question.text}`);
     });
   }
 

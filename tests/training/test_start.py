@@ -151,3 +151,14 @@ def test_an_adapter_that_peft_saved_is_a_start(home: Path, tmp_path: Path) -> No
     assert run.info["licences"]["adapter lora"] == "unknown"
     with pytest.raises(RecipeError, match=r"adapter\.method is 'lora' there and 'dora' here"):
         start_of(recipe(home / "dpo", *lora, "adapter.method=dora"))
+
+
+def test_data_that_know_nobody_are_told_before_anything_is_loaded(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"prompt": f"Chat {n}?", "completion": "Yes."} for n in range(30)]
+    (tmp_path / "nobody.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    build("own", tmp_path / "nobody.jsonl", tmp_path / "nobody", Options())
+    monkeypatch.setattr(Materials, "load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(BenchmarkError, match="fewer than two kinds of people"):
+        train_run(recipe(tmp_path / "nobody", "encoder.fields=false"), tmp_path / "run")

@@ -179,10 +179,13 @@ def _next(card: dict[str, Any], output: Path) -> str:
         return ""
     keys = [] if shares is None or shares.counted else ["training.loss=distribution"]
     keys += [f"pipeline=[{','.join(stages)}]"] if len(stages) > 1 and shares is None else []
-    known = any(group.profile.fields for group in corpus.survey().groups if group.role == "seen")
-    return next_command(
-        "cuma", "train", "default", f"data.benchmark={output}", *keys, *([] if known else ["encoder.fields=false"])
-    )
+    groups = [group.profile for group in corpus.survey().groups if group.role == "seen"]
+    rows = None if shares is not None else corpus.training_rows(stages[0])
+    texts = {profile.sentence for profile in groups} if rows is None else set(rows.unique("profile_text"))
+    keys += [] if any(profile.fields for profile in groups) else ["encoder.fields=false"]
+    if len(texts - {"", None}) < 2:  # nobody to tell apart
+        keys += ["adapter.router_input=semantic", "data.profile_in=nowhere"]
+    return next_command("cuma", "train", "default", f"data.benchmark={output}", *keys)
 
 
 def _counted(rows: dict[str, int]) -> str:

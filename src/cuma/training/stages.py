@@ -132,6 +132,21 @@ def require_rows(stage: str, recipe: Recipe, data: Materials | Data) -> None:
     )
 
 
+def require_people(recipe: Recipe, data: Materials | Data) -> None:
+    """Raises `BenchmarkError` where a fresh router is to tell people apart, and the data know fewer than two kinds."""
+    own = _own_rows(recipe.pipeline[0], recipe, data)
+    if own is not None and "profile_text" in own.column_names:
+        known = set(own.unique("profile_text"))
+    else:
+        known = {group.profile.sentence for group in data.survey.groups if group.role in ROLES}
+    if len(known - {"", None}) < 2:
+        raise BenchmarkError(
+            f"{recipe.data.benchmark} knows fewer than two kinds of people to train on, and the router is to tell "
+            "people apart. Bring profiles, or train without: adapter.router_input=semantic data.profile_in=nowhere "
+            "encoder.fields=false."
+        )
+
+
 def shares_to_train(stage: str, recipe: Recipe, data: Materials | Data) -> Shares | None:
     """The shares that a stage trains on in the place of people's answers; None: it does not.
 

@@ -40,7 +40,16 @@ from cuma.training.progress import (
     keep_beside_the_log,
 )
 from cuma.training.rewards import check_reward
-from cuma.training.stages import PART, ROLES, grpo_columns, require_rows, shares_to_train, stage_folders, stage_trainer
+from cuma.training.stages import (
+    PART,
+    ROLES,
+    grpo_columns,
+    require_people,
+    require_rows,
+    shares_to_train,
+    stage_folders,
+    stage_trainer,
+)
 from cuma.training.start import Start, check_same_start, start_of
 
 logger = logging.getLogger(__name__)
@@ -131,6 +140,7 @@ def _check_data(recipe: Recipe, data: Data, start: Start | None) -> None:
     if recipe.adapter.reads_profile:
         locate_encoder(recipe.encoder.model_name_or_path, recipe.encoder.revision)
         if start is None:
+            require_people(recipe, data)
             require_fields(recipe, data.survey)
 
 

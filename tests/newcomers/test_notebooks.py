@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 from helpers import ROOT
 
-SHOWN = {"engineer": "Turkey →", "scientist": "soft_emd", "researcher": "nobody in particular"}
+SHOWN = {"engineer": "Turkey → Offer black tea.", "scientist": "soft_emd", "researcher": "nobody in particular"}
 """Notebook → what one of its outputs says."""
 
 

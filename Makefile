@@ -51,7 +51,7 @@ study: install ## Every method on five splits, tuned alike (about 12 hours; gss 
 unseen: install ## What helps on groups that nobody was trained on? (about 2 hours)
 	$(BIN)/python studies/unseen.py $(ARGS)
 
-questions: install ## Many questions, every method at equal size (about ten hours; ARGS="--anes FILE"; cut: "--splits 0 --steps 100")
+questions: install ## Many questions, every method at equal size (a night or two; ARGS="--anes FILE"; cut: "--splits 0 --steps 100")
 	$(BIN)/python -W ignore studies/questions.py $(ARGS)
 
 bench: install ## What a mixture costs beside one LoRA: layers, training, decoding (about 15 minutes)

@@ -1,9 +1,9 @@
 """Many questions: does it pay to tell the adapter who asks, does routing add to it, and does anything read new items?
 
-    make questions ARGS="--anes data/anes.jsonl"      # us and ANES 2020; about ten hours; docs/results/questions.json
+    make questions ARGS="--anes data/anes.jsonl"      # us and ANES 2020; a night or two; docs/results/questions.json
     make questions ARGS="--splits 0 --methods cuma lora --steps 100"    # a few minutes, and the same table
 
-Methods (recipes `questions/*`) have as many trained parameters each, or, named -r8, the paper's equal rank. Three
+Methods (recipes `questions/*`) have as many trained parameters each, or, named -r8, the paper's equal rank. Four
 learning rates of each compete at the end of full-length runs, on validation items, groups and people of split 0, which
 are in no test. With the best, each is trained on every split and measured in the four corners. Statistics that read the
 same texts stand beside them. Differences are paired by cell; both items and groups are drawn (see `question_table`).
@@ -39,7 +39,7 @@ from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.training.train import train_run
 
-RATES = ("1e-3", "2e-3", "4e-3")
+RATES = ("5e-4", "1e-3", "2e-3", "4e-3")
 """Learning rates that are tried with each method."""
 CHOICE_SPLIT = 0
 SPLITS = {"anes": (0, 1, 2, 3, 4), "us": (0, 1, 2)}

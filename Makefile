@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions orders mechanism bench test browser soak load docs check \
+.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions orders mechanism bench test newcomers browser soak load docs check \
 	vllm-install vllm vllm-test vllm-bench
 
 help: ## Show this list
@@ -59,7 +59,10 @@ bench: install ## What a mixture costs beside one LoRA: layers, training, decodi
 
 test: install browser ## Run the tests, a file on each core (one after another: ARGS="-n 0")
 	@$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-		$(if $(shell command -v chromedriver),,-m "not browser") $(ARGS)
+		--ignore tests/newcomers $(if $(shell command -v chromedriver),,-m "not browser") $(ARGS)
+
+newcomers: install ## Follow the pages that a newcomer begins with, and run the notebooks (about 5 minutes)
+	@$(BIN)/python -m pytest -q -n logical --maxprocesses 2 tests/newcomers $(ARGS)
 
 # Pages are tested in Chromium. Where it is missing and we may, install it; where we may not, say what is left out.
 browser:

@@ -65,8 +65,8 @@ def test_the_batches_that_are_timed_are_kept(tmp_path: Path) -> None:
 def test_fewer_orders_ask_fewer_prompts_and_are_recorded(tmp_path: Path) -> None:
     subject = subject_of_model("smollm2-135m", "gss", "none", tmp_path / "run")
     assert with_orders(subject, None) is subject
-    assert subject.asked == {"prompting": "none"}
+    assert subject.protocol == {"prompting": "none"}
     fixed = with_orders(subject, "fixed")
-    assert fixed.asked == {"prompting": "none", "option_orders": "fixed"}
+    assert fixed.protocol == {"prompting": "none", "option_orders": "fixed"}
     counts = [len(sheet_of(one.recipe, *load_survey(one.recipe)).rows) for one in (subject, fixed)]
     assert counts[0] == 2 * counts[1]

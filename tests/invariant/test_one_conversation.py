@@ -91,7 +91,7 @@ def test_every_door_puts_the_same_tokens(
     decode = materials.backbone.tokenizer.decode
     expected = {EXPECTED[name].format(survey_messages(question, order)[1]["content"]) for order in ((0, 1), (1, 0))}
     for stage in recipe.pipeline:
-        trainer = stage_trainer(stage, recipe, tmp_path / stage, _model(recipe, materials, None), materials, None)
+        trainer = stage_trainer(stage, recipe, tmp_path / stage, _model(recipe, materials, None, None), materials, None)
         rows = list(trainer.train_dataset)
         tokens = {
             "sft": lambda rows: [row["input_ids"] for row in rows],

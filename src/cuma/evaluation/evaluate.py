@@ -92,7 +92,7 @@ def _evaluated(subject: Subject, materials: Materials) -> Path:
     folder = run.evaluation(sheet.benchmark, recipe.digest)
     with load_model(subject, materials) as model:
         predicted, routing, log = _answers(model, subject, materials, sheet, folder / "answers.jsonl")
-    protocol = {**subject.asked, "answers": "logits", "samples": None}
+    protocol = {**subject.protocol, "answers": "logits", "samples": None}
     if is_plain(materials.backbone.tokenizer):
         protocol["template"] = "plain"
     sheet.write(folder, predicted, routing, protocol)

@@ -106,7 +106,7 @@ def _evaluated(server: Server, subject: Subject) -> Path:
     tell_prompts(differing, run.info["label"], sheet.in_orders, _requests(server, how, len(differing) - len(log)))
     remote = RemoteModel(endpoint, how, server.samples, server.workers, server.profile_field)
     predicted = remote.answer(rows, log, f"{run.info['label']}: answering ({how})")
-    facts = {**subject.asked, "host": endpoint.host, **remote.facts(rows, predicted)}
+    facts = {**subject.protocol, "host": endpoint.host, **remote.facts(rows, predicted)}
     sheet.write(folder, predicted, None, facts)
     log.close()
     card = survey.card

@@ -44,7 +44,7 @@ class Subject:
         return "few_shot" if data.exemplars else "persona" if data.profile_in in ("prompt", "both") else "none"
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def protocol(self) -> dict[str, Any]:
         """What scores.json says of how it was asked: its prompting, and the orders of options where they are fewer."""
         orders = self.recipe.data.option_orders
         return {"prompting": self.prompting} | ({} if orders == "rotations" else {"option_orders": orders})

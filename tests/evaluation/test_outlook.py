@@ -15,7 +15,7 @@ from cuma.evaluation.predict import LocalModel
 from cuma.evaluation.question_sheet import sheet_of
 from cuma.evaluation.subject import subject_of_model, with_orders
 from cuma.models.backbones import load_backbone
-from helpers.tiny import llama
+from helpers.paper import write_base
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_how_many_prompts_and_how_to_ask_fewer(capsys: pytest.CaptureFixture[str
 
 
 def test_the_batches_that_are_timed_are_kept(tmp_path: Path) -> None:
-    tokenizer = load_backbone("smollm2-135m").tokenizer
-    asking = LocalModel(llama(vocab_size=len(tokenizer)), SurveyTokens(tokenizer), None, batch_size=2)
+    base = load_backbone(str(write_base(tmp_path / "base")))
+    asking = LocalModel(base.model, SurveyTokens(base.tokenizer), None, batch_size=2)
     log = AnswerLog(tmp_path / "answers.jsonl", "these")
     asked = rows(8)
     assert tell_time(asking, asked, log, False).startswith(", about ")

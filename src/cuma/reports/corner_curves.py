@@ -10,7 +10,8 @@ from cuma.metrics.corners import CORNERS
 from cuma.metrics.figures import MISSING, number
 from cuma.reports.plots import series
 from cuma.reports.side_tables import Listing
-from cuma.runs.evidence import Evidence, Method
+from cuma.runs.evidence import Evidence
+from cuma.runs.method import Method
 
 CAPTION = "The error at the end, and how soon it is as good as the best rival’s end"
 NOTE = (

@@ -10,8 +10,9 @@ import pandas as pd
 from cuma.metrics.figures import number
 from cuma.reports.expert_map import layer_labels
 from cuma.reports.plots import series
-from cuma.runs.evidence import Evidence, Method
+from cuma.runs.evidence import Evidence
 from cuma.runs.gate_space import natural
+from cuma.runs.method import Method
 
 DEAD = 0.001
 """An expert is called unused when its mean share of the mixture stays below this in a layer."""

@@ -11,8 +11,9 @@ from cuma.metrics import emd
 from cuma.metrics.figures import MISSING, estimate_text, number
 from cuma.reports.side_tables import Listing
 from cuma.reports.tables import shown_sides
-from cuma.runs.evidence import Evidence, Method
+from cuma.runs.evidence import Evidence
 from cuma.runs.group_answers import hidden_cells, hidden_groups, predicted_answers, true_answers
+from cuma.runs.method import Method
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 from cuma.metrics.figures import design_text
 from cuma.privacy.small_groups import people_text
-from cuma.runs.evidence import Evidence, Method
+from cuma.runs.evidence import Evidence
+from cuma.runs.method import Method
 
 ABSENT = "–"
 SETTINGS: tuple[tuple[str, tuple[str, str]], ...] = (

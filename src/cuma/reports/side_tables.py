@@ -10,8 +10,9 @@ from cuma.metrics.figures import MISSING, estimate_text, p_text, percent
 from cuma.privacy.small_groups import MIN_PEOPLE, hidden, people_text
 from cuma.reports.method_and_data import prompt_facts
 from cuma.reports.tables import SIDES, shown_sides
-from cuma.runs.evidence import Evidence, Method
+from cuma.runs.evidence import Evidence
 from cuma.runs.group_answers import true_answers
+from cuma.runs.method import Method
 
 NOT_SHOWN = "a group that is not shown"
 

@@ -17,8 +17,9 @@ from cuma.metrics.measure import METRICS
 from cuma.metrics.pointwise import LOW_OPTION_MASS
 from cuma.metrics.scores import score_many
 from cuma.privacy.small_groups import people_text
-from cuma.runs.evidence import Evidence, Method, read_evidence
+from cuma.runs.evidence import Evidence, read_evidence
 from cuma.runs.group_answers import too_few
+from cuma.runs.method import Method
 
 Side = Literal["seen", "unseen"]
 SIDES: tuple[Side, Side] = ("seen", "unseen")

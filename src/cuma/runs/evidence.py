@@ -5,67 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-import yaml
 
 from cuma.errors import RunError, suggestion
-from cuma.metrics.corners import ITEM_SEEN, has_new_items, side_rows
+from cuma.metrics.corners import has_new_items
 from cuma.metrics.design import Design
-from cuma.metrics.shares import COLUMNS, SHARES, N, is_shares
+from cuma.metrics.shares import SHARES, N, is_shares
 from cuma.runs.anchor_file import NAME as ANCHORS_FILE
-from cuma.runs.anchor_file import anchor_tables
 from cuma.runs.design_file import read_design
 from cuma.runs.folder import Run, read_json
-from cuma.runs.training_log import NO_CORNERS, NO_CURVE, NO_LOG, corner_curve, learning_curve, training_log
+from cuma.runs.method import ROLES, Method, Role, anchors_beside, benchmark_of, method_of, recipe_of
 
-Role = Literal["reference", "rival", "control", "anchor"]
-ROLES: tuple[Role, ...] = ("reference", "rival", "control", "anchor")
-
-PREDICTION_COLUMNS = ("person", "group", "seen", "question_id", "answer", "probabilities", "option_mass")
 PERSON_COLUMNS = ["person", "group", "seen", "question_id", "answer"]
 SHARE_COLUMNS = ["group", "seen", "question_id", SHARES]
-NO_PREDICTIONS = pd.DataFrame(columns=PREDICTION_COLUMNS)
-
-
-@dataclass(frozen=True, eq=False)
-class Method:
-    """One row of the comparison: a run, its predictions, and what it recorded on the way."""
-
-    name: str
-    label: str
-    role: Role
-    info: dict[str, Any]
-    predictions: pd.DataFrame
-    """One row per person × question, or per group × question; columns as in predictions.parquet. Empty for a run that
-    was only asked which replies people prefer, or to reply. Where items are new and known (`cuma.metrics.corners`), the
-    rows of new items."""
-    corners: pd.DataFrame | None
-    """All rows, where they say which items are new; None where they do not."""
-    routing: pd.DataFrame | None
-    """Columns group, seen, layer, expert, gate; None for a method without experts."""
-    curve: pd.DataFrame
-    """Columns step, seen, soft_emd, spread; empty for a method that was not trained."""
-    corner_curve: pd.DataFrame
-    """Columns step, seconds, corner, soft_emd; empty where no corners were measured while training."""
-    log: pd.DataFrame
-    """What the trainer logged: stage, step, and loss and the gates' figures where there are any; may be empty."""
-    recipe: dict[str, Any]
-    """The recipe as it was written: nested sections."""
-    measurements: dict[str, Any]
-    """What further measurements left beside the scores: name of the file → its contents."""
-    inequality: dict[str, Any]
-    """Side → "worst_group", "group_gap", "group_inequity", as in scores.json; empty where there are none."""
-    by_group: dict[str, Any]
-    """Side → group → "n" and every metric, as in scores.json; empty where there is none."""
-    protocol: dict[str, Any]
-    """How it was asked, as in scores.json: "prompting", "answers", "samples", …; empty of an anchor."""
-    choices: dict[str, Any]
-    """What discrimination.json says, and its "benchmark"; empty for a run that was not asked about replies."""
-    replies: dict[str, Any]
-    """What replies.json says, and its "benchmark"; with "judged", what win_rate.json says; empty for a run that wrote
-    none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +77,13 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
         raise RunError("A report needs at least one run folder; got none. Give the folders of evaluated runs.")
     opened = [Run.open(Path(path)) for path in runs]
     preferences = [run.chosen_with("discrimination.parquet") for run in opened]
-    benchmarks = sorted({_benchmark(folder) for folder in preferences if folder is not None})
+    benchmarks = sorted({benchmark_of(folder) for folder in preferences if folder is not None})
     if len(benchmarks) > 1:
         raise RunError(f"Preferred replies were asked for on {' and '.join(benchmarks)}. Report these runs separately.")
     replies = [own or run.chosen_with("replies.json") for run, own in zip(opened, preferences, strict=True)]
     told = [own or run.chosen_with("conversations.parquet") for run, own in zip(opened, replies, strict=True)]
     if not any(run.evaluations() for run in opened) and all(told):
-        benchmarks = sorted({_benchmark(folder) for folder in told if folder is not None})
+        benchmarks = sorted({benchmark_of(folder) for folder in told if folder is not None})
         if benchmark not in (None, *benchmarks):
             raise RunError(f"The runs were not evaluated on {benchmark!r}, but on {' and '.join(benchmarks)}.")
         return _without_answers(opened, preferences, reference, " and ".join(benchmarks))
@@ -137,7 +91,7 @@ def read_evidence(runs: Sequence[Path], reference: str | None = None, benchmark:
     names = _tell_apart(opened)
     against = _reference(opened, reference)
     parts = zip(opened, folders, preferences, strict=True)
-    methods = [_method(run, folder, against, choices) for run, folder, choices in parts]
+    methods = [method_of(run, folder, against, choices) for run, folder, choices in parts]
     scores = [read_json(folder / "scores.json") for folder in folders]
     for name, score in zip(names, scores, strict=True):
         if (score["benchmark"], score["questions"]) != (scores[0]["benchmark"], scores[0]["questions"]):
@@ -168,29 +122,9 @@ def _without_answers(
     """Runs that were asked nothing but which replies people prefer, or to reply."""
     _tell_apart(runs)
     chosen = _reference(runs, reference)
-    methods = [_method(run, None, chosen, folder) for run, folder in zip(runs, folders, strict=True)]
+    methods = [method_of(run, None, chosen, folder) for run, folder in zip(runs, folders, strict=True)]
     methods.sort(key=lambda method: ROLES.index(method.role))
     return Evidence(benchmark, (), tuple(methods), pd.DataFrame(columns=PERSON_COLUMNS))
-
-
-def _written(run: Run) -> dict[str, Any]:
-    """`Method.replies`."""
-    folder = run.chosen_with("replies.json")
-    if folder is None:
-        return {}
-    win_rate = folder / "win_rate.json"
-    result = {"benchmark": _benchmark(folder), **read_json(folder / "replies.json")}
-    return result | ({"judged": read_json(win_rate)} if win_rate.is_file() else {})
-
-
-def _conversations(run: Run) -> dict[str, Any]:
-    """What conversations.json says, in the form of `Method.measurements`; nothing where there is none."""
-    folder = run.chosen_with("conversations.parquet")
-    return {} if folder is None else {"conversations": read_json(folder / "conversations.json")}
-
-
-def _benchmark(evaluation: Path) -> str:
-    return evaluation.name.rpartition("-")[0]
 
 
 def _tell_apart(runs: Sequence[Run]) -> list[str]:
@@ -222,14 +156,14 @@ def _reference(runs: Sequence[Run], wanted: str | None) -> str | None:
     if "cuma" in names:
         return "cuma"
     models = [run for run in runs if run.info["kind"] != "anchor"]
-    mixtures = [run for run in models if _recipe(run).get("adapter", {}).get("method") == "cuma"]
+    mixtures = [run for run in models if recipe_of(run).get("adapter", {}).get("method") == "cuma"]
     return next((run.info["name"] for run in (*mixtures, *models)), None)
 
 
 def read_evaluation(run: Run, folder: Path) -> Evidence:
     """One evaluation of one run, as evidence about that run alone. Raises RunError."""
     scores = read_json(folder / "scores.json")
-    method = _method(run, folder, run.info["name"], run.chosen_with("discrimination.parquet"))
+    method = method_of(run, folder, run.info["name"], run.chosen_with("discrimination.parquet"))
     people = method.predictions[_who(method.predictions)]
     items = tuple(scores.get("held_out_items", ()))
     return Evidence(scores["benchmark"], tuple(scores["questions"]), (method,), people, read_design(folder), items)
@@ -241,7 +175,7 @@ def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
     for run in runs:
         folders: dict[str, list[Path]] = {}
         for folder in run.evaluations():
-            folders.setdefault(_benchmark(folder), []).append(folder)
+            folders.setdefault(benchmark_of(folder), []).append(folder)
         if not folders:
             raise RunError(f"Run {run.path} has not been evaluated. Evaluate it first, then make the report.")
         by_benchmark.append(folders)
@@ -256,92 +190,6 @@ def _evaluations(runs: Sequence[Run], benchmark: str | None) -> list[Path]:
         raise RunError(f"The runs were all evaluated on {', '.join(common)}. Choose one with --benchmark.")
     chosen = [run.chosen(folders[benchmark or common[0]]) for run, folders in zip(runs, by_benchmark, strict=True)]
     return [folder for folder in chosen if folder is not None]
-
-
-def _method(run: Run, folder: Path | None, reference: str | None, choices: Path | None) -> Method:
-    """folder: of the evaluation; None: there is none but of choices."""
-    recipe = _recipe(run)
-    routing = None if folder is None else folder / "routing.parquet"
-    scores = {} if folder is None else read_json(folder / "scores.json")
-    predictions = NO_PREDICTIONS if folder is None else _predictions(folder / "predictions.parquet")
-    return Method(
-        name=run.info["name"],
-        label=run.info["label"],
-        role=_role(run, recipe, reference),
-        info=run.info,
-        predictions=side_rows(predictions).reset_index(drop=True),
-        corners=predictions if ITEM_SEEN in predictions else None,
-        routing=pd.read_parquet(routing) if routing is not None and routing.exists() else None,
-        curve=learning_curve(run),
-        corner_curve=corner_curve(run),
-        log=training_log(run),
-        recipe=recipe,
-        measurements={**_conversations(run), **({} if folder is None else _beside_scores(folder))},
-        inequality={side: scores[side] for side in ("seen", "unseen") if "worst_group" in scores.get(side, {})},
-        by_group=scores.get("by_group", {}),
-        protocol=scores.get("asked") or {},
-        choices={}
-        if choices is None
-        else {"benchmark": _benchmark(choices), **read_json(choices / "discrimination.json")},
-        replies=_written(run),
-    )
-
-
-def anchors_beside(folder: Path | None) -> list[Method]:
-    """The anchors that an evaluation left beside its predictions; none where it left none.
-
-    folder: of the evaluation; None: there is none.
-    """
-    if folder is None:
-        return []
-    told = read_json(folder / "scores.json").get("anchors", {})
-    tables = anchor_tables(folder, _predictions(folder / "predictions.parquet"))
-    return [
-        Method(
-            name=f"anchor-{name}",
-            label=told[name]["label"],
-            role="anchor",
-            info={"kind": "anchor", **{key: told[name][key] for key in ("label", "description")}},
-            predictions=side_rows(table).reset_index(drop=True),
-            corners=table if ITEM_SEEN in table else None,
-            routing=None, curve=NO_CURVE, corner_curve=NO_CORNERS, log=NO_LOG,
-            recipe={}, measurements={}, inequality={}, by_group={}, protocol={}, choices={}, replies={},
-        )
-        for name, table in tables.items()
-    ]  # fmt: skip
-
-
-def _beside_scores(folder: Path) -> dict[str, Any]:
-    """`Method.measurements`."""
-    return {file.stem: read_json(file) for file in sorted(folder.glob("*.json")) if file.name != "scores.json"}
-
-
-def _recipe(run: Run) -> dict[str, Any]:
-    """The recipe as written, without defaults."""
-    return yaml.safe_load(run.recipe_text) or {}
-
-
-def _role(run: Run, recipe: dict[str, Any], reference: str | None) -> Role:
-    if run.info["name"] == reference:
-        return "reference"
-    if run.info["kind"] == "anchor":
-        return "anchor"
-    return "control" if recipe.get("data", {}).get("shuffle_profiles", False) else "rival"
-
-
-def _predictions(path: Path) -> pd.DataFrame:
-    """The rows with an answer, or with shares; a question that a person skipped says nothing about any method."""
-    if not path.exists():
-        raise RunError(f"{path} is missing. Evaluate the run again.")
-    table = pd.read_parquet(path)
-    shares = is_shares(table)
-    missing = [column for column in (COLUMNS if shares else PREDICTION_COLUMNS) if column not in table.columns]
-    if missing:
-        raise RunError(f"{path} lacks the columns {', '.join(missing)}. Evaluate the run again with this version.")
-    if shares:
-        table[SHARES] = list(map(tuple, table[SHARES]))  # so that tables can be compared
-        return table.sort_values(["group", "question_id"], ignore_index=True)
-    return table[table["answer"] >= 0].sort_values(["person", "question_id"], ignore_index=True)
 
 
 def _people(methods: Sequence[Method]) -> pd.DataFrame:

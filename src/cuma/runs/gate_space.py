@@ -11,8 +11,9 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from cuma.metrics import emd
 from cuma.metrics.distance_tables import MIN_GROUPS, principal_axes
-from cuma.runs.evidence import Evidence, Method
+from cuma.runs.evidence import Evidence
 from cuma.runs.group_answers import true_answers
+from cuma.runs.method import Method
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ import pandas as pd
 from cuma.metrics.sample import read_parts
 from cuma.metrics.shares import N, is_shares
 from cuma.privacy.small_groups import MIN_PEOPLE, hidden
-from cuma.runs.evidence import Evidence, Method
+from cuma.runs.evidence import Evidence
+from cuma.runs.method import Method
 
 
 def true_answers(evidence: Evidence) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,6 +192,9 @@ def test_every_figure_is_saved_as_svg_and_png(opened: Chrome, tmp_path: Path) ->
         assert "gtitle" in text, "a picture alone says what it shows"
         assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert any("CuMA" in file.name for file in saved.glob("*"))
+    groups = opened.execute_script("return [...document.querySelector('#answers-group').options].map((o) => o.text)")
+    slugs = [re.sub(r"[^A-Za-z0-9]+", "-", group).strip("-") for group in groups]
+    assert not [file.name for file in saved.glob("*") if any(slug in file.name for slug in slugs)], "who it is of"
     assert console(opened) == []
 
 

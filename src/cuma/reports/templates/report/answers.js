@@ -33,7 +33,7 @@ page.add(() => {
       width: 860, height: 120 + 18 * options.length * (rows.length + 1), margin: { l: 230, r: 40, t: 6, b: 40 }, showlegend: true, legend: { traceorder: "normal" },
       xaxis: axis({ range: [0, 1], tickformat: ".0%" }), yaxis: axis({ autorange: "reversed" }),
     };
-    return { figure: page.figure(traces, layout), title: `${cut(label, 70)}: ${cut(question.text, 70)}` };
+    return { figure: page.figure(traces, layout), title: `${cut(label, 70)}: ${cut(question.text, 70)}`, name: `Answers: ${question.text}` };
   }
 
   function fillQuestions() {

@@ -40,11 +40,12 @@ const page = (() => {
     return { data, layout: { ...layout, height: layout.height + 44, margin, paper_bgcolor: colour("paper"), title: heading }, config };
   }
 
-  // Two buttons under a picture. make: what returns {figure, title} of what is shown now.
+  // Two buttons under a picture. make: what returns {figure, title} of what is shown now, and a name for the file
+  // where the title says of which people it is: that belongs into no file's name.
   function saveButtons(box, make) {
     const save = (format) => () => {
-      const { figure: shown, title } = make();
-      const filename = `${data.benchmark}-${title}`.normalize("NFKD").replace(/[^A-Za-z0-9]+/g, "-").slice(0, 80).replace(/^-|-$/g, "");
+      const { figure: shown, title, name = title } = make();
+      const filename = `${data.benchmark}-${name}`.normalize("NFKD").replace(/[^A-Za-z0-9]+/g, "-").slice(0, 80).replace(/^-|-$/g, "");
       const { width, height } = saved(shown, title).layout;
       return Plotly.downloadImage(saved(shown, title), { format, filename, width, height, scale: format === "png" ? 2 : 1 });
     };

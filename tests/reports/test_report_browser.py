@@ -182,10 +182,10 @@ def test_every_figure_is_saved_as_svg_and_png(opened: Chrome, tmp_path: Path) ->
     buttons = opened.find_elements("css selector", ".save button")
     assert len(buttons) == 2 * (charts + 1)  # and the bars of answers, which are no chart
     assert all(button.is_displayed() for button in buttons)
-    for button in buttons:
+    pictures = lambda: [file for file in saved.glob("*") if file.suffix in (".svg", ".png")]  # noqa: E731
+    for done, button in enumerate(buttons, 1):
         opened.execute_script("arguments[0].click()", button)
-    done = lambda _: len([file for file in saved.glob("*") if file.suffix in (".svg", ".png")]) == len(buttons)  # noqa: E731
-    WebDriverWait(opened, 60, ignored_exceptions=[OSError]).until(done)
+        WebDriverWait(opened, 60, ignored_exceptions=[OSError]).until(lambda _, done=done: len(pictures()) == done)
     for file in saved.glob("*.svg"):
         text = file.read_text(encoding="utf-8")
         assert ElementTree.fromstring(text).tag.endswith("svg")

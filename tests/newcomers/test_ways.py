@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -55,7 +56,10 @@ def test_the_researcher_measures_the_method_against_its_rival_and_changes_it(fol
 
 def test_the_engineer_trains_on_chats_and_pairs_survives_a_kill_and_serves(folder: Path) -> None:
     said: dict[str, str] = {}
-    for line, output in follow("start-engineer", folder, FEWER):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for line, output in follow("start-engineer", folder, FEWER | {"8000": port}):
         said[line] = output
         if line.startswith("cuma data build"):
             _train_and_kill()
@@ -66,6 +70,7 @@ def test_the_engineer_trains_on_chats_and_pairs_survives_a_kill_and_serves(folde
     scores = next((folder / "runs" / "tea" / "evaluations").glob("*/conversations.json"))
     assert json.loads(scores.read_text(encoding="utf-8"))
     assert (folder / "lora" / "adapter_config.json").is_file()
+    assert all(f"{country}: " in said["python ask.py"] for country in ("Japan", "Turkey"))
     assert "preference accuracy" in (folder / "compared.html").read_text(encoding="utf-8").lower()
 
 

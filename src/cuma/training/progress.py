@@ -128,7 +128,8 @@ class ProgressBar(TrainerCallback):
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
-    """Raise RecipeError for a tracker that transformers does not know, or whose package is not installed."""
+    """Raise RecipeError for a tracker that transformers does not know, whose package is not installed, or that wants
+    a login which nobody gave."""
     for name in names:
         if name not in TRACKERS:
             raise RecipeError(f"training.report_to: unknown tracker {name!r}. {suggestion(name, TRACKERS)}")
@@ -138,6 +139,21 @@ def check_trackers(names: tuple[str, ...]) -> None:
                 f"training.report_to: the package for {name!r} is not installed. Install it (usually `pip install "
                 f"{package}`), or leave {name!r} out; the run's own log needs none."
             )
+        if name == "wandb":
+            _log_in_to_wandb()
+
+
+def _log_in_to_wandb() -> None:
+    """At a terminal it asks for the key now, and not behind minutes of loading; elsewhere it must be there."""
+    import wandb
+
+    try:
+        wandb.login(verify=False)
+    except wandb.errors.Error as refused:
+        raise RecipeError(
+            f"training.report_to: wandb says {str(refused)!r} Without an account: WANDB_MODE=offline keeps its log on "
+            "this machine."
+        ) from refused
 
 
 def keep_beside_the_log(trainer: Any, stage: Stage) -> None:

@@ -117,18 +117,23 @@ def main() -> int:
 
 
 def table(found: dict[tuple[str, int], Blocks], concurrencies: list[int]) -> str:
-    """Medians over blocks; the 95th percentile over requests."""
+    """Medians over blocks, ratios within rounds with the lowest and the highest; the 95th percentile over requests."""
     lines = ["| at once | cuma serve, tokens/s | vLLM | times | A/A | p95 cuma serve | p95 vLLM |",
              "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for number in concurrencies:
         ours, theirs, again = (found[name, number] for name in ("cuma serve", "vLLM", "cuma serve again"))
-        rate, other, same = (float(np.median(one.rates)) for one in (ours, theirs, again))
         p95 = [float(np.quantile(one.seconds, 0.95)) for one in (ours, theirs)]
         lines.append(
-            f"| {number} | {rate:.1f} | {other:.1f} | {other / rate:.2f} | {same / rate:.2f} "
-            f"| {p95[0]:.1f} s | {p95[1]:.1f} s |"
+            f"| {number} | {np.median(ours.rates):.1f} | {np.median(theirs.rates):.1f} | {ratio(theirs, ours)} "
+            f"| {ratio(again, ours)} | {p95[0]:.1f} s | {p95[1]:.1f} s |"
         )
     return "\n".join(lines)
+
+
+def ratio(one: Blocks, other: Blocks) -> str:
+    """How many times the other's tokens a second: the median round, and the range of rounds."""
+    times = np.array(one.rates) / np.array(other.rates)
+    return f"{np.median(times):.2f} [{times.min():.2f}, {times.max():.2f}]"
 
 
 if __name__ == "__main__":

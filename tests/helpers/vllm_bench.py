@@ -10,6 +10,7 @@ round, so that A/A shows what the machine itself does. People differ and beginni
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def block(client: httpx2.Client, bodies: list[dict[str, Any]], concurrency: int,
     with ThreadPoolExecutor(concurrency) as pool:
         tokens = sum(pool.map(ask, bodies))
     into.rates.append(tokens / (time.perf_counter() - began))
+    print(f"{concurrency} at once: {into.rates[-1]:.1f} tokens/s", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -93,6 +95,7 @@ def main() -> int:
     options.add_argument("--caches", choices=["off", "on"], default="off")
     options.add_argument("--compiled", action="store_true", help="let vLLM compile the model (two minutes more)")
     given = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end as well
     ours = [sys.executable, "-W", "ignore", "-m", "cuma", "serve", given.run, "--requests-per-minute", "0",
             "--max-batch", "64", "--prefix-cache-mb", "0" if given.caches == "off" else "256"]  # fmt: skip
     theirs = [given.vllm, "serve", given.run, "--cuma-python", sys.executable, "--max-num-seqs", "64",

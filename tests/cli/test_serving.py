@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx2
@@ -58,12 +60,25 @@ def test_serve_says_where_and_stops_on_ctrl_c(adapter: Path) -> None:
             assert httpx2.get(f"{url}/v1/models").status_code == 401
             keyed = {"Authorization": "Bearer a-key-of-the-test-suite"}
             assert httpx2.get(f"{url}/v1/models", headers=keyed).json()["data"][0]["id"] == "mine"
+            assert _is_kept_open(url, 6), "clients close an idle connection after 5 seconds: the server must not then"
         finally:
             server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=30)
     assert server.returncode in (0, 130)
     assert "GET /v1/models 401" in errors
     assert "Traceback" not in errors
+
+
+def _is_kept_open(url: str, seconds: float) -> bool:
+    """Whether a connection that was idle for so long still answers."""
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=30)
+    connection.connect()
+    socket = connection.sock
+    for pause in (0.0, seconds):
+        time.sleep(pause)
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+    return connection.sock is socket
 
 
 def test_serve_refuses_an_open_address_and_two_of_a_name(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,9 @@ from cuma.serving.service import Limits
 
 GRACE_SECONDS = 5
 """How long requests may go on after Ctrl-C."""
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may be idle: longer than clients (httpx: 5) and proxies (nginx: 60) keep one, so that it is
+closed on their side. At uvicorn's own 5 a request that comes at that very moment finds the connection closed."""
 
 
 def check_binding(host: str, keys: Sequence[str]) -> None:
@@ -47,7 +50,7 @@ def serve_forever(
         # uvicorn's access log repeats query strings, and those are the client's words: ours knows routes only.
         config = uvicorn.Config(
             app, host=host, port=port, access_log=False, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS,
-            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS, server_header=False,
         )  # fmt: skip
         server = _Server(config, [answerer.name for answerer in answerers])
         try:

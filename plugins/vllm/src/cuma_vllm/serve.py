@@ -18,6 +18,8 @@ from cuma_vllm.errors import CumaVllmError, EngineOptionError
 from cuma_vllm.options import engine_options
 
 PLUGINS = ("cuma", "cuma_front")
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may be idle, as with `cuma serve`: clients and proxies close it first, and lose no request."""
 
 
 def main() -> None:
@@ -39,6 +41,7 @@ def main() -> None:
         sys.exit(f"cuma-vllm: {error}")
     others = os.environ.get("VLLM_PLUGINS", "").split(",")
     os.environ["VLLM_PLUGINS"] = ",".join(dict.fromkeys([*PLUGINS, *filter(None, others)]))
+    os.environ.setdefault("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", str(KEEP_ALIVE_SECONDS))
     sys.argv = ["cuma-vllm", *words, "--host", given.host, "--port", given.port, *rest]
     from vllm.entrypoints.launchers.api_server.entry import main as serve_forever  # what `vllm serve` runs
 

@@ -3,10 +3,11 @@
     make questions ARGS="--anes data/anes.jsonl"      # us and ANES 2020; a night or two; docs/results/questions.json
     make questions ARGS="--splits 0 --methods cuma lora --steps 100"    # a few minutes, and the same table
 
-Methods (recipes `questions/*`) have as many trained parameters each, or, named -r8, the paper's equal rank. Four
-learning rates of each compete at the end of full-length runs, on validation items, groups and people of split 0, which
-are in no test. With the best, each is trained on every split and measured in the four corners. Statistics that read the
-same texts stand beside them. Differences are paired by cell; both items and groups are drawn (see `question_table`).
+Methods (recipes `questions/*`) have as many trained parameters each, or, named -r8, the paper's equal rank. Learning
+rates compete at the end of full-length runs, on validation items, groups and people of split 0, which are in no test:
+from 1e-3 on they are doubled or halved until the best one of a method lies between two worse ones. With it each is
+trained on every split and measured in the four corners. Statistics that read the same texts stand beside them.
+Differences are paired by cell; both items and groups are drawn (see `question_table`).
 
 `--anes` is what `anes_thermometers.py` counts from the public file; without it only `us` is studied. The table is made
 of what is done, and a study that was stopped goes on from the checked-in file. Several processes may work on it: each
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,8 +40,9 @@ from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.training.train import train_run
 
-RATES = ("5e-4", "1e-3", "2e-3", "4e-3")
-"""Learning rates that are tried with each method."""
+RATES = ("1.25e-4", "2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "16e-3")
+"""Learning rates that may be tried with a method (see `next_rate`)."""
+FIRST_RATE = "1e-3"
 CHOICE_SPLIT = 0
 SPLITS = {"anes": (0, 1, 2, 3, 4), "us": (0, 1, 2)}
 FEWER = {"anes": (0, 1), "us": (0,)}
@@ -103,7 +105,6 @@ def main() -> None:
     parser.add_argument("--benchmark", choices=SPLITS, nargs="+")
     parser.add_argument("--splits", type=int, nargs="+")
     parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
-    parser.add_argument("--rates", choices=RATES, nargs="+", default=list(RATES))
     parser.add_argument("--steps", type=int, help="train so long only; such runs are kept apart, in the output folder")
     parser.add_argument("--table", action="store_true", help="train nothing: print what is known")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/questions"))
@@ -116,7 +117,7 @@ def main() -> None:
     study = Study(arguments.output_dir, arguments.steps, arguments.anes)
     for benchmark in benchmarks:
         if not arguments.table:
-            for trial in study.plan(benchmark, arguments.methods, arguments.rates, arguments.splits):
+            for trial in study.plan(benchmark, arguments.methods, arguments.splits):
                 study.scores(trial)
         print(study.page(benchmark))
 
@@ -135,15 +136,12 @@ class Study:
         self._materials: dict[Any, Materials] = {}
         self._trunks: dict[int, dict[bytes, torch.Tensor]] = {}
 
-    def plan(
-        self, benchmark: str, methods: list[str], rates: list[str], splits: list[int] | None = None
-    ) -> Iterator[Trial]:
+    def plan(self, benchmark: str, methods: list[str], splits: list[int] | None = None) -> Iterator[Trial]:
         """What is to be done, in the order of what it tells: first the rates, then split by split."""
         wanted = SPLITS[benchmark] if splits is None else splits
         ordered = sorted(methods, key=lambda name: not METHODS[name].main)
         for method in ordered:
-            if method != "shuffled":  # the control takes CuMA's rate
-                yield from (Trial(benchmark, CHOICE_SPLIT, method, rate) for rate in rates)
+            yield from self.search(benchmark, method)
         for split in wanted:
             for method in ordered:
                 if METHODS[method].main or split in FEWER[benchmark]:
@@ -156,14 +154,24 @@ class Study:
                 if rate is not None:
                     yield Trial(benchmark, CHOICE_SPLIT, method, rate, seed)
 
+    def search(self, benchmark: str, method: str) -> Iterator[Trial]:
+        """Trials of learning rates, until the best is known or another process is at the next one."""
+        while (rate := next_rate(self.tried(benchmark, method))) is not None:
+            trial = Trial(benchmark, CHOICE_SPLIT, _with_rate_of(method), rate)
+            yield trial
+            if self.known(trial) is None:
+                return
+
     def rate(self, benchmark: str, method: str) -> str | None:
-        """The rate with the least mean error over the validation corners at the end; None while one is missing."""
-        trials = [Trial(benchmark, CHOICE_SPLIT, "cuma" if method == "shuffled" else method, rate) for rate in RATES]
+        """The rate with the least mean error over the validation corners at the end; None while it is searched."""
+        tried = self.tried(benchmark, method)
+        return min(tried, key=lambda rate: tried[rate]) if next_rate(tried) is None else None
+
+    def tried(self, benchmark: str, method: str) -> dict[str, float]:
+        """Learning rate → validation error, of the full-length trials that are done."""
+        trials = [Trial(benchmark, CHOICE_SPLIT, _with_rate_of(method), rate) for rate in RATES]
         known = {trial.rate: self.known(trial) for trial in trials}
-        done = {rate: found for rate, found in known.items() if found is not None}
-        if not done or (len(done) < len(RATES) and self.steps is None):
-            return None
-        return min(done, key=lambda rate: done[rate]["validation"])
+        return {rate: found["validation"] for rate, found in known.items() if found is not None}
 
     def known(self, trial: Trial) -> dict[str, Any] | None:
         """The scores of a run that is done; None if it is not."""
@@ -231,6 +239,8 @@ class Study:
         found = next((one for one in self._materials.values() if one.fit(recipe)), None)
         if found is None:
             found = replace(Materials.load(recipe), trunks=self._trunks)
+            # With products of 16-bit factors torch's fused attention for CPUs takes five times as long as it should.
+            found.backbone.model.set_attn_implementation("eager")
             self._materials = {recipe.digest: found}  # one split's at a time
         return found
 
@@ -247,7 +257,7 @@ class Study:
         if not runs:
             tried = [Trial(benchmark, CHOICE_SPLIT, method, rate) for method in METHODS for rate in RATES]
             done = sum(self.known(trial) is not None for trial in tried)
-            return f"{benchmark}: {done} runs are done as the recipes stand, and no method has all its rates yet."
+            return f"{benchmark}: {done} runs are done as the recipes stand, and no method's rate is known yet."
         splits = sorted({split for of in runs.values() for split in of})
         keys = {split: self.ledger.runs[_cells_of(benchmark, split)] for split in splits}
         for split in splits:
@@ -257,6 +267,21 @@ class Study:
         labels = {name: METHODS[name].label for name in rates}
         labels |= {f"anchor {name}": f"anchor: {anchor.label}" for name, anchor in ANCHORS.items()}
         return tables(benchmark, runs, keys, labels, rates)
+
+
+def next_rate(errors: Mapping[str, float]) -> str | None:
+    """The learning rate to try after those with these errors: what is missing of twice and half the best one; None:
+    both are known, and worse."""
+    if not errors:
+        return FIRST_RATE
+    best = RATES.index(min(errors, key=lambda rate: errors[rate]))
+    neighbours = (RATES[place] for place in (best + 1, best - 1) if 0 <= place < len(RATES))
+    return next((rate for rate in neighbours if rate not in errors), None)
+
+
+def _with_rate_of(method: str) -> str:
+    """The method whose learning rates are tried: a control takes those of what it controls."""
+    return "cuma" if method == "shuffled" else method
 
 
 def _folder(split: int) -> Path:

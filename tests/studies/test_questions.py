@@ -24,6 +24,14 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("question_table")
 
 
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.syspath_prepend(str(STUDIES))
+    module = importlib.import_module("questions")
+    monkeypatch.setattr(module, "RESULT", tmp_path / "questions.json")
+    return module.Study(tmp_path, None, None)
+
+
 def test_cells_of_their_own_items_and_groups_have_the_ordinary_interval(table: Any) -> None:
     values = np.random.default_rng(0).normal(0.1, 1, 40)
     cells = pd.DataFrame({"item": range(40), "group": range(40), "error": values})
@@ -89,18 +97,34 @@ def test_thermometers_are_counted_and_what_is_left_out_is_told(monkeypatch: pyte
     assert dropped["cells of fewer than 15 people"] == len(study.ITEMS)
 
 
-def test_no_rate_is_taken_before_all_were_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(STUDIES))
-    study_of = importlib.import_module("questions")
-    monkeypatch.setattr(study_of, "RESULT", tmp_path / "questions.json")
-    study = study_of.Study(tmp_path, None, None)
-    assert study.page("anes") == "anes: 0 runs are done as the recipes stand, and no method has all its rates yet."
-    first = list(study.plan("us", ["cuma", "shuffled"], list(study_of.RATES)))
-    assert [(trial.method, trial.rate) for trial in first] == [("cuma", rate) for rate in study_of.RATES]
-    for trial, error in zip(first, (0.3, 0.1, 0.2, 0.4), strict=True):
-        study.ledger.runs[trial.name] = {"recipe": study.recipe(trial).digest, "validation": error}
-    rest = list(study.plan("us", ["cuma", "shuffled"], list(study_of.RATES)))[len(study_of.RATES) :]
-    assert {trial.rate for trial in rest} == {study_of.RATES[1]}
-    assert {(trial.method, trial.split) for trial in rest} == {
-        (method, split) for method in ("cuma", "shuffled") for split in study_of.SPLITS["us"]
-    }
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        ("1e-3", ["1e-3", "2e-3", "5e-4"]),
+        ("4e-3", ["1e-3", "2e-3", "4e-3", "8e-3"]),
+        ("2.5e-4", ["1e-3", "2e-3", "5e-4", "2.5e-4", "1.25e-4"]),
+        ("16e-3", ["1e-3", "2e-3", "4e-3", "8e-3", "16e-3"]),
+    ],
+)
+def test_rates_are_tried_until_the_best_has_worse_neighbours(study: Any, best: str, tried: list[str]) -> None:
+    def error(rate: str) -> float:
+        return abs(np.log(float(rate) / float(best)))
+
+    for trial in study.plan("us", ["cuma", "shuffled"]):
+        if trial.split == 0 and trial.method == "cuma" and study.rate("us", "cuma") is None:
+            tried.remove(trial.rate)
+            known = {"recipe": study.recipe(trial).digest, "validation": error(trial.rate)}
+            study.ledger.runs[trial.name] = known
+        else:
+            assert trial.rate == best
+    assert not tried
+    assert study.rate("us", "shuffled") == study.rate("us", "cuma") == best
+
+
+def test_no_rate_is_taken_while_one_is_missing(study: Any) -> None:
+    assert study.page("anes") == "anes: 0 runs are done as the recipes stand, and no method's rate is known yet."
+    (first,) = list(study.plan("us", ["cuma", "shuffled"]))[:1]
+    assert (first.method, first.split, first.rate) == ("cuma", 0, "1e-3")
+    assert study.rate("us", "cuma") is None
+    # what another process is training is left to it, and nothing that waits for it is begun
+    assert {trial.rate for trial in study.plan("us", ["cuma", "shuffled"])} == {"1e-3"}

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from ledger import Ledger
+from products import with_16_bit_products
 from question_table import two_way
 
 from cuma.answering.materials import Materials, profile_in_prompt
@@ -50,7 +50,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/option-orders"))
     arguments = parser.parse_args()
-    torch.set_float32_matmul_precision("medium")
     ledger = Ledger(RESULT, "python studies/option_orders.py --anes FILE")
     folder = arguments.output_dir / "anes"
     if not folder.is_dir():
@@ -71,7 +70,7 @@ def order_recipe(orders: str, folder: Path, steps: int) -> Recipe:
 
 def measure(recipe: Recipe, home: Path) -> dict[str, Any]:
     """Corner → error as it was trained to be asked, and the EMD between a scale's two directions; and the curve."""
-    materials = Materials.load(recipe)
+    materials = with_16_bit_products(Materials.load(recipe))
     run = train_run(recipe, home, materials, curve_point)
     curve = [row for row in run.stages()[0].read_log() if "curve" in row]
     cells = two_directions(home, materials)

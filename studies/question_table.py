@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from question_cost import beside
 from scipy import stats
 
 from cuma.metrics import emd
@@ -121,12 +122,12 @@ def differences(
     return {rival: {**one, "p_holm": p} for (rival, one), p in zip(found.items(), adjusted, strict=True)}
 
 
-def first_reach(curve: list[dict[str, Any]], target: float) -> dict[str, Any] | None:
-    """The first point of a validation curve that is at least as good as the target; None: never."""
-    return next(({k: row[k] for k in ("step", "seconds")} for row in curve if _mean(row) <= target), None)
+def first_reach(curve: list[dict[str, Any]], target: float) -> int | None:
+    """The first step of a validation curve that is at least as good as the target; None: never."""
+    return next((row["step"] for row in curve if mean_error(row) <= target), None)
 
 
-def _mean(row: Mapping[str, Any]) -> float:
+def mean_error(row: Mapping[str, Any]) -> float:
     """Of the corners of one point of a curve."""
     return float(np.mean([value for name, value in row.items() if name in CORNERS]))
 
@@ -138,7 +139,7 @@ def mean_curve(runs: Mapping[int, Any]) -> list[dict[str, Any]]:
     for place, step in enumerate(steps):
         rows = [run["curve"][place] for run in runs.values()]
         corners = {name: float(np.mean([row[name] for row in rows])) for name in CORNERS if name in rows[0]}
-        points.append({"step": step, "seconds": float(np.mean([row["seconds"] for row in rows])), **corners})
+        points.append({"step": step, **corners})
     return points
 
 
@@ -148,11 +149,14 @@ def tables(
     keys: Mapping[int, Any],
     labels: Mapping[str, str],
     rates: Mapping[str, str],
+    seconds: Mapping[str, list[float]],
 ) -> str:
-    """What one benchmark's runs show, as Markdown: errors by corner, differences by corner, and how soon."""
+    """What one benchmark's runs show, as Markdown: errors by corner, differences by corner, and how soon.
+
+    seconds: method → of a step, by round, where that was measured."""
     lines = [f"### {title}", "", *_errors(runs, keys, labels, rates)]
     if OURS in runs:
-        lines += ["", *_against(runs, keys, labels), "", *_how_soon(runs, labels)]
+        lines += ["", *_against(runs, keys, labels), "", *_how_soon(runs, labels, seconds)]
     return "\n".join(lines)
 
 
@@ -180,22 +184,24 @@ def _against(runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any], lab
     return lines
 
 
-def _how_soon(runs: Mapping[str, Mapping[int, Any]], labels: Mapping[str, str]) -> list[str]:
+def _how_soon(
+    runs: Mapping[str, Mapping[int, Any]], labels: Mapping[str, str], seconds: Mapping[str, list[float]]
+) -> list[str]:
     curves = {name: mean_curve(splits) for name, splits in runs.items() if "curve" in next(iter(splits.values()))}
     rivals = [name for name in curves if name in WORDS]
     if not rivals:
         return []
-    best = min(rivals, key=lambda name: _mean(curves[name][-1]))
-    target = _mean(curves[best][-1])
+    best = min(rivals, key=lambda name: mean_error(curves[name][-1]))
+    target = mean_error(curves[best][-1])
     lines = [
-        f"Validation error (mean of corners) at the end, and when it reached {target:.3f}, where the best rival that",
-        f"is told in words ends ({labels[best]}):",
+        f"Validation error (mean of corners) at the end; the first step that leaves {target:.3f} or less, where the",
+        f"best rival that is told in words ends ({labels[best]}); and what a step costs:",
         "",
-        "| | end | step | seconds |",
+        "| | at the end ↓ | step | cost of a step, CuMA's = 1 |",
         "| --- | ---: | ---: | ---: |",
     ]
     for name, curve in curves.items():
-        found = first_reach(curve, target)
-        when = "– | –" if found is None else f"{found['step']} | {found['seconds']:.0f}"
-        lines.append(f"| {labels[name]} | {_mean(curve[-1]):.3f} | {when} |")
+        step = first_reach(curve, target)
+        cost = estimate_text(beside(seconds, name, OURS), digits=2) if name in seconds else MISSING
+        lines.append(f"| {labels[name]} | {mean_error(curve[-1]):.3f} | {MISSING if step is None else step} | {cost} |")
     return lines

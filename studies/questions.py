@@ -28,6 +28,8 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from ledger import Ledger
+from products import with_16_bit_products
+from question_cost import STEPS, step_seconds
 from question_table import anchor_errors, cell_errors, cell_keys, corner_floors, tables
 
 from cuma.answering.materials import Materials
@@ -107,16 +109,18 @@ def main() -> None:
     parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
     parser.add_argument("--steps", type=int, help="train so long only; such runs are kept apart, in the output folder")
     parser.add_argument("--table", action="store_true", help="train nothing: print what is known")
+    parser.add_argument("--cost", action="store_true", help="time a step of each method on a quiet machine, in turns")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/questions"))
     arguments = parser.parse_args()
     logging.getLogger("cuma").setLevel(logging.ERROR)
-    torch.set_float32_matmul_precision("medium")  # products of 16-bit factors, where the processor has them
     benchmarks = arguments.benchmark or (["anes", "us"] if arguments.anes else ["us"])
     if "anes" in benchmarks and not (arguments.anes or arguments.table):
         parser.error("anes needs --anes FILE, counted by studies/anes_thermometers.py from the public file")
     study = Study(arguments.output_dir, arguments.steps, arguments.anes)
     for benchmark in benchmarks:
-        if not arguments.table:
+        if arguments.cost:
+            study.time_steps(benchmark, arguments.methods)
+        elif not arguments.table:
             for trial in study.plan(benchmark, arguments.methods, arguments.splits):
                 study.scores(trial)
         print(study.page(benchmark))
@@ -214,8 +218,24 @@ class Study:
             "cells": cell_errors(predictions, evaluation),
         }
 
-    def recipe(self, trial: Trial) -> Recipe:
-        """What one run does."""
+    def time_steps(self, benchmark: str, methods: list[str]) -> None:
+        """Measure what a step costs, of the methods whose rate is known."""
+        rates = {method: rate for method in methods if (rate := self.rate(benchmark, method)) is not None}
+        short = (f"training.max_steps={STEPS}", "training.warmup_steps=2", "training.curve_steps=[]")
+        if benchmark == "anes":
+            self.build_thermometers(CHOICE_SPLIT)
+        recipes = {
+            method: self.recipe(Trial(benchmark, CHOICE_SPLIT, method, rate), short) for method, rate in rates.items()
+        }
+        made_by = " ".join(recipe.digest for recipe in recipes.values())
+
+        def measure() -> dict[str, Any]:
+            return {"seconds": step_seconds(recipes, self.materials(recipes[min(recipes)]))}
+
+        self.ledger.once(_cost_of(benchmark), made_by, measure)
+
+    def recipe(self, trial: Trial, further: tuple[str, ...] = ()) -> Recipe:
+        """What one run does; further: options beyond the trial's own."""
         method = METHODS[trial.method]
         options = [f"training.learning_rate={trial.rate}", f"seed={trial.seed}", *method.changes]
         if trial.benchmark == "us":
@@ -224,7 +244,7 @@ class Study:
             options += [f"data.benchmark={_folder(trial.split)}"]
         if self.steps is not None:
             options += [f"training.max_steps={self.steps}", f"training.curve_steps=[{self.steps // 2}, {self.steps}]"]
-        return load_recipe(f"questions/{method.recipe}", options)
+        return load_recipe(f"questions/{method.recipe}", [*options, *further])
 
     def build_thermometers(self, split: int) -> None:
         """Split them by one seed, if that is not done."""
@@ -238,21 +258,24 @@ class Study:
         """The parts of one split; what frozen layers make of a prompt is kept for all splits."""
         found = next((one for one in self._materials.values() if one.fit(recipe)), None)
         if found is None:
-            found = replace(Materials.load(recipe), trunks=self._trunks)
-            # With products of 16-bit factors torch's fused attention for CPUs takes five times as long as it should.
-            found.backbone.model.set_attn_implementation("eager")
+            found = with_16_bit_products(replace(Materials.load(recipe), trunks=self._trunks))
             self._materials = {recipe.digest: found}  # one split's at a time
+        return found
+
+    def runs(self, benchmark: str) -> dict[str, dict[int, Any]]:
+        """Method → split → scores, at the method's rate and seed 0, of all that is done."""
+        found: dict[str, dict[int, Any]] = {}
+        for method in METHODS:
+            rate = self.rate(benchmark, method)
+            for split in SPLITS[benchmark] if rate is not None else ():
+                run = self.known(Trial(benchmark, split, method, str(rate)))
+                if run is not None:
+                    found.setdefault(method, {})[split] = run
         return found
 
     def page(self, benchmark: str) -> str:
         """The tables of a benchmark, of all that is known of it."""
-        runs: dict[str, dict[int, Any]] = {}
-        for method in METHODS:
-            rate = self.rate(benchmark, method)
-            for split in SPLITS[benchmark] if rate is not None else ():
-                found = self.known(Trial(benchmark, split, method, str(rate)))
-                if found is not None:
-                    runs.setdefault(method, {})[split] = found
+        runs = self.runs(benchmark)
         rates = {method: str(self.rate(benchmark, method)) for method in runs}
         if not runs:
             tried = [Trial(benchmark, CHOICE_SPLIT, method, rate) for method in METHODS for rate in RATES]
@@ -266,7 +289,8 @@ class Study:
                 runs.setdefault(f"anchor {name}", {})[split] = {"cells": known[name]}
         labels = {name: METHODS[name].label for name in rates}
         labels |= {f"anchor {name}": f"anchor: {anchor.label}" for name, anchor in ANCHORS.items()}
-        return tables(benchmark, runs, keys, labels, rates)
+        cost = self.ledger.runs.get(_cost_of(benchmark), {"seconds": {}})
+        return tables(benchmark, runs, keys, labels, rates, cost["seconds"])
 
 
 def next_rate(errors: Mapping[str, float]) -> str | None:
@@ -297,6 +321,11 @@ def _cells_of(benchmark: str, split: int) -> str:
 def _anchors_of(benchmark: str, split: int) -> str:
     """The entry with the anchors' errors on those cells."""
     return f"{benchmark}/split-{split}/anchors"
+
+
+def _cost_of(benchmark: str) -> str:
+    """The entry with the seconds of a step."""
+    return f"{benchmark}/step"
 
 
 if __name__ == "__main__":

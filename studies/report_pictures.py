@@ -43,7 +43,7 @@ ADDRESS, PORT = "http://127.0.0.1:8765", "8765"
 
 def parts(runs: list[Path]) -> None:
     """Pictures of parts of the report."""
-    with _chromium() as browser, tempfile.TemporaryDirectory() as folder:
+    with chromium() as browser, tempfile.TemporaryDirectory() as folder:
         browser.get(write_report(runs, Path(folder) / "report.html").as_uri())
         Select(browser.find_element("id", "world-view")).select_by_index(0)
         for name, selector in PARTS.items():
@@ -52,7 +52,7 @@ def parts(runs: list[Path]) -> None:
 
 def first_screens(runs: list[Path]) -> None:
     """What a reader of the report, and a visitor of the server, see without scrolling."""
-    with _chromium() as browser, tempfile.TemporaryDirectory() as folder:
+    with chromium() as browser, tempfile.TemporaryDirectory() as folder:
         _screens(browser, write_report(runs, Path(folder) / "report.html").as_uri(), "first-report", ".chart .main-svg")
         server = subprocess.Popen(
             [sys.executable, "-m", "cuma", "serve", str(runs[0]), "--port", PORT], stdout=subprocess.PIPE, text=True
@@ -78,7 +78,8 @@ def _screens(browser: Chrome, address: str, name: str, there: str) -> None:
 
 
 @contextmanager
-def _chromium() -> Iterator[Chrome]:
+def chromium() -> Iterator[Chrome]:
+    """A headless browser."""
     options = ChromeOptions()
     for flag in ("--headless=new", "--no-sandbox", "--hide-scrollbars", "--window-size=1180,900"):
         options.add_argument(flag)

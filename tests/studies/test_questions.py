@@ -56,7 +56,7 @@ def test_the_checked_in_cells_give_the_table(table: Any) -> None:
     runs = json.loads((ROOT / "docs" / "results" / "questions.json").read_text(encoding="utf-8"))["runs"]
     keys = {0: runs["anes/split-0/cells"]}
     pair = {name: {0: runs[f"anes/split-0/{name}-2e-3-seed-0"]} for name in ("cuma", "lora")}
-    page = table.tables("anes", pair, keys, {"cuma": "CuMA", "lora": "LoRA"}, {})
+    page = table.tables("anes", pair, keys, {"cuma": "CuMA", "lora": "LoRA"}, {}, {})
     assert all(corner in page for corner in table.CORNERS)
     corner = "seen items · seen groups"
     errors = {name: table.pooled(of, keys, corner)["error"] for name, of in pair.items()}
@@ -70,7 +70,9 @@ def test_an_anchor_stands_where_it_says_something(table: Any) -> None:
     keys, ours = {0: runs["anes/split-0/cells"]}, runs["anes/split-0/cuma-2e-3-seed-0"]
     seen, new, *_ = table.CORNERS
     anchor = {"cells": {seen: ours["cells"][seen]}}  # which is nobody's: the differences are 0
-    page = table.tables("anes", {"cuma": {0: ours}, "anchor": {0: anchor}}, keys, {"cuma": "CuMA", "anchor": "A"}, {})
+    page = table.tables(
+        "anes", {"cuma": {0: ours}, "anchor": {0: anchor}}, keys, {"cuma": "CuMA", "anchor": "A"}, {}, {}
+    )
     errors, against = [line for line in page.splitlines() if line.startswith("| A |")]
     assert errors.split(" | ")[1] == page.split("| CuMA | ")[1].split(" | ")[0]
     assert f" | {table.MISSING} | " in errors
@@ -128,3 +130,43 @@ def test_no_rate_is_taken_while_one_is_missing(study: Any) -> None:
     assert study.rate("us", "cuma") is None
     # what another process is training is left to it, and nothing that waits for it is begun
     assert {trial.rate for trial in study.plan("us", ["cuma", "shuffled"])} == {"1e-3"}
+
+
+def test_a_step_s_cost_is_compared_round_by_round(table: Any) -> None:
+    cost = importlib.import_module("question_cost")
+    seconds = {"cuma": [1.0, 2.0, 4.0], "lora": [1.5, 3.0, 6.0], "vector": [1.0, 2.2, 3.6]}
+    assert cost.beside(seconds, "lora", "cuma") == pytest.approx({"value": 1.5, "low": 1.5, "high": 1.5})
+    ratios = [1.0, 1.1, 0.9]
+    low, high = stats.t.interval(0.95, 2, 1.0, stats.sem(ratios))
+    assert cost.beside(seconds, "vector", "cuma") == pytest.approx({"value": 1.0, "low": low, "high": high})
+
+
+def test_how_soon_is_told_by_the_step_and_its_cost(table: Any) -> None:
+    runs = json.loads((ROOT / "docs" / "results" / "questions.json").read_text(encoding="utf-8"))["runs"]
+    keys, cells = {0: runs["anes/split-0/cells"]}, runs["anes/split-0/cuma-2e-3-seed-0"]
+    corner, *_ = table.CORNERS
+
+    def run(*errors: float) -> dict[int, Any]:
+        curve = [{"step": 100 * place, corner: error} for place, error in enumerate(errors)]
+        return {0: {**cells, "curve": curve}}
+
+    arms = {"cuma": run(0.3, 0.09, 0.05), "lora": run(0.3, 0.2, 0.1), "vector": run(0.3, 0.2, 0.11)}
+    labels = {name: name for name in arms}
+    page = table.tables("anes", arms, keys, labels, {}, {"cuma": [1.0, 1.0], "lora": [2.0, 2.0]})
+    *_, ours, words, vector = page.splitlines()
+    assert ours == "| cuma | 0.050 | 100 | 1.00 [1.00, 1.00] |"
+    assert words == "| lora | 0.100 | 200 | 2.00 [2.00, 2.00] |"
+    assert vector == f"| vector | 0.110 | {table.MISSING} | {table.MISSING} |"
+
+
+def test_the_curves_are_means_over_splits_beside_each_split_s_own(table: Any) -> None:
+    study = importlib.import_module("question_curves")
+    a, b, *_ = table.CORNERS
+    splits = {split: {"curve": [{"step": 0, a: 0.4, b: 0.2}, {"step": 50, a: 0.1 * split, b: 0.1}]} for split in (1, 3)}
+    found = study.curves({"cuma": splits})
+    assert found == {
+        "CuMA": {"mean": [[0, 0.3], [50, 0.15]], "split 1": [[0, 0.3], [50, 0.1]], "split 3": [[0, 0.3], [50, 0.2]]}
+    }
+    thin, _, thick = study.figure(found).data
+    assert list(thick.y) == [0.3, 0.15]
+    assert (thin.showlegend, thick.showlegend) == (False, True)

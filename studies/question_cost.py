@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,8 @@ def step_seconds(recipes: Mapping[str, Recipe], materials: Materials) -> dict[st
     return found
 
 
-def beside(seconds: Mapping[str, list[float]], name: str, other: str) -> dict[str, float]:
-    """How many of the other's steps one of this method costs, by round: mean with Student's 95 % interval."""
-    ratios = np.divide(seconds[name], seconds[other])
+def beside(seconds: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+    """How many of the other's steps one step costs, round by round: mean with Student's 95 % interval."""
+    ratios = np.divide(seconds, other)
     half = stats.t.ppf(0.975, len(ratios) - 1) * stats.sem(ratios) if len(ratios) > 1 else float("nan")
     return {"value": float(ratios.mean()), "low": float(ratios.mean() - half), "high": float(ratios.mean() + half)}

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 import plotly.graph_objects as go
-from question_table import mean_curve, mean_error
+from question_table import mean_curve, mean_error, on_shared_splits
 from questions import METHODS, Study
 from report_pictures import DOCS, chromium
 
@@ -31,7 +31,8 @@ SIZE = {"width": 760, "height": 420}
 def main() -> None:
     """Draw what is known of the thermometers."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    found = curves(Study(Path("runs/questions"), None, None).runs("anes"))
+    runs = Study(Path("runs/questions"), None, None).runs("anes")
+    found = curves(on_shared_splits(runs, [name for name in runs if METHODS[name].main]))
     PICTURE.write_text(drawn(found), encoding="utf-8")
 
 

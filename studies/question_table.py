@@ -8,7 +8,8 @@ in several of them counts once as a cluster.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -143,26 +144,45 @@ def mean_curve(runs: Mapping[int, Any]) -> list[dict[str, Any]]:
     return points
 
 
-def tables(
-    title: str,
-    runs: Mapping[str, Mapping[int, Any]],
-    keys: Mapping[int, Any],
-    labels: Mapping[str, str],
-    rates: Mapping[str, str],
-    seconds: Mapping[str, list[float]],
-) -> str:
+@dataclass(frozen=True)
+class Arm:
+    """What the tables say of a method or anchor beside its scores."""
+
+    label: str
+    main: bool = False
+    """Whether it is trained on every split."""
+    rate: str = ""
+    """Its learning rate."""
+    seconds: Sequence[float] = ()
+    """Of a training step, by round; empty where that was not measured."""
+
+
+def tables(title: str, arms: Mapping[str, Arm], runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any]) -> str:
     """What one benchmark's runs show, as Markdown: errors by corner, differences by corner, and how soon.
 
-    seconds: method → of a step, by round, where that was measured."""
-    lines = [f"### {title}", "", *_errors(runs, keys, labels, rates)]
+    Errors and curves are of the splits that all main arms have, differences of all that two arms have.
+
+    Args:
+        title: of the benchmark.
+        arms: by name, all that `runs` names.
+        runs: arm → split → scores.
+        keys: split → which cells they are of (see `cell_keys`).
+    """
+    shown = on_shared_splits(runs, [name for name in runs if arms[name].main])
+    lines = [f"### {title}", "", *_errors(arms, shown, keys)]
     if OURS in runs:
-        lines += ["", *_against(runs, keys, labels), "", *_how_soon(runs, labels, seconds)]
+        lines += ["", *_against(arms, runs, keys), "", *_how_soon(arms, shown)]
     return "\n".join(lines)
 
 
-def _errors(
-    runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any], labels: Mapping[str, str], rates: Mapping[str, str]
-) -> list[str]:
+def on_shared_splits(runs: Mapping[str, Mapping[int, Any]], main: Sequence[str]) -> dict[str, dict[int, Any]]:
+    """The runs on those splits on which all main arms are done: means over other splits are not comparable."""
+    shared = set.intersection(*(set(runs[name]) for name in main))
+    cut = {name: {split: run for split, run in of.items() if split in shared} for name, of in runs.items()}
+    return {name: of for name, of in cut.items() if of}
+
+
+def _errors(arms: Mapping[str, Arm], runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any]) -> list[str]:
     lines = [f"| soft EMD ↓ | {' | '.join(CORNERS)} | rate | splits |", "| --- |" + " ---: |" * (len(CORNERS) + 2)]
     fullest = max((of for of in runs.values() if all("floors" in run for run in of.values())), key=len)
     floors = [np.mean([run["floors"][corner] for run in fullest.values()]) for corner in CORNERS]
@@ -170,23 +190,21 @@ def _errors(
     for name, splits in runs.items():
         tables_of = [pooled(splits, keys, corner) for corner in CORNERS]
         cells = [estimate_text(two_way(table, "error")) if len(table) else MISSING for table in tables_of]
-        lines.append(f"| {labels[name]} | {' | '.join(cells)} | {rates.get(name, '')} | {len(splits)} |")
+        lines.append(f"| {arms[name].label} | {' | '.join(cells)} | {arms[name].rate} | {len(splits)} |")
     return lines
 
 
-def _against(runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any], labels: Mapping[str, str]) -> list[str]:
-    lines = [f"| CuMA minus | {' | '.join(CORNERS)} |", "| --- |" + " ---: |" * len(CORNERS)]
+def _against(arms: Mapping[str, Arm], runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any]) -> list[str]:
+    lines = [f"| CuMA minus | {' | '.join(CORNERS)} | splits |", "| --- |" + " ---: |" * (len(CORNERS) + 1)]
     tests = {corner: differences(runs, keys, corner) for corner in CORNERS}
     for rival in dict.fromkeys(name for of in tests.values() for name in of):
         found = [tests[corner].get(rival) for corner in CORNERS]
         cells = [f"{estimate_text(one, sign=True)} p {p_text(one['p_holm'])}" if one else MISSING for one in found]
-        lines.append(f"| {labels[rival]} | {' | '.join(cells)} |")
+        lines.append(f"| {arms[rival].label} | {' | '.join(cells)} | {len(set(runs[rival]) & set(runs[OURS]))} |")
     return lines
 
 
-def _how_soon(
-    runs: Mapping[str, Mapping[int, Any]], labels: Mapping[str, str], seconds: Mapping[str, list[float]]
-) -> list[str]:
+def _how_soon(arms: Mapping[str, Arm], runs: Mapping[str, Mapping[int, Any]]) -> list[str]:
     curves = {name: mean_curve(splits) for name, splits in runs.items() if "curve" in next(iter(splits.values()))}
     rivals = [name for name in curves if name in WORDS]
     if not rivals:
@@ -195,13 +213,17 @@ def _how_soon(
     target = mean_error(curves[best][-1])
     lines = [
         f"Validation error (mean of corners) at the end; the first step that leaves {target:.3f} or less, where the",
-        f"best rival that is told in words ends ({labels[best]}); and what a step costs:",
+        f"best rival that is told in words ends ({arms[best].label}); and what a step costs:",
         "",
         "| | at the end ↓ | step | cost of a step, CuMA's = 1 |",
         "| --- | ---: | ---: | ---: |",
     ]
     for name, curve in curves.items():
-        step = first_reach(curve, target)
-        cost = estimate_text(beside(seconds, name, OURS), digits=2) if name in seconds else MISSING
-        lines.append(f"| {labels[name]} | {mean_error(curve[-1]):.3f} | {MISSING if step is None else step} | {cost} |")
+        step, seconds = first_reach(curve, target), arms[name].seconds
+        cells = [
+            f"{mean_error(curve[-1]):.3f}",
+            MISSING if step is None else str(step),
+            estimate_text(beside(seconds, arms[OURS].seconds), digits=2) if seconds else MISSING,
+        ]
+        lines.append(f"| {arms[name].label} | {' | '.join(cells)} |")
     return lines

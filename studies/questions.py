@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from ledger import Ledger
 from products import with_16_bit_products
 from question_cost import STEPS, step_seconds
-from question_table import anchor_errors, cell_errors, cell_keys, corner_floors, tables
+from question_table import Arm, anchor_errors, cell_errors, cell_keys, corner_floors, tables
 
 from cuma.answering.materials import Materials
 from cuma.data.builders.base import Options
@@ -276,21 +276,23 @@ class Study:
     def page(self, benchmark: str) -> str:
         """The tables of a benchmark, of all that is known of it."""
         runs = self.runs(benchmark)
-        rates = {method: str(self.rate(benchmark, method)) for method in runs}
         if not runs:
             tried = [Trial(benchmark, CHOICE_SPLIT, method, rate) for method in METHODS for rate in RATES]
             done = sum(self.known(trial) is not None for trial in tried)
             return f"{benchmark}: {done} runs are done as the recipes stand, and no method's rate is known yet."
+        seconds = self.ledger.runs.get(_cost_of(benchmark), {"seconds": {}})["seconds"]
+        arms = {
+            name: Arm(METHODS[name].label, METHODS[name].main, str(self.rate(benchmark, name)), seconds.get(name, ()))
+            for name in runs
+        }
         splits = sorted({split for of in runs.values() for split in of})
-        keys = {split: self.ledger.runs[_cells_of(benchmark, split)] for split in splits}
         for split in splits:
             known = self.ledger.runs.get(_anchors_of(benchmark, split), {})
             for name in (name for name in ANCHORS if name in known):
                 runs.setdefault(f"anchor {name}", {})[split] = {"cells": known[name]}
-        labels = {name: METHODS[name].label for name in rates}
-        labels |= {f"anchor {name}": f"anchor: {anchor.label}" for name, anchor in ANCHORS.items()}
-        cost = self.ledger.runs.get(_cost_of(benchmark), {"seconds": {}})
-        return tables(benchmark, runs, keys, labels, rates, cost["seconds"])
+        arms |= {f"anchor {name}": Arm(f"anchor: {anchor.label}") for name, anchor in ANCHORS.items()}
+        keys = {split: self.ledger.runs[_cells_of(benchmark, split)] for split in splits}
+        return tables(benchmark, arms, runs, keys)
 
 
 def next_rate(errors: Mapping[str, float]) -> str | None:

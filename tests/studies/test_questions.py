@@ -6,6 +6,7 @@ import importlib
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,7 @@ def test_the_checked_in_cells_give_the_table(table: Any) -> None:
     runs = json.loads((ROOT / "docs" / "results" / "questions.json").read_text(encoding="utf-8"))["runs"]
     keys = {0: runs["anes/split-0/cells"]}
     pair = {name: {0: runs[f"anes/split-0/{name}-2e-3-seed-0"]} for name in ("cuma", "lora")}
-    page = table.tables("anes", pair, keys, {"cuma": "CuMA", "lora": "LoRA"}, {}, {})
+    page = table.tables("anes", arms(table, cuma="CuMA", lora="LoRA"), pair, keys)
     assert all(corner in page for corner in table.CORNERS)
     corner = "seen items · seen groups"
     errors = {name: table.pooled(of, keys, corner)["error"] for name, of in pair.items()}
@@ -65,14 +66,43 @@ def test_the_checked_in_cells_give_the_table(table: Any) -> None:
     assert found["n"] == len(errors["cuma"]) == len(keys[0][corner]["cells"].split())
 
 
+def test_the_documented_tables_and_curves_are_those_of_the_results(table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("questions")
+    monkeypatch.setattr(module, "RESULT", ROOT / module.RESULT)
+    study = module.Study(ROOT, None, None)
+    documented = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    assert [row for row in study.page("anes").splitlines() if row.startswith("|") and row not in documented] == []
+    main = [name for name in study.runs("anes") if module.METHODS[name].main]
+    assert {"cuma", "vector", "lora"} <= set(main)
+    runs = table.on_shared_splits(study.runs("anes"), main)
+    keys = {split: study.ledger.runs[f"anes/split-{split}/cells"] for split in runs["cuma"]}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    seen, *_ = table.CORNERS
+    for method in ("cuma", "vector", "lora"):
+        estimate = table.two_way(table.pooled(runs[method], keys, seen), "error")
+        assert table.estimate_text(estimate) in readme
+    drawing = ElementTree.parse(ROOT / "docs" / "questions-curves.svg")
+    (figures,) = drawing.iter("{http://www.w3.org/2000/svg}metadata")
+    assert json.loads(figures.text or "") == importlib.import_module("question_curves").curves(runs)
+
+
+def arms(table: Any, **labels: str) -> dict[str, Any]:
+    return {name: table.Arm(label, main=True) for name, label in labels.items()}
+
+
+def test_means_are_of_the_splits_that_all_main_methods_have(table: Any) -> None:
+    runs = {"cuma": {0: "a", 1: "b"}, "lora": {0: "c"}, "dora": {1: "d"}, "anchor": {0: "e", 1: "f"}}
+    found = table.on_shared_splits(runs, ["cuma", "lora"])
+    assert found == {"cuma": {0: "a"}, "lora": {0: "c"}, "anchor": {0: "e"}}
+
+
 def test_an_anchor_stands_where_it_says_something(table: Any) -> None:
     runs = json.loads((ROOT / "docs" / "results" / "questions.json").read_text(encoding="utf-8"))["runs"]
     keys, ours = {0: runs["anes/split-0/cells"]}, runs["anes/split-0/cuma-2e-3-seed-0"]
     seen, new, *_ = table.CORNERS
     anchor = {"cells": {seen: ours["cells"][seen]}}  # which is nobody's: the differences are 0
-    page = table.tables(
-        "anes", {"cuma": {0: ours}, "anchor": {0: anchor}}, keys, {"cuma": "CuMA", "anchor": "A"}, {}, {}
-    )
+    runs = {"cuma": {0: ours}, "anchor": {0: anchor}}
+    page = table.tables("anes", {**arms(table, cuma="CuMA"), "anchor": table.Arm("A")}, runs, keys)
     errors, against = [line for line in page.splitlines() if line.startswith("| A |")]
     assert errors.split(" | ")[1] == page.split("| CuMA | ")[1].split(" | ")[0]
     assert f" | {table.MISSING} | " in errors
@@ -135,10 +165,10 @@ def test_no_rate_is_taken_while_one_is_missing(study: Any) -> None:
 def test_a_step_s_cost_is_compared_round_by_round(table: Any) -> None:
     cost = importlib.import_module("question_cost")
     seconds = {"cuma": [1.0, 2.0, 4.0], "lora": [1.5, 3.0, 6.0], "vector": [1.0, 2.2, 3.6]}
-    assert cost.beside(seconds, "lora", "cuma") == pytest.approx({"value": 1.5, "low": 1.5, "high": 1.5})
+    assert cost.beside(seconds["lora"], seconds["cuma"]) == pytest.approx({"value": 1.5, "low": 1.5, "high": 1.5})
     ratios = [1.0, 1.1, 0.9]
     low, high = stats.t.interval(0.95, 2, 1.0, stats.sem(ratios))
-    assert cost.beside(seconds, "vector", "cuma") == pytest.approx({"value": 1.0, "low": low, "high": high})
+    assert cost.beside(seconds["vector"], seconds["cuma"]) == pytest.approx({"value": 1.0, "low": low, "high": high})
 
 
 def test_how_soon_is_told_by_the_step_and_its_cost(table: Any) -> None:
@@ -150,9 +180,9 @@ def test_how_soon_is_told_by_the_step_and_its_cost(table: Any) -> None:
         curve = [{"step": 100 * place, corner: error} for place, error in enumerate(errors)]
         return {0: {**cells, "curve": curve}}
 
-    arms = {"cuma": run(0.3, 0.09, 0.05), "lora": run(0.3, 0.2, 0.1), "vector": run(0.3, 0.2, 0.11)}
-    labels = {name: name for name in arms}
-    page = table.tables("anes", arms, keys, labels, {}, {"cuma": [1.0, 1.0], "lora": [2.0, 2.0]})
+    found = {"cuma": run(0.3, 0.09, 0.05), "lora": run(0.3, 0.2, 0.1), "vector": run(0.3, 0.2, 0.11)}
+    timed = {"cuma": (1.0, 1.0), "lora": (2.0, 2.0), "vector": ()}
+    page = table.tables("anes", {name: table.Arm(name, True, "", of) for name, of in timed.items()}, found, keys)
     *_, ours, words, vector = page.splitlines()
     assert ours == "| cuma | 0.050 | 100 | 1.00 [1.00, 1.00] |"
     assert words == "| lora | 0.100 | 200 | 2.00 [2.00, 2.00] |"

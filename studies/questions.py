@@ -221,6 +221,9 @@ class Study:
     def time_steps(self, benchmark: str, methods: list[str]) -> None:
         """Measure what a step costs, of the methods whose rate is known."""
         rates = {method: rate for method in methods if (rate := self.rate(benchmark, method)) is not None}
+        if not rates:
+            print(f"{benchmark}: no method's rate is known yet, so there is no step to time.")
+            return
         short = (f"training.max_steps={STEPS}", "training.warmup_steps=2", "training.curve_steps=[]")
         if benchmark == "anes":
             self.build_thermometers(CHOICE_SPLIT)
@@ -297,7 +300,7 @@ class Study:
 
 def next_rate(errors: Mapping[str, float]) -> str | None:
     """The learning rate to try after those with these errors: what is missing of twice and half the best one; None:
-    both are known, and worse."""
+    both are known, and worse, or beyond `RATES`."""
     if not errors:
         return FIRST_RATE
     best = RATES.index(min(errors, key=lambda rate: errors[rate]))

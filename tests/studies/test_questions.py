@@ -162,6 +162,12 @@ def test_no_rate_is_taken_while_one_is_missing(study: Any) -> None:
     assert {trial.rate for trial in study.plan("us", ["cuma", "shuffled"])} == {"1e-3"}
 
 
+def test_no_step_is_timed_before_a_rate_is_known(study: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    study.time_steps("us", ["cuma", "lora"])
+    assert "no method's rate is known yet" in capsys.readouterr().out
+    assert study.ledger.runs == {}
+
+
 def test_a_step_s_cost_is_compared_round_by_round(table: Any) -> None:
     cost = importlib.import_module("question_cost")
     seconds = {"cuma": [1.0, 2.0, 4.0], "lora": [1.5, 3.0, 6.0], "vector": [1.0, 2.2, 3.6]}

@@ -202,7 +202,7 @@ class Study:
         (evaluation,) = evaluate_run(folder, materials).evaluations()
         predictions = pd.read_parquet(evaluation / "predictions.parquet")
         curve = [row for row in run.stages()[0].read_log() if "curve" in row]
-        self.ledger.once(_cells_of(trial.benchmark, trial.split), "cells", partial(cell_keys, predictions, evaluation))
+        self.keep_cells(trial, cell_keys(predictions, evaluation))
         anchors = partial(anchor_errors, predictions, evaluation)
         self.ledger.once(_anchors_of(trial.benchmark, trial.split), "anchors", anchors)
         corners = [{name: part["soft_emd"] for name, part in row["curve"]["corners"].items()} for row in curve]
@@ -217,6 +217,14 @@ class Study:
             "floors": corner_floors(evaluation),
             "cells": cell_errors(predictions, evaluation),
         }
+
+    def keep_cells(self, trial: Trial, keys: dict[str, Any]) -> None:
+        """Say once for a split which cells its runs are tested on; ends the program if its earlier runs had others."""
+        if self.ledger.once(_cells_of(trial.benchmark, trial.split), "cells", lambda: keys) != keys:
+            raise SystemExit(
+                f"{trial.benchmark}, split {trial.split}: the cells are not those of the runs in {self.ledger.file} "
+                "and cannot be compared. Give the file that those were counted from, or move the result away."
+            )
 
     def time_steps(self, benchmark: str, methods: list[str]) -> None:
         """Measure what a step costs, of the methods whose rate is known."""

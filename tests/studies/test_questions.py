@@ -162,6 +162,19 @@ def test_no_rate_is_taken_while_one_is_missing(study: Any) -> None:
     assert {trial.rate for trial in study.plan("us", ["cuma", "shuffled"])} == {"1e-3"}
 
 
+def test_runs_on_other_cells_are_not_mixed_with_those_that_are_known(study: Any, table: Any) -> None:
+    module = importlib.import_module("questions")
+    first = {corner: {"items": ["a"], "groups": ["x"], "cells": "0:0"} for corner in table.CORNERS}
+    trial = module.Trial("us", 0, "cuma", "1e-3")
+    for _ in range(2):
+        study.keep_cells(trial, first)
+    seen, *_ = table.CORNERS
+    other = {**first, seen: {"items": ["b"], "groups": ["x"], "cells": "0:0"}}
+    with pytest.raises(SystemExit, match="us, split 0: the cells are not those"):
+        study.keep_cells(trial, other)
+    assert study.ledger.runs["us/split-0/cells"]["recipe"] == "cells"
+
+
 def test_no_step_is_timed_before_a_rate_is_known(study: Any, capsys: pytest.CaptureFixture[str]) -> None:
     study.time_steps("us", ["cuma", "lora"])
     assert "no method's rate is known yet" in capsys.readouterr().out

@@ -366,6 +366,16 @@ def test_groups_without_fields_and_items_of_many_sizes_are_no_trouble():
     assert all(len(found[name]["corners"]) == 4 for name in ("average", "position", "low_rank", *READ))
 
 
+def test_groups_of_which_nothing_is_known_silence_what_reads_fields_alone():
+    nobody = tuple(replace(group, profile=Profile()) for group in people(6, 4))
+    of, model = told(nobody)
+    rows, found = beside(of, model, ITEMS)
+    silent = {name for name, entry in found.items() if "absent" in entry}
+    assert silent == {"logistic", "pairs", "process"}
+    assert {found[name]["absent"] for name in silent} == {"no group that was trained on has a profile field"}
+    assert set(rows["anchor"]) == set(ANCHORS) - silent
+
+
 def test_on_the_benchmark_of_many_questions_every_anchor_finds_its_people():
     survey = load_benchmark("us")
     table = anchor_predictions("average", survey)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from torch import Tensor
 from cuma.answering.loading import frozen_backbone
 from cuma.data.catalog import is_folder, load_benchmark
 from cuma.data.corpus import Corpus
-from cuma.data.surveys.survey import OptionOrders, Survey
+from cuma.data.surveys.survey import Group, OptionOrders, Survey
 from cuma.errors import BenchmarkError
 from cuma.models.backbones import BACKBONES, Backbone
 from cuma.models.trunk import FrozenTrunk
@@ -138,23 +138,28 @@ def _table(recipe: Recipe, survey: Survey) -> ProfileTable:
     encoder = ProfileEncoder.from_pretrained(
         recipe.encoder.model_name_or_path, revision=recipe.encoder.revision, template=recipe.encoder.template
     )
-    if recipe.encoder.fields:
-        require_fields(recipe, survey)
-        encoder = encoder.with_fields(_seen_profiles(survey))
-    return ProfileTable(encoder, [group.profile for group in survey.groups])
+    return ProfileTable(as_routed(encoder, recipe, survey.groups), [group.profile for group in survey.groups])
+
+
+def as_routed(encoder: ProfileEncoder, recipe: Recipe, groups: Sequence[Group]) -> ProfileEncoder:
+    """The encoder as a recipe's fresh router reads it: beside the sentence the fields of the groups that train, if the
+    recipe says so and one of them has a field."""
+    seen = _seen_profiles(groups)
+    reads = recipe.encoder.fields and any(profile.fields for profile in seen)
+    return encoder.with_fields(seen) if reads else encoder
 
 
 def require_fields(recipe: Recipe, survey: Survey) -> None:
     """Raises `BenchmarkError` where a fresh router is to read fields of profiles, and no group that trains has one."""
-    if recipe.encoder.fields and not any(profile.fields for profile in _seen_profiles(survey)):
+    if recipe.encoder.fields and not any(profile.fields for profile in _seen_profiles(survey.groups)):
         raise BenchmarkError(
             f"encoder.fields is true, and no group of {recipe.data.benchmark} has a profile field in common. Set "
             "encoder.fields=false, or build the data with groups whose people share a field."
         )
 
 
-def _seen_profiles(survey: Survey) -> list[Profile]:
-    return [group.profile for group in survey.groups if group.role == "seen"]
+def _seen_profiles(groups: Sequence[Group]) -> list[Profile]:
+    return [group.profile for group in groups if group.role == "seen"]
 
 
 def _names(recipe: Recipe) -> tuple[Any, ...]:

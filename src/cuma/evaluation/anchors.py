@@ -93,7 +93,7 @@ def _fitted(name: str, known: Known) -> AnchorShares:
 def _rows(known: Known, name: str, said: AnchorShares) -> pd.DataFrame:
     """A row for each asked cell of which the anchor says something, in the form of anchors.parquet."""
     answered = [row for row, shares in enumerate(said.shares) if np.isfinite(shares).all()]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "anchor": name,
             "group": [known.groups[known.asked[0][row]].id for row in answered],
@@ -101,6 +101,7 @@ def _rows(known: Known, name: str, said: AnchorShares) -> pd.DataFrame:
             "probabilities": [said.shares[row] for row in answered],
         }
     )
+    return table.astype({"group": str, "question_id": str})  # also where there is no row
 
 
 def _for_people(rows: pd.DataFrame, survey: Survey) -> pd.DataFrame:

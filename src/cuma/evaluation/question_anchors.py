@@ -15,7 +15,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import PolynomialFeatures
 
-from cuma.errors import ProfileError
+from cuma.errors import BenchmarkError, ProfileError
 from cuma.evaluation.anchor_choice import best
 from cuma.evaluation.anchor_data import AnchorShares, Floats, Known, one_hot_fields
 from cuma.evaluation.mrp import mrp_shares
@@ -40,13 +40,13 @@ def own_counts(known: Known) -> AnchorShares:
 def logistic(known: Known) -> AnchorShares:
     """Additive (multinomial) logistic regression per question on one-hot profile fields; a field or value that no seen
     group has is zeros, so that a profile of unseen values only gets the intercept."""
-    return _tuned(known, one_hot_fields(known.groups), _fit_logistic)
+    return _tuned(known, _fields(known), _fit_logistic)
 
 
 def logistic_on_pairs(known: Known) -> AnchorShares:
     """The same on the fields and on every pair of them, so that effects need not add up."""
     products = PolynomialFeatures(2, interaction_only=True, include_bias=False)
-    return _tuned(known, products.fit_transform(one_hot_fields(known.groups)), _fit_logistic)
+    return _tuned(known, products.fit_transform(_fields(known)), _fit_logistic)
 
 
 def ridge(known: Known) -> AnchorShares:
@@ -59,7 +59,7 @@ def ridge(known: Known) -> AnchorShares:
 def process(known: Known) -> AnchorShares:
     """Gaussian process per option on one-hot profile fields: additive effects plus a smooth rest, of sizes that fit the
     training answers best (marginal likelihood); clipped and renormalised."""
-    fields = one_hot_fields(known.groups)
+    fields = _fields(known)
     return _own_shares(known, _by_question(known, lambda _, table: _fit_process(fields, table)))
 
 
@@ -67,6 +67,14 @@ def mrp(known: Known) -> AnchorShares:
     """Multilevel regression and post-stratification per question, on the profile's values and their pairs."""
     profiles = [group.profile.fields for group in known.groups]
     return _own_shares(known, _by_question(known, lambda _, table: mrp_shares(profiles, table)))
+
+
+def _fields(known: Known) -> Floats:
+    """[G, F]: the profiles' fields, one-hot. Raises BenchmarkError where no group that was trained on has one."""
+    fields = one_hot_fields(known.groups)
+    if not fields.size:
+        raise BenchmarkError("no group that was trained on has a profile field")
+    return fields
 
 
 def _by_question(known: Known, fit: Callable[[int, Floats], Floats]) -> list[Floats]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma.answering.materials import profile_in_prompt
+from cuma.answering.materials import as_routed, profile_in_prompt
 from cuma.data.corpus import Corpus, Shares
 from cuma.data.surveys.cells import askable, cell_rows, unsteered_rows
 from cuma.data.surveys.prompts import LETTERS
@@ -131,10 +131,8 @@ def _read(known: Known, recipe: Recipe) -> Known:
         )
     except MissingModelError as error:
         return replace(known, no_encoder=str(error))
-    seen = [group.profile for group in known.groups if group.role == "seen"]
-    fields = encoder.fields and any(profile.fields for profile in seen)
-    as_routed = encode.with_fields(seen) if fields else encode
-    return known.read(encode, as_routed([group.profile for group in known.groups]))
+    profiles = [group.profile for group in known.groups]
+    return known.read(encode, as_routed(encode, recipe, known.groups)(profiles))
 
 
 def _write_anchors(folder: Path, anchors: tuple[pd.DataFrame, dict[str, Any]], scores: dict[str, Any]) -> None:

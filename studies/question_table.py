@@ -20,7 +20,7 @@ from scipy import stats
 
 from cuma.metrics import emd
 from cuma.metrics.corners import CORNERS, ITEM_SEEN, corner_of
-from cuma.metrics.figures import MISSING, estimate_text, p_text
+from cuma.metrics.figures import MISSING, estimate_text, number, p_text
 from cuma.metrics.inference import holm, two_way_freedom, two_way_variance
 from cuma.runs.anchor_file import anchor_tables
 
@@ -157,8 +157,15 @@ class Arm:
     """Of a training step, by round; empty where that was not measured."""
 
 
-def tables(title: str, arms: Mapping[str, Arm], runs: Mapping[str, Mapping[int, Any]], keys: Mapping[int, Any]) -> str:
-    """What one benchmark's runs show, as Markdown: errors by corner, differences by corner, and how soon.
+def tables(
+    title: str,
+    arms: Mapping[str, Arm],
+    runs: Mapping[str, Mapping[int, Any]],
+    keys: Mapping[int, Any],
+    seeds: Mapping[str, Mapping[int, Any]] | None = None,
+) -> str:
+    """What one benchmark's runs show, as Markdown: errors by corner, differences by corner, how soon, and how much the
+    training's seed does.
 
     Errors and curves are of the splits that all main arms have, differences of all that two arms have.
 
@@ -167,11 +174,14 @@ def tables(title: str, arms: Mapping[str, Arm], runs: Mapping[str, Mapping[int, 
         arms: by name, all that `runs` names.
         runs: arm → split → scores.
         keys: split → which cells they are of (see `cell_keys`).
+        seeds: arm → training seed → scores, all on one split.
     """
     shown = on_shared_splits(runs, [name for name in runs if arms[name].main])
     lines = [f"### {title}", "", *_errors(arms, shown, keys)]
     if OURS in runs:
         lines += ["", *_against(arms, runs, keys), "", *_how_soon(arms, shown)]
+    if seeds and OURS in seeds:
+        lines += ["", *_by_seed(arms, seeds)]
     return "\n".join(lines)
 
 
@@ -227,3 +237,30 @@ def _how_soon(arms: Mapping[str, Arm], runs: Mapping[str, Mapping[int, Any]]) ->
         ]
         lines.append(f"| {arms[name].label} | {' | '.join(cells)} |")
     return lines
+
+
+def _by_seed(arms: Mapping[str, Arm], seeds: Mapping[str, Mapping[int, Any]]) -> list[str]:
+    """The mean error of each training seed, and CuMA minus each rival, seed by seed."""
+    lines = [
+        "One split, trained with several seeds; a figure for each seed:",
+        "",
+        f"| soft EMD ↓ | {' | '.join(CORNERS)} | seeds |",
+        "| --- |" + " ---: |" * (len(CORNERS) + 1),
+    ]
+    of = {name: {seed: _means(run) for seed, run in runs.items()} for name, runs in seeds.items()}
+    for name, means in of.items():
+        cells = [" · ".join(number(one[corner]) for one in means.values()) for corner in CORNERS]
+        lines.append(f"| {arms[name].label} | {' | '.join(cells)} | {' '.join(map(str, means))} |")
+    for name in (name for name in of if name != OURS):
+        shared = [seed for seed in of[name] if seed in of[OURS]]
+        pairs = [(of[OURS][seed], of[name][seed]) for seed in shared]
+        cells = [
+            " · ".join(number(ours[corner] - theirs[corner], sign=True) for ours, theirs in pairs) for corner in CORNERS
+        ]
+        lines.append(f"| CuMA minus {arms[name].label} | {' | '.join(cells)} | {' '.join(map(str, shared))} |")
+    return lines
+
+
+def _means(run: Mapping[str, Any]) -> dict[str, float]:
+    """Corner → mean error over its cells."""
+    return {corner: float(np.mean([float(error) for error in run["cells"][corner].split()])) for corner in CORNERS}

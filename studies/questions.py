@@ -303,7 +303,18 @@ class Study:
                 runs.setdefault(f"anchor {name}", {})[split] = {"cells": known[name]}
         arms |= {f"anchor {name}": Arm(f"anchor: {anchor.label}") for name, anchor in ANCHORS.items()}
         keys = {split: self.ledger.runs[_cells_of(benchmark, split)] for split in splits}
-        return tables(benchmark, arms, runs, keys)
+        return tables(benchmark, arms, runs, keys, self.seeds(benchmark))
+
+    def seeds(self, benchmark: str) -> dict[str, dict[int, Any]]:
+        """Method → training seed → scores on the split that chooses, of methods that were trained with several."""
+        found: dict[str, dict[int, Any]] = {}
+        for method in SEEDED:
+            rate = self.rate(benchmark, method)
+            trials = [Trial(benchmark, CHOICE_SPLIT, method, str(rate), seed) for seed in (0, *SEEDS) if rate]
+            runs = {trial.seed: run for trial in trials if (run := self.known(trial)) is not None}
+            if len(runs) > 1:
+                found[method] = runs
+        return found
 
 
 def next_rate(errors: Mapping[str, float]) -> str | None:

@@ -208,6 +208,25 @@ def test_how_soon_is_told_by_the_step_and_its_cost(table: Any) -> None:
     assert vector == f"| vector | 0.110 | {table.MISSING} | {table.MISSING} |"
 
 
+def test_what_the_seed_does_is_told_seed_by_seed(table: Any, study: Any) -> None:
+    trial = importlib.import_module("questions").Trial
+    errors = {("cuma", 0): 0.05, ("cuma", 1): 0.07, ("vector", 0): 0.06, ("vector", 2): 0.04, ("lora", 0): 0.1}
+    for (method, seed), error in errors.items():
+        for rate in ("1e-3", "2e-3", "5e-4") if seed == 0 else ("1e-3",):
+            one = trial("us", 0, method, rate, seed)
+            study.ledger.runs[one.name] = {
+                "recipe": study.recipe(one).digest,
+                "validation": 0.1 if rate == "1e-3" else 0.2,
+                "cells": dict.fromkeys(table.CORNERS, f"{error} 0.1"),
+            }
+    seeds = study.seeds("us")
+    assert {name: list(of) for name, of in seeds.items()} == {"cuma": [0, 1], "vector": [0, 2]}
+    *_, ours, vector, difference = table._by_seed(arms(table, cuma="CuMA", vector="V"), seeds)
+    assert ours == "| CuMA | " + "0.075 · 0.085 | " * 4 + "0 1 |"
+    assert vector == "| V | " + "0.080 · 0.070 | " * 4 + "0 2 |"
+    assert difference == "| CuMA minus V | " + "−0.005 | " * 4 + "0 |"
+
+
 def test_the_curves_are_means_over_splits_beside_each_split_s_own(table: Any) -> None:
     study = importlib.import_module("question_curves")
     a, b, *_ = table.CORNERS

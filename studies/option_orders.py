@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from ledger import Ledger
 from products import with_16_bit_products
-from question_table import two_way
+from question_table import mean_error, two_way
 
 from cuma.answering.materials import Materials, profile_in_prompt
 from cuma.data.builders.base import Options
@@ -33,7 +33,7 @@ from cuma.evaluation.predict import merge_orders
 from cuma.evaluation.subject import subject_of_run
 from cuma.metrics import emd
 from cuma.metrics.corners import CORNERS, ITEM_SEEN, corner_of
-from cuma.metrics.figures import estimate_text
+from cuma.metrics.figures import estimate_text, number
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.training.train import train_run
@@ -64,7 +64,7 @@ def main() -> None:
 def order_recipe(orders: str, folder: Path, steps: int) -> Recipe:
     """One training, which differs from the others in its orders and its length alone."""
     own = (f"data.benchmark={folder}", f"data.option_orders={orders}", f"training.max_steps={steps}")
-    points = [steps * part // 20 for part in range(21)]
+    points = [steps * part // 20 for part in range(21)]  # the page shows the quarters
     return load_recipe("questions/cuma", (*own, f"training.curve_steps={points}"))
 
 
@@ -119,7 +119,7 @@ def two_directions(home: Path, materials: Materials) -> pd.DataFrame:
 
 
 def page(runs: dict[str, Any]) -> str:
-    """The tables of docs/data.md."""
+    """The tables of docs/studies.md."""
     head = f"| {' | '.join(CORNERS)} |"
     rule = "| --- |" + " ---: |" * len(CORNERS)
     lines = []
@@ -130,7 +130,14 @@ def page(runs: dict[str, Any]) -> str:
             cells = [estimate_text(found["corners"][corner][name]) for corner in CORNERS]
             lines.append(f"| {orders}, {int(steps):,} steps | {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines).rstrip()
+    lines += ["| validation error (mean of corners) ↓ after | a quarter | half | three quarters | all of the steps |"]
+    lines += ["| --- |" + " ---: |" * 4]
+    for run, found in runs.items():
+        orders, steps = run.split("/")
+        error = {row["step"]: mean_error(row) for row in found["curve"]}
+        quarters = [number(error[int(steps) * part // 4]) for part in (1, 2, 3, 4)]
+        lines.append(f"| {orders}, {int(steps):,} steps | {' | '.join(quarters)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -77,10 +77,13 @@ def test_the_documented_tables_and_curves_are_those_of_the_results(table: Any, m
     runs = table.on_shared_splits(study.runs("anes"), main)
     keys = {split: study.ledger.runs[f"anes/split-{split}/cells"] for split in runs["cuma"]}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    seen, *_ = table.CORNERS
-    for method in ("cuma", "vector", "lora"):
+    seen, _, new_groups, _ = table.CORNERS
+    for method in main:
         estimate = table.two_way(table.pooled(runs[method], keys, seen), "error")
         assert table.estimate_text(estimate) in readme
+    process = {split: {"cells": study.ledger.runs[f"anes/split-{split}/anchors"]["process_fields"]} for split in keys}
+    behind = table.differences({"cuma": runs["cuma"], "process": process}, keys, new_groups)["process"]
+    assert f"ahead of CuMA by {table.estimate_text(behind)}" in readme
     drawing = ElementTree.parse(ROOT / "docs" / "questions-curves.svg")
     (figures,) = drawing.iter("{http://www.w3.org/2000/svg}metadata")
     assert json.loads(figures.text or "") == importlib.import_module("question_curves").curves(runs)

@@ -7,15 +7,14 @@ Conflict: a dense LoRA with the persona in the prompt, a dense LoRA that reads t
 trainable parameters each, are stopped at several steps of one training and asked how far groups' gradients agree
 (`conflict.py`); CuMA also which of its experts serve which side of an item (`expert_sides.py`).
 
-Tiny: one layer, experts of rank 1. There a dense adapter has the least room to keep groups apart. Three learning rates
-each on every split; the one with the lowest soft EMD on whole validation groups, at the end of full-length runs and
-over the splits, is shown on test groups.
+Tiny: one layer, experts of rank 1. There a dense adapter has the least room to keep groups apart. Learning rates are
+doubled or halved until the best one of a family has worse neighbours: by soft EMD on whole validation groups, at the
+end of full-length runs, over the splits. With it each is shown on test groups.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from conflict import conflict_point
 from expert_sides import sides_point
+from learning_rates import next_rate
 from ledger import Ledger
 from tables import group_emds, paired_by_group
 
@@ -47,15 +48,14 @@ METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 RATE = "2e-3"
 """Of all three: nothing is compared by its error there."""
 LINEAR = ("adapter.router_hidden_dim=null",)
-SMALL, LARGE = ("1e-3", "2e-3", "4e-3"), ("2e-3", "4e-3", "8e-3")
-TINY: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
-    "cuma": ("CuMA, 8 experts of rank 1", "unseen/gss/cuma", (*LINEAR, "adapter.r=1"), LARGE),
-    "vector": ("LoRA that reads the vector, rank 8", "unseen/gss/dense", ("adapter.r=8",), SMALL),
-    "vector-1": ("the same, rank 1", "unseen/gss/dense", ("adapter.r=1",), LARGE),
-    "persona": ("LoRA, persona in the prompt, rank 12", "unseen/gss/cuma", (*PERSONA, "adapter.r=12"), SMALL),
-    "persona-1": ("the same, rank 1", "unseen/gss/cuma", (*PERSONA, "adapter.r=1"), LARGE),
+TINY: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "cuma": ("CuMA, 8 experts of rank 1", "unseen/gss/cuma", (*LINEAR, "adapter.r=1")),
+    "vector": ("LoRA that reads the vector, rank 8", "unseen/gss/dense", ("adapter.r=8",)),
+    "vector-1": ("the same, rank 1", "unseen/gss/dense", ("adapter.r=1",)),
+    "persona": ("LoRA, persona in the prompt, rank 12", "unseen/gss/cuma", (*PERSONA, "adapter.r=12")),
+    "persona-1": ("the same, rank 1", "unseen/gss/cuma", (*PERSONA, "adapter.r=1")),
 }
-"""Name → label, recipe, overrides and learning rates; only the last layer is adapted, and lora_alpha is the rank's."""
+"""Name → label, recipe and overrides; only the last layer is adapted, and lora_alpha is the rank's."""
 PLACES = {
     "frozen": "the frozen weights under it",
     "trained": "the adapter, or all experts",
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--benchmark", default="gss-all")
     parser.add_argument("--splits", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--tiny-steps", type=int, default=300)
+    parser.add_argument("--tiny-steps", type=int, default=1000)
     parser.add_argument("--families", choices=TINY, nargs="+", default=list(TINY), help="of the tiny part")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/mechanism"))
     parser.add_argument("--results", type=Path, help="left out: docs/results/mechanism-BENCHMARK.json")
@@ -101,7 +101,8 @@ class Study:
         self.home = arguments.output_dir / name
         file = arguments.results or Path("docs/results") / f"mechanism-{name}.json"
         self.ledger = Ledger(file, f"python studies/mechanism.py --benchmark {self.benchmark}")
-        self._materials: tuple[int, Materials] | None = None
+        self._materials: dict[int, Materials] = {}
+        self._trunks: dict[int, dict[bytes, torch.Tensor]] = {}
 
     def conflict(self) -> dict[str, Any]:
         """Method → place → step → figure → mean over splits, with its interval."""
@@ -116,17 +117,9 @@ class Study:
 
     def tiny(self) -> dict[str, Any]:
         """Family → chosen rate, parameters and soft EMD on the unseen groups of each split; and CuMA minus each."""
-        tried: dict[str, dict[str, dict[int, Any]]] = {family: {} for family in self.families}
-        for split, family in itertools.product(self.splits, self.families):
-            for rate in TINY[family][3]:
-                tried[family].setdefault(rate, {})[split] = self.tried(family, rate, split)
-        choice = {
-            family: {rate: float(np.mean([one["choice"] for one in of.values()])) for rate, of in rates.items()}
-            for family, rates in tried.items()
-        }
-        chosen = {
-            family: min(errors, key=lambda rate, errors=errors: errors[rate]) for family, errors in choice.items()
-        }
+        tried = {family: self.search(family) for family in self.families}
+        choice = {family: {rate: mean_choice(of) for rate, of in rates.items()} for family, rates in tried.items()}
+        chosen = {family: min(errors, key=errors.__getitem__) for family, errors in choice.items()}
         rows = {split: {f: tried[f][chosen[f]][split] for f in self.families} for split in self.splits}
         first = rows[self.splits[0]]
         return {
@@ -141,6 +134,13 @@ class Study:
             "groups": len({group for row in rows.values() for group in row["cuma"]["unseen_groups"]}),
         }
 
+    def search(self, family: str) -> dict[str, dict[int, dict[str, Any]]]:
+        """Learning rate → split → run, of all rates that it takes to know a family's best."""
+        found: dict[str, dict[int, dict[str, Any]]] = {}
+        while (rate := next_rate({tried: mean_choice(of) for tried, of in found.items()})) is not None:
+            found[rate] = {split: self.tried(family, rate, split) for split in self.splits}
+        return found
+
     def tried(self, family: str, rate: str, split: int) -> dict[str, Any]:
         """One run of the tiny part: its error on validation groups, which chooses, and its scores on test people."""
         recipe = tiny_recipe(family, rate, self.benchmark, split, self.tiny_steps)
@@ -150,12 +150,12 @@ class Study:
         )
 
     def materials(self, recipe: Recipe) -> Materials:
-        """The parts that all tiny runs of a split share, with what frozen layers made of its prompts; one split's at a
-        time."""
-        split = recipe.data.split_seed
-        if self._materials is None or self._materials[0] != split:
-            self._materials = (split, Materials.load(tiny_recipe("cuma", RATE, self.benchmark, split, self.tiny_steps)))
-        return self._materials[1]
+        """The parts of one split; what frozen layers make of a prompt is kept for all splits."""
+        found = next((one for one in self._materials.values() if one.fit(recipe)), None)
+        if found is None:
+            found = replace(Materials.load(recipe), trunks=self._trunks)
+            self._materials = {recipe.digest: found}  # one split's at a time
+        return found
 
 
 def conflict_recipe(method: str, benchmark: str, split: int, steps: int) -> Recipe:
@@ -169,7 +169,7 @@ def conflict_recipe(method: str, benchmark: str, split: int, steps: int) -> Reci
 
 def tiny_recipe(family: str, rate: str, benchmark: str, split: int, steps: int) -> Recipe:
     """A training of the tiny part; the curve's one point, at the end, is of validation groups."""
-    _, name, overrides, _ = TINY[family]
+    _, name, overrides = TINY[family]
     rank = overrides[-1].removeprefix("adapter.r=")
     own = (f"training.learning_rate={rate}", f"training.max_steps={steps}", f"training.curve_steps=[{steps}]")
     return _recipe(name, benchmark, split, ("adapter.last_layers=1", *overrides, f"adapter.lora_alpha={rank}", *own))
@@ -224,6 +224,11 @@ def _group_errors(model: Any, recipe: Recipe, materials: Materials, role: str) -
     only = replace(survey, groups=groups, people=people)
     predicted = predict_people(model, recipe, replace(materials, survey=only), role, ("seen", role))
     return group_emds(predicted, only.questions)
+
+
+def mean_choice(runs: dict[int, dict[str, Any]]) -> float:
+    """Over splits, of the error that chooses a rate."""
+    return float(np.mean([run["choice"] for run in runs.values()]))
 
 
 def over_splits(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from learning_rates import RATES, next_rate
 from ledger import Ledger
 from products import with_16_bit_products
 from question_cost import STEPS, step_seconds
@@ -42,9 +43,6 @@ from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
 from cuma.training.train import train_run
 
-RATES = ("1.25e-4", "2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "16e-3")
-"""Learning rates that may be tried with a method (see `next_rate`)."""
-FIRST_RATE = "1e-3"
 CHOICE_SPLIT = 0
 SPLITS = {"anes": (0, 1, 2, 3, 4), "us": (0, 1, 2)}
 FEWER = {"anes": (0, 1), "us": (0,)}
@@ -315,16 +313,6 @@ class Study:
             if len(runs) > 1:
                 found[method] = runs
         return found
-
-
-def next_rate(errors: Mapping[str, float]) -> str | None:
-    """The learning rate to try after those with these errors: what is missing of twice and half the best one; None:
-    both are known, and worse, or beyond `RATES`."""
-    if not errors:
-        return FIRST_RATE
-    best = RATES.index(min(errors, key=lambda rate: errors[rate]))
-    neighbours = (RATES[place] for place in (best + 1, best - 1) if 0 <= place < len(RATES))
-    return next((rate for rate in neighbours if rate not in errors), None)
 
 
 def _with_rate_of(method: str) -> str:

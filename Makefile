@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 # Further words for the command behind a target: make quickstart ARGS="--benchmark wvs", make test ARGS="-k router"
 ARGS ?=
 
-.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions orders mechanism bench test newcomers browser soak load docs check \
+.PHONY: help install quickstart quickstart-fast sweep stages study unseen questions variants orders mechanism bench test newcomers browser soak load docs check \
 	vllm-install vllm vllm-test vllm-bench
 
 help: ## Show this list
@@ -53,6 +53,9 @@ unseen: install ## What helps on groups that nobody was trained on? (about 2 hou
 
 questions: install ## Many questions, every method at equal size (a night or two; ARGS="--anes FILE"; cut: "--splits 0 --steps 100")
 	$(BIN)/python -W ignore studies/questions.py $(ARGS)
+
+variants: install ## What helps CuMA on unseen items? Chosen on validation, after `make questions` (a night; ARGS="--anes FILE")
+	$(BIN)/python -W ignore studies/question_variants.py $(ARGS)
 
 bench: install ## What a mixture costs beside one LoRA: layers, training, decoding (about 15 minutes)
 	$(BIN)/python -W ignore -m bench $(ARGS)

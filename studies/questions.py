@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from learning_rates import RATES, next_rate
 from ledger import Ledger
 from products import with_16_bit_products
 from question_cost import STEPS, step_seconds
-from question_table import Arm, anchor_errors, cell_errors, cell_keys, corner_floors, tables
+from question_table import Arm, anchor_errors, cell_errors, cell_keys, corner_floors, mean_error, tables
 
 from cuma.answering.materials import Materials
 from cuma.data.builders.base import Options
@@ -41,6 +41,7 @@ from cuma.evaluation.curve import curve_point
 from cuma.evaluation.evaluate import evaluate_run
 from cuma.recipes.load import load_recipe
 from cuma.recipes.schema import Recipe
+from cuma.runs.folder import Run
 from cuma.training.train import train_run
 
 CHOICE_SPLIT = 0
@@ -124,15 +125,20 @@ def main() -> None:
         print(study.page(benchmark))
 
 
+Measure = Callable[[Trial, Recipe, Path], dict[str, Any]]
+"""Trial, its recipe and the folder of its run → what a study keeps."""
+
+
 class Study:
     """The runs of all benchmarks, and what they show."""
 
-    def __init__(self, home: Path, steps: int | None, anes: Path | None) -> None:
-        """steps: for all runs, in place of the recipes'; the result then stands in `home`."""
+    def __init__(self, home: Path, steps: int | None, anes: Path | None, result: Path | None = None) -> None:
+        """steps: for all runs, in place of the recipes'; the result then stands in `home`. result: None: `RESULT`."""
         self.home = home if steps is None else home / f"{steps}-steps"
         self.steps = steps
         self.anes = anes
-        file = RESULT if steps is None else self.home / RESULT.name
+        file = result or RESULT
+        file = file if steps is None else self.home / file.name
         file.parent.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(file, "python studies/questions.py --anes FILE")
         self._materials: dict[Any, Materials] = {}
@@ -182,39 +188,41 @@ class Study:
 
     def scores(self, trial: Trial) -> None:
         """Make one run, unless it is known or another process is at it."""
-        recipe = self.recipe(trial)
+        self.once(trial, self.recipe(trial), self.measure)
+
+    def once(self, trial: Trial, recipe: Recipe, measure: Measure) -> None:
+        """Keep what `measure` finds, unless it is known or another process is at it."""
         folder = self.home / trial.name
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder.with_suffix(".lock"), timeout=0):
-                self.ledger.once(trial.name, recipe.digest, partial(self.measure, trial, recipe, folder))
+                self.ledger.once(trial.name, recipe.digest, partial(measure, trial, recipe, folder))
         except Timeout:
             return
 
     def measure(self, trial: Trial, recipe: Recipe, folder: Path) -> dict[str, Any]:
         """Train, and measure in the four corners. The curve is of validation answers, the cells are the test's."""
-        if trial.benchmark == "anes":
-            self.build_thermometers(trial.split)
-        materials = self.materials(recipe)
-        run = train_run(recipe, folder, materials, curve_point)
+        run, materials = self.trained(trial, recipe, folder)
         (evaluation,) = evaluate_run(folder, materials).evaluations()
         predictions = pd.read_parquet(evaluation / "predictions.parquet")
-        curve = [row for row in run.stages()[0].read_log() if "curve" in row]
+        curve = validation_curve(run)
         self.keep_cells(trial, cell_keys(predictions, evaluation))
         anchors = partial(anchor_errors, predictions, evaluation)
         self.ledger.once(_anchors_of(trial.benchmark, trial.split), "anchors", anchors)
-        corners = [{name: part["soft_emd"] for name, part in row["curve"]["corners"].items()} for row in curve]
-        end = corners[-1].values()
         return {
             "parameters": run.info["trainable_parameters"],
-            "validation": sum(end) / len(end),
-            "curve": [
-                {"step": row["step"], "seconds": row["seconds"], **values}
-                for row, values in zip(curve, corners, strict=True)
-            ],
+            "validation": mean_error(curve[-1]),
+            "curve": curve,
             "floors": corner_floors(evaluation),
             "cells": cell_errors(predictions, evaluation),
         }
+
+    def trained(self, trial: Trial, recipe: Recipe, folder: Path) -> tuple[Run, Materials]:
+        """One run, with the parts it was made of."""
+        if trial.benchmark == "anes":
+            self.build_thermometers(trial.split)
+        materials = self.materials(recipe)
+        return train_run(recipe, folder, materials, curve_point), materials
 
     def keep_cells(self, trial: Trial, keys: dict[str, Any]) -> None:
         """Say once for a split which cells its runs are tested on; ends the program if its earlier runs had others."""
@@ -313,6 +321,19 @@ class Study:
             if len(runs) > 1:
                 found[method] = runs
         return found
+
+
+def validation_curve(run: Run) -> list[dict[str, Any]]:
+    """Points of a run's learning curve: step, seconds, and corner → soft EMD on validation answers."""
+    points = [row for row in run.stages()[0].read_log() if "curve" in row]
+    return [
+        {
+            "step": row["step"],
+            "seconds": row["seconds"],
+            **{name: part["soft_emd"] for name, part in row["curve"]["corners"].items()},
+        }
+        for row in points
+    ]
 
 
 def _with_rate_of(method: str) -> str:

@@ -134,6 +134,8 @@ class Study:
 
     def __init__(self, home: Path, steps: int | None, anes: Path | None, result: Path | None = None) -> None:
         """steps: for all runs, in place of the recipes'; the result then stands in `home`. result: None: `RESULT`."""
+        if anes is not None and not anes.is_file():
+            raise SystemExit(f"{anes} does not exist. studies/anes_thermometers.py counts it from the public file.")
         self.home = home if steps is None else home / f"{steps}-steps"
         self.steps = steps
         self.anes = anes

@@ -95,6 +95,11 @@ def test_the_documented_tables_and_curves_are_those_of_the_results(table: Any, m
     assert json.loads(figures.text or "") == importlib.import_module("question_curves").curves(runs)
 
 
+def test_a_file_that_is_not_there_is_named(study: Any, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"none\.jsonl does not exist\. studies/anes_thermometers\.py counts it"):
+        type(study)(tmp_path, None, tmp_path / "none.jsonl")
+
+
 def arms(table: Any, **labels: str) -> dict[str, Any]:
     return {name: table.Arm(label, main=True) for name, label in labels.items()}
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from question_table import OURS, differences, pooled, two_way
+from question_table import OURS, differences, on_shared_splits, pooled, two_way
 from questions import SPLITS, Study, Trial, validation_curve
 from tables import interval
 
@@ -159,21 +159,20 @@ class Variants:
 
 
 def choice_table(runs: Mapping[str, Mapping[int, Any]]) -> list[str]:
-    """Rows: variants; validation errors, means over splits, at the end, and on unseen items at each run's best step;
-    and the variant minus CuMA on unseen items at the end."""
+    """Rows: variants; validation errors, means over the splits that all have, at the end, and on unseen items at each
+    run's best step; and the variant minus CuMA on unseen items at the end."""
     lines = [
         "| validation error ↓ | parameters | seen items | unseen items | at its best step | minus CuMA | splits |",
         "| --- |" + " ---: |" * 6,
     ]
-    for name, of in runs.items():
-        if not of:
-            continue
+    shown = on_shared_splits(runs, [name for name, of in runs.items() if of])
+    for name, of in shown.items():
         curves = {split: run["curve"] for split, run in of.items()}
         ends = [np.mean([curve[-1][corner] for curve in curves.values()]) for corner in (SEEN_ITEMS, UNSEEN_ITEMS)]
         best = np.mean([min(row[UNSEEN_ITEMS] for row in curve) for curve in curves.values()])
-        shared = [split for split in of if split in runs[OURS]]
-        apart = [curves[s][-1][UNSEEN_ITEMS] - runs[OURS][s]["curve"][-1][UNSEEN_ITEMS] for s in shared]
-        minus = MISSING if name == OURS or not apart else estimate_text(_estimate(apart), sign=True)
+        ours = {split: shown[OURS][split]["curve"][-1][UNSEEN_ITEMS] for split in of}
+        apart = [curves[split][-1][UNSEEN_ITEMS] - ours[split] for split in of]
+        minus = MISSING if name == OURS else estimate_text(_estimate(apart), sign=True)
         size = next(iter(of.values()))["parameters"]
         lines.append(
             f"| {VARIANTS[name].label} | {size:,} | {number(ends[0])} | {number(ends[1])} | {number(best)} | {minus} | "

@@ -39,7 +39,7 @@ sweep: install ## Choose the quickstart's learning rates on validation groups (a
 orders: install ## In which orders shall a model see options while it learns? (about 40 minutes; ARGS="--anes data/anes.jsonl")
 	$(BIN)/python studies/option_orders.py $(ARGS)
 
-mechanism: install ## Do groups pull apart inside, does it hurt in a tiny adapter, which experts serve whom? (about an hour)
+mechanism: install ## Do groups pull apart inside, does it hurt in a tiny adapter, which experts serve whom? (some hours)
 	$(BIN)/python studies/mechanism.py $(ARGS)
 
 stages: install ## sft -> dpo and sft -> grpo: does each improve what it trains on? Three seeds (about 60 minutes)

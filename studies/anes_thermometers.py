@@ -71,6 +71,15 @@ def main() -> None:
     print(f"{len(rows):9,}  cells written to {arguments.output}")
 
 
+def counted(path: str) -> Path:
+    """What a study's --anes names, if it is a file; for argparse."""
+    if not Path(path).is_file():
+        raise argparse.ArgumentTypeError(
+            f"{path} is no file. studies/anes_thermometers.py counts it from the public one."
+        )
+    return Path(path)
+
+
 def count(table: pd.DataFrame) -> tuple[list[dict], Counter[str]]:
     """A row for each cell, and how many people, answers and cells were left out, by reason."""
     dropped: Counter[str] = Counter()

@@ -101,7 +101,7 @@ class Study:
         self.home = arguments.output_dir / name
         file = arguments.results or Path("docs/results") / f"mechanism-{name}.json"
         self.ledger = Ledger(file, f"python studies/mechanism.py --benchmark {self.benchmark}")
-        self._materials: dict[int, Materials] = {}
+        self._materials: dict[str, Materials] = {}
         self._trunks: dict[int, dict[bytes, torch.Tensor]] = {}
 
     def conflict(self) -> dict[str, Any]:

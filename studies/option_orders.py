@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from anes_thermometers import counted
 from ledger import Ledger
 from products import with_16_bit_products
 from question_table import mean_error, two_way
@@ -45,7 +46,7 @@ RESULT = Path("docs/results/option-orders.json")
 def main() -> None:
     """Train and measure what is not done yet, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--anes", type=Path, required=True, help="counted by studies/anes_thermometers.py")
+    parser.add_argument("--anes", type=counted, required=True, help="counted by studies/anes_thermometers.py")
     parser.add_argument("--orders", choices=ORDERS, nargs="+", default=list(ORDERS))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/option-orders"))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from anes_thermometers import counted
 from question_table import OURS, differences, on_shared_splits, pooled, two_way
 from questions import SPLITS, Study, Trial, validation_curve
 from tables import interval
@@ -71,7 +72,7 @@ VARIANTS = {
 def main() -> None:
     """Do what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--anes", type=Path, help="counted by studies/anes_thermometers.py")
+    parser.add_argument("--anes", type=counted, help="counted by studies/anes_thermometers.py")
     parser.add_argument("--variants", choices=VARIANTS, nargs="+", default=list(VARIANTS))
     parser.add_argument("--splits", type=int, nargs="+", default=list(SPLITS[BENCHMARK]))
     parser.add_argument("--final", choices=[name for name in VARIANTS if name != OURS], help="measure it on new splits")
@@ -93,7 +94,7 @@ class Variants:
     def __init__(self, home: Path, anes: Path | None) -> None:
         """Their rate, and what is known of CuMA as it is, come from the result of `make questions`."""
         self.questions = Study(home, None, anes)
-        self.own = Study(home, None, anes, RESULT)
+        self.own = Study(home, None, anes, RESULT, "question_variants")
         rate = self.questions.rate(BENCHMARK, OURS)
         if rate is None:
             raise SystemExit('CuMA\'s learning rate is not known yet. First: make questions ARGS="--anes FILE"')

@@ -26,6 +26,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from anes_thermometers import counted
 from filelock import FileLock, Timeout
 from learning_rates import RATES, next_rate
 from ledger import Ledger
@@ -102,7 +103,7 @@ class Trial:
 def main() -> None:
     """Do what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--anes", type=Path, help="counted thermometers; left out: only us")
+    parser.add_argument("--anes", type=counted, help="counted thermometers; left out: only us")
     parser.add_argument("--benchmark", choices=SPLITS, nargs="+")
     parser.add_argument("--splits", type=int, nargs="+")
     parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS))
@@ -132,17 +133,18 @@ Measure = Callable[[Trial, Recipe, Path], dict[str, Any]]
 class Study:
     """The runs of all benchmarks, and what they show."""
 
-    def __init__(self, home: Path, steps: int | None, anes: Path | None, result: Path | None = None) -> None:
-        """steps: for all runs, in place of the recipes'; the result then stands in `home`. result: None: `RESULT`."""
-        if anes is not None and not anes.is_file():
-            raise SystemExit(f"{anes} does not exist. studies/anes_thermometers.py counts it from the public file.")
+    def __init__(
+        self, home: Path, steps: int | None, anes: Path | None, result: Path | None = None, program: str = "questions"
+    ) -> None:
+        """steps: for all runs, in place of the recipes'; the result then stands in `home`. result: None: `RESULT`;
+        program: what makes it, of this folder."""
         self.home = home if steps is None else home / f"{steps}-steps"
         self.steps = steps
         self.anes = anes
         file = result or RESULT
         file = file if steps is None else self.home / file.name
         file.parent.mkdir(parents=True, exist_ok=True)
-        self.ledger = Ledger(file, "python studies/questions.py --anes FILE")
+        self.ledger = Ledger(file, f"python studies/{program}.py --anes FILE")
         self._materials: dict[Any, Materials] = {}
         self._trunks: dict[int, dict[bytes, torch.Tensor]] = {}
 

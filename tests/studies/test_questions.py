@@ -76,7 +76,7 @@ def test_the_documented_tables_and_curves_are_those_of_the_results(table: Any, m
     assert {"cuma", "vector", "lora"} <= set(main)
     runs = table.on_shared_splits(study.runs("anes"), main)
     keys = {split: study.ledger.runs[f"anes/split-{split}/cells"] for split in runs["cuma"]}
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     seen, _, new_groups, _ = table.CORNERS
     for method in main:
         estimate = table.two_way(table.pooled(runs[method], keys, seen), "error")
@@ -95,9 +95,15 @@ def test_the_documented_tables_and_curves_are_those_of_the_results(table: Any, m
     assert json.loads(figures.text or "") == importlib.import_module("question_curves").curves(runs)
 
 
-def test_a_file_that_is_not_there_is_named(study: Any, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"none\.jsonl does not exist\. studies/anes_thermometers\.py counts it"):
-        type(study)(tmp_path, None, tmp_path / "none.jsonl")
+@pytest.mark.parametrize("program", ["questions", "question_variants", "option_orders"])
+def test_what_is_no_file_is_named(
+    table: Any, program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (tmp_path / "none.jsonl", tmp_path):
+        monkeypatch.setattr("sys.argv", [program, "--anes", str(path)])
+        with pytest.raises(SystemExit):
+            importlib.import_module(program).main()
+        assert f"{path} is no file. studies/anes_thermometers.py counts it" in capsys.readouterr().err
 
 
 def arms(table: Any, **labels: str) -> dict[str, Any]:
